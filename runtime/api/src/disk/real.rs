@@ -1,0 +1,157 @@
+//! The disk of the operating system.
+
+#![expect(clippy::disallowed_types, reason = "this is the edge")]
+
+use std::fs;
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+
+use super::{Disk, Entry, File, Kind, LockError, Metadata, Open, Space};
+
+/// The disk of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(fs::File);
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        // O_NONBLOCK: opening a pipe that nobody writes to must not hang.
+        options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+        match open {
+            Open::Read => options.write(false),
+            Open::Write => options.write(true).create(true).truncate(false),
+            Open::New => options.write(true).create_new(true),
+        };
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        let entries = fs::read_dir(folder)?;
+        entries.map(|entry| entry.and_then(|entry| Ok(Entry { name: entry.file_name(), kind: kind(entry.file_type()?) }))).collect()
+    }
+
+    fn metadata(&self, path: &Path, follow: bool) -> io::Result<Metadata> {
+        let found = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
+        found.map(|found| metadata(&found))
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) }
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Send + Sync>, LockError> {
+        let mut file = fs::OpenOptions::new();
+        let mut file = file.read(true).write(true).create(true).truncate(false).open(path).map_err(LockError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).map_err(LockError::Io)?;
+                return Err(LockError::Held(holder.trim().to_owned()));
+            }
+            Err(fs::TryLockError::Error(cause)) => return Err(LockError::Io(cause)),
+        }
+        // A full disk must not keep a daemon from starting: the name of its owner is only for people.
+        let _ = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
+        Ok(Box::new(file))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(Space { total: found.f_blocks * found.f_frsize, available: found.f_bavail * found.f_frsize })
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
+        let start = buffer.len();
+        buffer.reserve_exact(length);
+        while buffer.len() - start < length {
+            // A buffer that had more room than was asked for is filled further: what is too much is cut off below.
+            let next = offset + (buffer.len() - start) as u64;
+            match rustix::io::pread(&self.0, spare_capacity(buffer), next) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+        buffer.truncate(start + length);
+        Ok(buffer.len() - start)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        if let [part] = parts {
+            return self.0.write_all_at(part, offset);
+        }
+        let mut parts = parts.to_vec();
+        let (mut left, mut offset) = (parts.as_mut_slice(), offset);
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            // The kernel takes at most 1024 parts a call.
+            let most = left.len().min(1024);
+            match rustix::io::pwritev(&self.0, &left[..most], offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    offset += count as u64;
+                    IoSlice::advance_slices(&mut left, count);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, length)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        self.0.metadata().map(|found| metadata(&found))
+    }
+}
+
+fn kind(found: fs::FileType) -> Kind {
+    match found {
+        found if found.is_file() => Kind::File,
+        found if found.is_dir() => Kind::Folder,
+        found if found.is_symlink() => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+fn metadata(found: &fs::Metadata) -> Metadata {
+    Metadata {
+        kind: kind(found.file_type()),
+        length: found.len(),
+        device: found.dev(),
+        inode: found.ino(),
+        modified: found.mtime() * 1000 + found.mtime_nsec() / 1_000_000,
+    }
+}

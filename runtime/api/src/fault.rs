@@ -1,0 +1,94 @@
+//! Places where a test can end the process or switch on a deliberate mistake. Without the feature `faults`, which no
+//! release binary has, both cost nothing.
+
+/// A deliberate mistake in the rules of delivery, switched on by a test that proves that the mistake is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// An append is acknowledged before `fdatasync`.
+    AcknowledgeBeforeSync,
+    /// A source's position is saved before the data that it covers is durable.
+    PositionAheadOfData,
+    /// A chunk is written before its pin is acknowledged.
+    WriteBeforePin,
+    /// A commit is taken from an owner whose token is void.
+    CommitAfterRevocation,
+    /// An object that is already there is overwritten, whatever its length.
+    ShorterOverLonger,
+    /// A folder is not synced after a file was made in it.
+    NoFolderSync,
+    /// The leader epoch stays the same after an unclean start.
+    SameEpoch,
+    /// Retention deletes what a sink has not delivered yet.
+    RetentionPastPin,
+    /// A dead letter is written again on re-delivery.
+    DeadLetterTwice,
+    /// A pinned chunk is finished under settings other than its own.
+    SettingsUnderPin,
+    /// A failed sync is tried again as if nothing had happened.
+    SyncAgain,
+    /// Shared bytes of the budget are held while waiting.
+    BudgetHeldWaiting,
+}
+
+#[cfg(feature = "faults")]
+mod armed {
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    use super::Mutant;
+
+    thread_local! {
+        static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    struct Points {
+        hits: BTreeMap<&'static str, u64>,
+        fatal: Option<(String, u64)>,
+    }
+
+    /// `AQUEDUCT_FAIL_POINT=name:n` ends the process with SIGKILL at the n-th hit of that point.
+    static POINTS: LazyLock<Mutex<Points>> = LazyLock::new(|| {
+        let fatal = std::env::var("AQUEDUCT_FAIL_POINT").ok().and_then(|text| {
+            let (name, count) = text.rsplit_once(':')?;
+            Some((name.to_owned(), count.parse().ok()?))
+        });
+        Mutex::new(Points { hits: BTreeMap::new(), fatal })
+    });
+
+    /// A place where the process may end.
+    pub fn point(name: &'static str) {
+        let mut points = POINTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let hits = points.hits.entry(name).or_default();
+        *hits += 1;
+        let hits = *hits;
+        if points.fatal.as_ref().is_some_and(|(fatal, count)| fatal == name && *count == hits) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Whether the mistake is switched on.
+    pub fn mutated(mutant: Mutant) -> bool {
+        MUTANT.get() == Some(mutant)
+    }
+
+    /// Switches one mistake on, or all off, for the calling thread.
+    pub fn mutate(mutant: Option<Mutant>) {
+        MUTANT.set(mutant);
+    }
+}
+
+#[cfg(feature = "faults")]
+pub use armed::{mutate, mutated, point};
+
+/// A place where a test may end the process.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn point(_: &'static str) {}
+
+/// Whether the mistake is switched on: never.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn mutated(_: Mutant) -> bool {
+    false
+}

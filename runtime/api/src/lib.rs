@@ -1,0 +1,40 @@
+//! The contracts of Aqueduct: what a log, a source and a sink are, and what they get from the outside. Read this first.
+//!
+//! - [`Log`], [`Topics`] and [`Groups`]: where records are kept, and how far each reader has come.
+//! - [`Source`] and [`Sink`]: one system each; they know no log, no offset store, no retry and no schedule.
+//! - [`Settings`], [`SourceSettings`], [`SinkSettings`] and the [`Registry`]: how a connector is declared and opened.
+//! - [`Edge`]: disk, clock, threads and chance, so that a whole run with faults can be replayed from one seed.
+//! - [`Error`]: what the engine does next.
+//!
+//! What exists is open: there is no init, start or flush. Stopping is dropping the future of [`Source::read`], and a
+//! signal that [`Sink::write`] is given time to answer; `Drop` only frees memory.
+
+pub mod disk;
+pub mod edge;
+mod error;
+pub mod fault;
+mod log;
+mod registry;
+mod settings;
+mod sink;
+mod source;
+mod topic;
+mod units;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use disk::{Disk, File};
+pub use edge::Edge;
+pub use error::{Error, Result};
+pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
+pub use registry::{Registry, SinkConnector, SourceConnector};
+pub use settings::{Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings};
+pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Outcome, Rejected, Sink};
+pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};
+pub use topic::{CleanupPolicy, Durability, Hold, Topic, TopicId, TopicPartition, TopicSettings, Topics};
+pub use units::{ByteSize, Secret, Span};
+
+/// The header in which a source's position rides with its data, as JSON `[source, stream, position, sequence]`: on
+/// the last record of a batch. Sinks and transforms never see it.
+pub const POSITION_HEADER: &str = "aqueduct.position";

@@ -1,0 +1,153 @@
+//! Where records are kept, and how far each reader has come.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use aqueduct_record::{Batch, Offset};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::{Result, TopicPartition, Topics};
+
+/// A log with its topics and groups: what the engine runs on.
+pub trait Store: Log + Topics + Groups {}
+
+impl<T: Log + Topics + Groups> Store for T {}
+
+/// Partitions of record batches.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Gives `batch` its place. Returns once it has one, in the order of the calls' first polls; whether it is safe there
+    /// says [`Appended::durable`]. `Retry` when the disk is full, `Refused` when the batch is too large or malformed.
+    async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended>;
+
+    /// Where the partition begins and ends.
+    async fn bounds(&self, of: &TopicPartition) -> Result<Bounds>;
+
+    /// The offset of the first record whose timestamp is `timestamp` (milliseconds since 1970) or later, else the end.
+    async fn find(&self, of: &TopicPartition, timestamp: i64) -> Result<Offset>;
+
+    /// Where a chunk that begins at `from` ends, without reading its records: after the batch that reaches `limit`,
+    /// or at the stable end.
+    async fn measure(&self, of: &TopicPartition, from: Offset, limit: Limit) -> Result<Measured>;
+
+    /// Batches from the one that holds `from` on, at most `max_bytes` of them but at least one; empty at the end.
+    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read>;
+
+    /// Returns once the stable end is past `offset`.
+    async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()>;
+
+    /// Syncs the partition whatever its durability, and returns the offset before which everything is now safe: called
+    /// before a position or a pin that depends on the partition is saved.
+    async fn sync(&self, of: &TopicPartition) -> Result<Offset>;
+}
+
+/// Where an append goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At the end, with the offsets that are next.
+    End,
+    /// At the batch's own offsets, which must not lie before the end; a gap before them stays one.
+    OwnOffset,
+}
+
+/// A batch that has its place.
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset after its last record.
+    pub next_offset: Offset,
+    /// Answers when the batch is as safe as its topic's durability asks, or will never be.
+    pub durable: Durable,
+}
+
+/// The answer whether an append is safe.
+pub type Durable = BoxFuture<'static, Result<()>>;
+
+impl Appended {
+    /// Waits until the batch is safe.
+    pub async fn durable(self) -> Result<Offset> {
+        self.durable.await?;
+        Ok(self.base_offset)
+    }
+}
+
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that is kept.
+    pub start: Offset,
+    /// The offset before which readers may read: on `fsync` topics only what is synced, and nothing of open transactions.
+    pub stable: Offset,
+    /// The offset that the next append gets.
+    pub end: Offset,
+    /// The leader epoch under which appends are written now.
+    pub leader_epoch: i32,
+}
+
+/// What makes a chunk ripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// Records, counted as offsets.
+    pub records: u64,
+}
+
+/// A stretch of a partition, on batch boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The offset after its last batch; `from` where there is nothing to read.
+    pub end: Offset,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// Whether the limit was reached.
+    pub full: bool,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// Whole batches, one after the other; the first may begin before the offset asked for.
+    pub batches: Bytes,
+    /// Offsets that can not be read any more (damaged, or gone before the reader came), when the read began in them: the
+    /// reader says so loudly and goes on after them.
+    pub lost: Option<std::ops::Range<Offset>>,
+}
+
+/// How far each group of readers has come, as Kafka's group coordinator keeps it.
+#[async_trait]
+pub trait Groups: Send + Sync {
+    /// Assigns the group to the caller: every token given before is void from now on, in this process too.
+    async fn join(&self, group: &str) -> Result<Token>;
+
+    /// What the group has committed.
+    async fn committed(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>>;
+
+    /// Commits, durably, all or nothing; `None` forgets a partition. `Fatal` when `token` is void.
+    async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()>;
+
+    /// All groups that have committed something.
+    async fn groups(&self) -> Result<Vec<String>>;
+}
+
+/// The right to commit for a group, void as soon as somebody else joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The group.
+    pub group: String,
+    /// Rises with every assignment.
+    pub generation: i32,
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset of the next record to deliver.
+    pub offset: Offset,
+    /// The leader epoch of the record before it, -1 where unknown.
+    pub leader_epoch: i32,
+    /// At most 4 KiB, for whoever commits.
+    pub metadata: String,
+}
+

@@ -1,0 +1,97 @@
+//! How a connector is declared: a struct of settings that opens its source or sink.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{ByteSize, Edge, Position, Result, Sink, Source, Stream};
+
+/// The settings of a connector. Doc comments of the fields are its manual. A field that shapes the names or the bytes of
+/// what a sink writes carries `#[schemars(extend("x-shaping" = true))]`: a chunk that was pinned under one value is
+/// finished under it. Secrets are of type [`Secret`](crate::Secret).
+pub trait Settings: DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// What people write after `connector:`.
+    const NAME: &'static str;
+
+    /// One sentence on what it reads or writes.
+    const SUMMARY: &'static str;
+
+    /// What is wrong with values that each have the right type; each problem names its setting.
+    fn problems(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+/// Something wrong with a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, as a path from the connector's settings: `paths[2]`.
+    pub setting: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Problem {
+    /// Something wrong with `setting`.
+    pub fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Problem { setting: setting.into(), message: message.into() }
+    }
+}
+
+/// Settings that open a source.
+#[async_trait]
+pub trait SourceSettings: Settings {
+    /// Opens the source at its saved positions.
+    async fn open(self, opening: SourceOpening) -> Result<Box<dyn Source>>;
+
+    /// Goes as far as trying permissions and credentials without reading or changing anything; answers with what people
+    /// should know.
+    async fn probe(&self, opening: SourceOpening) -> Result<Vec<String>>;
+}
+
+/// Settings that open a sink.
+#[async_trait]
+pub trait SinkSettings: Settings {
+    /// Opens the sink.
+    async fn open(self, opening: SinkOpening) -> Result<Box<dyn Sink>>;
+
+    /// Goes as far as trying permissions and credentials without changing anything that stays.
+    async fn probe(&self, opening: SinkOpening) -> Result<Vec<String>>;
+
+    /// Where it writes under which names, normalised: two sinks of one answer would write the same names, and are
+    /// refused. `None` where names can not meet.
+    fn destination(&self, opening: &SinkOpening) -> Option<String>;
+}
+
+/// What a source gets from the engine.
+#[derive(Clone)]
+pub struct SourceOpening {
+    /// The source's name in the configuration.
+    pub name: String,
+    /// What relative paths start at: the configuration's folder.
+    pub folder: PathBuf,
+    /// Disk, clock, threads and chance.
+    pub edge: Edge,
+    /// Saved positions of this source's streams.
+    pub positions: Vec<(Arc<Stream>, Position)>,
+    /// How large a batch may get: one larger record still makes a batch of its own.
+    pub batch: ByteSize,
+    /// The largest batch that the topic takes.
+    pub largest: ByteSize,
+}
+
+/// What a sink gets from the engine.
+#[derive(Clone)]
+pub struct SinkOpening {
+    /// The sink's name in the configuration.
+    pub name: String,
+    /// What relative paths start at: the configuration's folder.
+    pub folder: PathBuf,
+    /// Where temporary files may go; emptied at start.
+    pub scratch: PathBuf,
+    /// Disk, clock, threads and chance.
+    pub edge: Edge,
+}
