@@ -1,0 +1,316 @@
+//! A batch under construction.
+
+use bytes::Bytes;
+
+use crate::varint::{self, Reader};
+use crate::{Attributes, Batch, Compression, Header, Record, TimestampType, crc32c};
+
+/// Takes records as slices straight into the bytes of a batch; nothing is allocated for a record.
+///
+/// A batch cannot be larger than [`BatchBuilder::MAX_SIZE`], and a log takes less (`max.message.bytes`): callers look at
+/// [`BatchBuilder::size`] and finish in time. One that grew past it all the same is refused by every log for its size.
+#[derive(Clone, Debug)]
+pub struct BatchBuilder {
+    /// Room for the fixed fields, then the records, uncompressed.
+    bytes: Vec<u8>,
+    count: u32,
+    /// Where the last record begins.
+    last: usize,
+    /// The first timestamp, or the delete horizon: what timestamps are written relative to.
+    base_timestamp: Option<i64>,
+    max_timestamp: i64,
+    last_offset_delta: i32,
+    compression: Compression,
+    attributes: Attributes,
+    producer: Producer,
+}
+
+/// The producer's fields.
+#[derive(Clone, Copy, Debug)]
+struct Producer {
+    id: i64,
+    epoch: i16,
+    base_sequence: i32,
+}
+
+impl BatchBuilder {
+    /// The most bytes of a batch: what its length field can say.
+    pub const MAX_SIZE: usize = i32::MAX as usize;
+
+    /// An empty batch: no compression, no producer.
+    pub fn new() -> Self {
+        Self::with_capacity(512)
+    }
+
+    /// An empty batch with room for that many bytes, header included.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut room = Vec::with_capacity(bytes.max(Header::LEN));
+        room.resize(Header::LEN, 0);
+        BatchBuilder {
+            bytes: room,
+            count: 0,
+            last: Header::LEN,
+            base_timestamp: None,
+            max_timestamp: -1,
+            last_offset_delta: 0,
+            compression: Compression::None,
+            attributes: Attributes::default(),
+            producer: Producer { id: -1, epoch: -1, base_sequence: -1 },
+        }
+    }
+
+    /// A batch that takes what compaction keeps of another one ([`BatchBuilder::push_record`]): same codec, flags,
+    /// producer, extent and time of append. `delete_horizon` is until when its tombstones stay, in ms since 1970.
+    pub fn remainder_of(header: &Header, delete_horizon: Option<i64>) -> Self {
+        let mut builder = Self::with_capacity(header.size());
+        let horizon = delete_horizon.or(header.delete_horizon());
+        builder.compression = header.attributes.compression();
+        builder.attributes = header.attributes;
+        builder.base_timestamp = horizon;
+        if horizon.is_some() {
+            builder.attributes = header.attributes.with_delete_horizon();
+        }
+        if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+            builder.max_timestamp = header.max_timestamp;
+        }
+        builder.last_offset_delta = header.last_offset_delta;
+        builder.producer(header.producer_id, header.producer_epoch, header.base_sequence)
+    }
+
+    /// The codec that [`BatchBuilder::finish`] uses.
+    pub fn compressed(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// The idempotent producer that the batch is from, and the sequence number of its first record.
+    pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
+        self.producer = Producer { id, epoch, base_sequence };
+        self
+    }
+
+    /// Makes the batch part of its producer's transaction.
+    pub fn transactional(mut self) -> Self {
+        self.attributes = self.attributes.with_transactional();
+        self
+    }
+
+    /// Makes the records the log's own marks: see [`crate::Control`].
+    pub fn control(mut self) -> Self {
+        self.attributes = self.attributes.with_control();
+        self
+    }
+
+    /// Gives all records the time of the append, in ms since 1970, in place of their own.
+    pub fn append_time(mut self, timestamp: i64) -> Self {
+        self.attributes = self.attributes.with_log_append_time();
+        self.max_timestamp = timestamp;
+        self
+    }
+
+    /// Adds a record; its offset is one more than that of the record before it.
+    #[inline]
+    pub fn push(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) {
+        self.encode(self.count as i32, timestamp, (key, value), headers.iter().copied());
+    }
+
+    /// Adds a record at an offset of its own, which is greater than those before it, less the base offset.
+    pub fn push_at(
+        &mut self,
+        offset_delta: i32,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) {
+        self.encode(offset_delta, timestamp, (key, value), headers.iter().copied());
+    }
+
+    /// Adds a record of another batch, headers and all, at an offset less the base offset.
+    pub fn push_record(&mut self, offset_delta: i32, record: &Record<'_>) {
+        self.encode(offset_delta, record.timestamp, (record.key, record.value), record.headers.iter());
+    }
+
+    /// Writes one more header behind those of the last record, the only one that is written anew. There has to be a
+    /// record: an empty builder has no place for a header and stays as it is.
+    pub fn add_header_to_last(&mut self, name: &str, value: &[u8]) {
+        debug_assert!(self.count > 0, "a header needs a record");
+        let record = self.bytes.split_off(self.last);
+        let Some((before, count, headers)) = split_at_headers(&record) else { return };
+        let added = header_size(name, Some(value));
+        let count = i64::from(count) + 1;
+        let length = before.len() + varint::size(count) + headers.len() + added;
+        self.bytes.reserve(varint::MAX + length);
+        varint::push(&mut self.bytes, length as i64);
+        self.bytes.extend_from_slice(before);
+        varint::push(&mut self.bytes, count);
+        self.bytes.extend_from_slice(headers);
+        self.push_header(name, Some(value));
+    }
+
+    /// Makes the batch reach that far, in offsets after the first, though its last record lies before it.
+    pub fn last_offset_delta(&mut self, delta: i32) {
+        self.last_offset_delta = self.last_offset_delta.max(delta);
+    }
+
+    /// Records so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether there are no records yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes so far, uncompressed, header included.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The batch, at base offset 0 and without a leader epoch. An empty one takes up one offset, or as many as
+    /// [`BatchBuilder::last_offset_delta`] said.
+    pub fn finish(mut self) -> Batch {
+        self.compress();
+        // A batch whose length does not fit is too large for every log, which tells by its size: see MAX_SIZE.
+        let batch_length = i32::try_from(self.bytes.len() - Header::BEFORE_LENGTH_ENDS).unwrap_or(i32::MAX);
+        let mut header = Header {
+            base_offset: 0,
+            batch_length,
+            leader_epoch: -1,
+            crc: 0,
+            attributes: self.attributes.with_compression(self.compression),
+            last_offset_delta: self.last_offset_delta,
+            base_timestamp: self.base_timestamp.unwrap_or(-1),
+            max_timestamp: self.max_timestamp,
+            producer_id: self.producer.id,
+            producer_epoch: self.producer.epoch,
+            base_sequence: self.producer.base_sequence,
+            count: self.count,
+        };
+        header.put(fixed(&mut self.bytes));
+        header.crc = crc32c(&self.bytes[Header::CRC_FROM..]);
+        header.put(fixed(&mut self.bytes));
+        Batch::built(Bytes::from(self.bytes), header)
+    }
+
+    #[inline]
+    fn encode<'h>(
+        &mut self,
+        offset_delta: i32,
+        timestamp: i64,
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
+    ) {
+        let base_timestamp = *self.base_timestamp.get_or_insert(timestamp);
+        let timestamp_delta = timestamp.wrapping_sub(base_timestamp);
+        let header_count = headers.clone().count() as i64;
+        let headers_size: usize = headers.clone().map(|(name, value)| header_size(name, value)).sum();
+        let length = 1
+            + varint::size(timestamp_delta)
+            + varint::size(i64::from(offset_delta))
+            + nullable_size(key)
+            + nullable_size(value)
+            + varint::size(header_count)
+            + headers_size;
+
+        self.last = self.bytes.len();
+        self.bytes.reserve(length + 64);
+        let mut start = [0; 64];
+        let mut end = varint::put(&mut start, 0, length as i64) + 1;
+        end = varint::put(&mut start, end, timestamp_delta);
+        end = varint::put(&mut start, end, i64::from(offset_delta));
+        end = varint::put(&mut start, end, length_of(key));
+        match key {
+            // Without a key all of the record before its value is one piece.
+            None => end = varint::put(&mut start, end, length_of(value)),
+            Some(_) => {}
+        }
+        // A copy of a fixed size is a few moves, of a varying size a call.
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&start);
+        self.bytes.truncate(at + end);
+        if let Some(key) = key {
+            self.bytes.extend_from_slice(key);
+            varint::push(&mut self.bytes, length_of(value));
+        }
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        varint::push(&mut self.bytes, header_count);
+        for (name, value) in headers {
+            self.push_header(name, value);
+        }
+
+        self.count += 1;
+        self.last_offset_delta = self.last_offset_delta.max(offset_delta);
+        if self.attributes.timestamp_type() == TimestampType::CreateTime {
+            self.max_timestamp = if self.count == 1 { timestamp } else { self.max_timestamp.max(timestamp) };
+        }
+    }
+
+    fn push_header(&mut self, name: &str, value: Option<&[u8]>) {
+        varint::push(&mut self.bytes, name.len() as i64);
+        self.bytes.extend_from_slice(name.as_bytes());
+        varint::push(&mut self.bytes, length_of(value));
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+    }
+
+    /// Replaces the records by their compressed form. A codec that fails (out of memory) leaves them as they are: a
+    /// batch that is larger than wished is better than none.
+    fn compress(&mut self) {
+        if self.compression == Compression::None || self.count == 0 {
+            self.compression = Compression::None;
+            return;
+        }
+        let mut compressed = Vec::with_capacity(Header::LEN + self.bytes.len() / 2);
+        compressed.resize(Header::LEN, 0);
+        match self.compression.compress(&self.bytes[Header::LEN..], &mut compressed) {
+            Ok(()) => self.bytes = compressed,
+            Err(_) => self.compression = Compression::None,
+        }
+    }
+}
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn fixed(bytes: &mut [u8]) -> &mut [u8; Header::LEN] {
+    bytes.first_chunk_mut().expect("a builder starts with room for the fixed fields")
+}
+
+/// A record's bytes between its length and its header count, that count, and the headers.
+fn split_at_headers(record: &[u8]) -> Option<(&[u8], i32, &[u8])> {
+    let mut reader = Reader(record);
+    reader.varint()?;
+    let body = reader.0;
+    reader.byte()?;
+    reader.varlong()?;
+    reader.varint()?;
+    reader.nullable()?;
+    reader.nullable()?;
+    let before = &body[..body.len() - reader.0.len()];
+    let count = reader.varint()?;
+    Some((before, count, reader.0))
+}
+
+fn header_size(name: &str, value: Option<&[u8]>) -> usize {
+    varint::size(name.len() as i64) + name.len() + nullable_size(value)
+}
+
+#[inline]
+fn nullable_size(bytes: Option<&[u8]>) -> usize {
+    varint::size(length_of(bytes)) + bytes.map_or(0, <[u8]>::len)
+}
+
+#[inline]
+fn length_of(bytes: Option<&[u8]>) -> i64 {
+    bytes.map_or(-1, |bytes| bytes.len() as i64)
+}
