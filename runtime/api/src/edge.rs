@@ -131,7 +131,10 @@ impl Threads for RealThreads {
         if let Err(cause) = spawned {
             tracing::error!(connector = name, %cause, "no thread for a connector");
         }
-        Abort::new(move || drop(abort.send(())))
+        Abort::new(move || {
+            // A connector that has ended needs no abort.
+            let _ = abort.send(());
+        })
     }
 }
 

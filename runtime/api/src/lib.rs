@@ -26,7 +26,7 @@ pub mod conformance;
 
 pub use disk::{Disk, File};
 pub use edge::Edge;
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
 pub use registry::{Registry, SinkConnector, SourceConnector};
 pub use settings::{Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use async_trait::async_trait;
 use aqueduct_record::{Batch, Offset};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
@@ -150,4 +150,3 @@ pub struct Committed {
     /// At most 4 KiB, for whoever commits.
     pub metadata: String,
 }
-

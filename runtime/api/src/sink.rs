@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use aqueduct_record::{Batch, BatchError, Offset, Record, Records};
+use async_trait::async_trait;
 
 use crate::{Error, POSITION_HEADER, Result, TopicId, TopicPartition};
 
@@ -181,4 +181,67 @@ impl ChunkRecords<'_> {
 /// The log checked the batch when it was appended, so this is damage: what a retry might read right.
 fn unreadable(cause: BatchError) -> Error {
     Error::retry(format!("read batch: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_record::BatchBuilder;
+
+    use super::*;
+
+    /// Batches in memory; each read gives one.
+    struct Fixed(Vec<Batch>);
+
+    #[async_trait]
+    impl Content for Fixed {
+        async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+            Ok(self.0.iter().find(|batch| batch.next_offset() > from).cloned().into_iter().collect())
+        }
+
+        async fn save_note(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn batch(base: Offset, values: &[&str]) -> Batch {
+        let mut builder = BatchBuilder::new();
+        for value in values {
+            builder.push(1, None, Some(value.as_bytes()), &[("kept", Some(b"1"))]);
+        }
+        builder.add_header_to_last(POSITION_HEADER, b"[]");
+        builder.finish().at(base, 0)
+    }
+
+    async fn seen(ranges: &[Range<Offset>]) -> Vec<(Offset, usize)> {
+        let content = Arc::new(Fixed(vec![batch(0, &["a", "b", "c"]), batch(3, &["d"]), batch(10, &["e", "f"])]));
+        let chunk = Chunk {
+            partition: TopicPartition::new("t", 0),
+            topic_id: TopicId(1),
+            start: 1,
+            end: 11,
+            run: 0,
+            redelivered: false,
+            ranges: ranges.to_vec(),
+            note: None,
+            content,
+        };
+        let mut seen = Vec::new();
+        let mut batches = chunk.batches();
+        while let Some(batch) = batches.next().await.unwrap() {
+            let records = batch.records().unwrap();
+            for record in records.iter() {
+                let record = record.unwrap();
+                assert!(record.headers.get(POSITION_HEADER).is_none());
+                seen.push((record.offset, record.headers.len()));
+            }
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_chunk_shows_its_own_records_without_what_belongs_to_the_runtime() {
+        assert_eq!(seen(std::slice::from_ref(&(1..11))).await, [(1, 1), (2, 1), (3, 1), (10, 1)]);
+        assert_eq!(seen(&[2..3, 10..11]).await, [(2, 1), (10, 1)]);
+        assert_eq!(seen(&[]).await, []);
+    }
 }

@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_written_as_people_do() {
-        for (text, bytes) in [("8 MiB", 8 << 20), ("500kB", 500_000), ("1048576", 1 << 20), ("1.5 KiB", 1536), ("0", 0)] {
+        for (text, bytes) in [("8 MiB", 8 << 20), ("500kB", 500_000), ("1048576", 1 << 20), ("1.5 KiB", 1536), ("0", 0)]
+        {
             assert_eq!(text.parse::<ByteSize>().unwrap().0, bytes, "{text}");
         }
         for (bytes, text) in [(8 << 20, "8 MiB"), (1000, "1000 B"), (1 << 40, "1 TiB"), (0, "0 B")] {

@@ -33,7 +33,9 @@ impl Disk for RealDisk {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
         let entries = fs::read_dir(folder)?;
-        entries.map(|entry| entry.and_then(|entry| Ok(Entry { name: entry.file_name(), kind: kind(entry.file_type()?) }))).collect()
+        entries
+            .map(|entry| entry.and_then(|entry| Ok(Entry { name: entry.file_name(), kind: kind(entry.file_type()?) })))
+            .collect()
     }
 
     fn metadata(&self, path: &Path, follow: bool) -> io::Result<Metadata> {
@@ -153,5 +155,62 @@ fn metadata(found: &fs::Metadata) -> Metadata {
         device: found.dev(),
         inode: found.ino(),
         modified: found.mtime() * 1000 + found.mtime_nsec() / 1_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("aqueduct-disk-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        RealDisk.create_folder(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn parts_are_written_one_after_the_other_and_read_back_up_to_the_end() {
+        let folder = folder("parts");
+        let file = RealDisk.open(&folder.join("a"), Open::New).unwrap();
+        let many: Vec<Vec<u8>> = (0..3000u32).map(|n| n.to_be_bytes()[..(n % 5).min(4) as usize].to_vec()).collect();
+        let slices: Vec<IoSlice<'_>> = many.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_at(&slices, 3).unwrap();
+        let whole = many.concat();
+        for capacity in [0, 10, 1 << 20] {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.extend_from_slice(b"kept");
+            assert_eq!(file.read_at(&mut buffer, 100, 3).unwrap(), 100);
+            assert_eq!(buffer, [b"kept", &whole[..100]].concat());
+            assert_eq!(file.read_at(&mut buffer, 1 << 20, 103).unwrap(), whole.len() - 100);
+            assert_eq!(&buffer[4..], whole);
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_names_its_owner() {
+        let folder = folder("lock");
+        let path = folder.join(".lock");
+        let lock = RealDisk.lock(&path, "process 7, aqueduct run").unwrap();
+        let refused = RealDisk.lock(&path, "another").err().unwrap();
+        assert_eq!(refused.to_string(), "held by process 7, aqueduct run");
+        drop(lock);
+        assert!(RealDisk.lock(&path, "another").is_ok());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn opening_a_pipe_does_not_wait_and_its_kind_is_told() {
+        let folder = folder("pipe");
+        let path = folder.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(RealDisk.metadata(&path, true).unwrap().kind, Kind::Other);
+        assert!(RealDisk.open(&path, Open::Read).is_ok());
+        std::os::unix::fs::symlink(&folder, folder.join("loop")).unwrap();
+        let kinds: std::collections::BTreeMap<_, _> =
+            RealDisk.list(&folder).unwrap().into_iter().map(|entry| (entry.name, entry.kind)).collect();
+        assert_eq!(kinds[std::ffi::OsStr::new("loop")], Kind::Link);
+        fs::remove_dir_all(folder).unwrap();
     }
 }
