@@ -1,1 +1,6 @@
-//! To be written.
+//! The binary `aqueduct`: configuration in, pipelines running.
+
+mod problems;
+mod references;
+mod secrets;
+mod yaml;

@@ -1,1 +1,3 @@
+//! The binary `aqueduct`.
+
 fn main() {}
