@@ -39,8 +39,14 @@ impl Batch {
         }
     }
 
-    pub(crate) fn built(bytes: Bytes, header: Header) -> Batch {
-        Batch { bytes, header }
+    /// A batch of records that are already in their place behind room for the fixed fields, which are written there with
+    /// the length and the CRC. More bytes than a length can say make a batch that every log refuses for its size.
+    pub(crate) fn seal(mut bytes: Vec<u8>, mut header: Header) -> Batch {
+        header.batch_length = i32::try_from(bytes.len() - Header::BEFORE_LENGTH_ENDS).unwrap_or(i32::MAX);
+        header.put(fixed(&mut bytes));
+        header.crc = crc32c(&bytes[Header::CRC_FROM..]);
+        header.put(fixed(&mut bytes));
+        Batch { bytes: Bytes::from(bytes), header }
     }
 
     /// The bytes.
@@ -144,5 +150,77 @@ impl Batch {
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.header.fmt(f)
+    }
+}
+
+fn fixed(bytes: &mut [u8]) -> &mut [u8; Header::LEN] {
+    bytes.first_chunk_mut().expect("sealed bytes begin with room for the fixed fields")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuilder;
+
+    fn batch() -> Batch {
+        let mut builder = BatchBuilder::new();
+        builder.push(1, Some(b"key"), Some(b"value"), &[]);
+        builder.push(2, Some(b"key"), None, &[]);
+        builder.finish()
+    }
+
+    #[test]
+    fn a_batch_placed_elsewhere_is_the_same_but_for_its_first_bytes() {
+        let batch = batch();
+        let placed = batch.clone().at(1_000_000_000_000, 17);
+        assert_eq!(placed.bytes()[..16], batch.placed(1_000_000_000_000, 17));
+        assert_eq!(placed.bytes()[16..], batch.bytes()[16..]);
+        assert_eq!(Batch::parse(placed.bytes().clone()), Ok(placed.clone()));
+        assert_eq!((placed.base_offset(), placed.last_offset()), (1_000_000_000_000, 1_000_000_000_001));
+        assert_eq!((placed.leader_epoch(), placed.count()), (17, 2));
+        assert_eq!(batch.base_offset(), 0, "a clone is not touched");
+    }
+
+    #[test]
+    fn bytes_that_nobody_shares_are_placed_where_they_are() {
+        let batch = batch();
+        let before = batch.bytes().as_ptr();
+        assert_eq!(batch.at(5, 5).bytes().as_ptr(), before);
+    }
+
+    #[test]
+    fn records_without_compression_lie_in_the_batch_s_own_bytes() {
+        let batch = batch();
+        let records = batch.records().unwrap();
+        let key = records.iter().next().unwrap().unwrap().key.unwrap().as_ptr() as usize;
+        let bytes = batch.bytes().as_ptr() as usize;
+        assert!((bytes..bytes + batch.size()).contains(&key));
+    }
+
+    #[test]
+    fn exactly_one_batch_is_parsed() {
+        let bytes = batch().into_bytes();
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(Batch::parse(longer.into()), Err(BatchError::Trailing { size: bytes.len(), have: bytes.len() + 1 }));
+        assert_eq!(Batch::parse(Bytes::new()), Err(BatchError::Truncated { need: 61, have: 0 }));
+    }
+
+    #[test]
+    fn a_damaged_batch_in_a_run_is_told_with_its_offset() {
+        let mut run = [&batch().at(40, 1).bytes()[..], &batch().at(42, 1).bytes()[..]].concat();
+        let last = run.len() - 1;
+        run[last] ^= 1;
+        let (first, rest) = Batch::split_first(&run.into()).unwrap().unwrap();
+        assert_eq!(first.next_offset(), 42);
+        assert!(matches!(Batch::split_first(&rest), Err(BatchError::Crc { base_offset: 42, .. })));
+    }
+
+    #[test]
+    fn what_can_never_become_a_batch_is_not_taken_for_one_cut_off() {
+        let mut bytes = batch().into_bytes().to_vec();
+        bytes[16] = 3;
+        assert_eq!(Batch::split_first(&bytes[..20].to_vec().into()), Err(BatchError::Magic { magic: 3 }));
+        bytes[8..12].fill(0);
+        assert_eq!(Batch::split_first(&bytes[..13].to_vec().into()), Err(BatchError::Length { length: 0 }));
     }
 }

@@ -1,9 +1,7 @@
 //! A batch under construction.
 
-use bytes::Bytes;
-
 use crate::varint::{self, Reader};
-use crate::{Attributes, Batch, Compression, Header, Record, TimestampType, crc32c};
+use crate::{Attributes, Batch, Compression, Header, Record, TimestampType};
 
 /// Takes records as slices straight into the bytes of a batch; nothing is allocated for a record.
 ///
@@ -36,6 +34,9 @@ struct Producer {
 impl BatchBuilder {
     /// The most bytes of a batch: what its length field can say.
     pub const MAX_SIZE: usize = i32::MAX as usize;
+
+    /// Room beyond a record for its length and for what is appended in one piece and then cut.
+    const SLACK: usize = 128;
 
     /// An empty batch: no compression, no producer.
     pub fn new() -> Self {
@@ -70,9 +71,8 @@ impl BatchBuilder {
         if horizon.is_some() {
             builder.attributes = header.attributes.with_delete_horizon();
         }
-        if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-            builder.max_timestamp = header.max_timestamp;
-        }
+        // Stays where the log stamps, and where no record is kept; else the records that are kept replace it.
+        builder.max_timestamp = header.max_timestamp;
         builder.last_offset_delta = header.last_offset_delta;
         builder.producer(header.producer_id, header.producer_epoch, header.base_sequence)
     }
@@ -178,11 +178,9 @@ impl BatchBuilder {
     /// [`BatchBuilder::last_offset_delta`] said.
     pub fn finish(mut self) -> Batch {
         self.compress();
-        // A batch whose length does not fit is too large for every log, which tells by its size: see MAX_SIZE.
-        let batch_length = i32::try_from(self.bytes.len() - Header::BEFORE_LENGTH_ENDS).unwrap_or(i32::MAX);
-        let mut header = Header {
+        let header = Header {
             base_offset: 0,
-            batch_length,
+            batch_length: 0,
             leader_epoch: -1,
             crc: 0,
             attributes: self.attributes.with_compression(self.compression),
@@ -194,10 +192,7 @@ impl BatchBuilder {
             base_sequence: self.producer.base_sequence,
             count: self.count,
         };
-        header.put(fixed(&mut self.bytes));
-        header.crc = crc32c(&self.bytes[Header::CRC_FROM..]);
-        header.put(fixed(&mut self.bytes));
-        Batch::built(Bytes::from(self.bytes), header)
+        Batch::seal(self.bytes, header)
     }
 
     #[inline]
@@ -221,25 +216,20 @@ impl BatchBuilder {
             + headers_size;
 
         self.last = self.bytes.len();
-        self.bytes.reserve(length + 64);
-        let mut start = [0; 64];
-        let mut end = varint::put(&mut start, 0, length as i64) + 1;
-        end = varint::put(&mut start, end, timestamp_delta);
-        end = varint::put(&mut start, end, i64::from(offset_delta));
-        end = varint::put(&mut start, end, length_of(key));
-        match key {
-            // Without a key all of the record before its value is one piece.
-            None => end = varint::put(&mut start, end, length_of(value)),
-            Some(_) => {}
-        }
-        // A copy of a fixed size is a few moves, of a varying size a call.
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&start);
-        self.bytes.truncate(at + end);
+        self.bytes.reserve(length + BatchBuilder::SLACK);
+        let mut run = varint::Run::new();
+        run.varint(length as i64);
+        run.byte(0); // attributes: none exist
+        run.varint(timestamp_delta);
+        run.varint(i64::from(offset_delta));
+        run.varint(length_of(key));
         if let Some(key) = key {
+            run.append_to(&mut self.bytes);
             self.bytes.extend_from_slice(key);
-            varint::push(&mut self.bytes, length_of(value));
+            run = varint::Run::new();
         }
+        run.varint(length_of(value));
+        run.append_to(&mut self.bytes);
         self.bytes.extend_from_slice(value.unwrap_or_default());
         varint::push(&mut self.bytes, header_count);
         for (name, value) in headers {
@@ -282,10 +272,6 @@ impl Default for BatchBuilder {
     }
 }
 
-fn fixed(bytes: &mut [u8]) -> &mut [u8; Header::LEN] {
-    bytes.first_chunk_mut().expect("a builder starts with room for the fixed fields")
-}
-
 /// A record's bytes between its length and its header count, that count, and the headers.
 fn split_at_headers(record: &[u8]) -> Option<(&[u8], i32, &[u8])> {
     let mut reader = Reader(record);
@@ -313,4 +299,85 @@ fn nullable_size(bytes: Option<&[u8]>) -> usize {
 #[inline]
 fn length_of(bytes: Option<&[u8]>) -> i64 {
     bytes.map_or(-1, |bytes| bytes.len() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchError;
+
+    fn is_send<T: Send>(_: &T) {}
+
+    #[test]
+    fn size_is_that_of_the_finished_batch_at_every_moment() {
+        let mut builder = BatchBuilder::new();
+        is_send(&builder);
+        assert_eq!((builder.size(), builder.is_empty()), (Header::LEN, true));
+        for n in 0..300 {
+            builder.push(n * 1000, Some(b"key"), Some(&vec![7; n as usize]), &[("n", None)]);
+            let batch = builder.clone().finish();
+            assert_eq!((batch.size(), batch.count()), (builder.size(), builder.count()));
+            assert_eq!(Batch::parse(batch.bytes().clone()), Ok(batch));
+        }
+    }
+
+    #[test]
+    fn a_header_added_to_the_last_record_is_as_if_it_had_been_there() {
+        // Lengths around those where a varint grows by a byte.
+        for size in (0..140).chain(8170..8200) {
+            let (value, position) = (vec![1; size], vec![2; size]);
+            let mut added = BatchBuilder::new();
+            let mut given = BatchBuilder::new();
+            for builder in [&mut added, &mut given] {
+                builder.push(5, Some(b"before"), Some(b"untouched"), &[("a", Some(b"1"))]);
+            }
+            added.push(6, None, Some(&value), &[("a", None)]);
+            added.add_header_to_last("position", &position);
+            added.push(7, None, None, &[]);
+            given.push(6, None, Some(&value), &[("a", None), ("position", Some(&position))]);
+            given.push(7, None, None, &[]);
+            assert_eq!(added.finish(), given.finish(), "{size}");
+        }
+    }
+
+    #[test]
+    fn an_empty_batch_takes_up_an_offset_and_is_valid() {
+        for codec in [Compression::None, Compression::Zstd] {
+            let batch = BatchBuilder::new().compressed(codec).finish();
+            assert_eq!((batch.count(), batch.base_offset(), batch.next_offset()), (0, 0, 1));
+            assert_eq!(batch.header().max_timestamp, -1);
+            assert_eq!(batch.validate(crate::Inflation::default()), Ok(()));
+            assert_eq!(Batch::parse(batch.bytes().clone()), Ok(batch));
+        }
+    }
+
+    #[test]
+    fn the_extent_never_falls_short_of_the_last_record() {
+        let mut builder = BatchBuilder::new();
+        builder.last_offset_delta(3);
+        builder.push_at(7, 0, None, None, &[]);
+        builder.last_offset_delta(5);
+        assert_eq!(builder.clone().finish().last_offset(), 7);
+        builder.last_offset_delta(9);
+        assert_eq!(builder.finish().last_offset(), 9);
+    }
+
+    #[test]
+    fn offsets_given_out_of_order_are_noticed_when_the_batch_is_read() {
+        let mut builder = BatchBuilder::new();
+        builder.push_at(7, 0, None, None, &[]);
+        builder.push_at(7, 0, None, None, &[]);
+        let batch = builder.finish();
+        assert!(matches!(batch.validate(crate::Inflation::default()), Err(BatchError::Record { index: 1, .. })));
+    }
+
+    #[test]
+    fn the_maximum_timestamp_is_that_of_the_records_also_before_1970() {
+        let mut builder = BatchBuilder::new();
+        for timestamp in [-500, -7, -90] {
+            builder.push(timestamp, None, None, &[]);
+        }
+        let header = builder.finish().header();
+        assert_eq!((header.base_timestamp, header.max_timestamp), (-500, -7));
+    }
 }

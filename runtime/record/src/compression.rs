@@ -133,7 +133,7 @@ impl Default for Inflation {
 fn read_within(reader: impl Read, compressed: usize, limit: usize) -> io::Result<Option<Vec<u8>>> {
     let mut records = Vec::with_capacity(compressed.saturating_mul(4).min(limit));
     // One byte more than allowed is enough to know.
-    reader.take(limit as u64 + 1).read_to_end(&mut records)?;
+    reader.take((limit as u64).saturating_add(1)).read_to_end(&mut records)?;
     Ok((records.len() <= limit).then_some(records))
 }
 
@@ -202,5 +202,88 @@ mod snappy {
 
     fn cut_off() -> io::Error {
         io::Error::new(io::ErrorKind::UnexpectedEof, "a snappy stream is cut off")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODECS: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+    fn text(bytes: usize) -> Vec<u8> {
+        (0..).flat_map(|n: u32| format!("line {} of a log\n", n % 777).into_bytes()).take(bytes).collect()
+    }
+
+    fn compressed(codec: Compression, records: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        codec.compress(records, &mut out).unwrap();
+        out.split_off(6)
+    }
+
+    #[test]
+    fn names_are_kafka_s_and_come_back() {
+        for codec in CODECS {
+            assert_eq!(codec.to_string().parse(), Ok(codec));
+        }
+        assert_eq!(Compression::Lz4.to_string(), "lz4");
+        assert_eq!(
+            "zstandard".parse::<Compression>().unwrap_err().to_string(),
+            "unknown compression `zstandard`: expected none, gzip, snappy, lz4 or zstd"
+        );
+    }
+
+    #[test]
+    fn every_codec_gives_back_what_it_took_and_stops_at_the_limit() {
+        for codec in CODECS {
+            for size in [0, 1, 100, 32 << 10, (64 << 10) + 1, 300_000] {
+                let records = text(size);
+                let bytes = compressed(codec, &records);
+                assert_eq!(codec.inflate(&bytes, size).unwrap().as_deref(), Some(&records[..]), "{codec} {size}");
+                if size > 0 {
+                    assert_eq!(codec.inflate(&bytes, size - 1).unwrap(), None, "{codec} {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn snappy_is_read_bare_and_as_streams_one_after_the_other() {
+        let records = text(50_000);
+        let bare = snap::raw::Encoder::new().compress_vec(&records).unwrap();
+        assert_eq!(Compression::Snappy.inflate(&bare, 50_000).unwrap(), Some(records.clone()));
+        let twice = [compressed(Compression::Snappy, &records), compressed(Compression::Snappy, &records)].concat();
+        assert_eq!(Compression::Snappy.inflate(&twice, 100_000).unwrap(), Some([&records[..], &records].concat()));
+        assert_eq!(Compression::Snappy.inflate(&twice, 99_999).unwrap(), None);
+    }
+
+    #[test]
+    fn a_snappy_block_that_claims_more_than_it_can_hold_takes_no_memory() {
+        // A length of 200 MiB as snappy's own varint, then nothing of it.
+        let claims = [0x80, 0x80, 0x80, 0x64, 0, 0];
+        let error = Compression::Snappy.inflate(&claims, 256 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "a block claims more bytes than its length can hold");
+        let framed = [&b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0\0\x06"[..], &claims].concat();
+        assert!(Compression::Snappy.inflate(&framed, 256 << 20).is_err());
+        for cut in 8..framed.len() - 6 {
+            assert!(cut == 16 || Compression::Snappy.inflate(&framed[..cut], 1000).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_an_error_in_every_codec() {
+        for codec in &CODECS[1..] {
+            assert!(codec.inflate(b"neither compressed nor anything", 1000).is_err(), "{codec}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_ratio_above_small_sizes_and_below_the_maximum() {
+        let limits = Inflation { max_bytes: 1000, max_ratio: 10, small_bytes: 100 };
+        assert_eq!(
+            [0, 1, 10, 50, 100, 101, usize::MAX].map(|n| limits.limit(n)),
+            [100, 100, 100, 500, 1000, 1000, 1000]
+        );
     }
 }

@@ -41,3 +41,29 @@ pub fn control_kind(record: &Record<'_>) -> Option<Control> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Headers;
+
+    fn check(key: Option<&[u8]>, expected: Option<Control>) {
+        let record = Record { offset: 0, timestamp: 0, key, value: None, headers: Headers::default() };
+        assert_eq!(control_kind(&record), expected, "{key:?}");
+    }
+
+    #[test]
+    fn keys_say_their_kind_in_later_versions_too() {
+        for kind in [Control::Abort, Control::Commit, Control::Other(2), Control::Other(-1)] {
+            check(Some(&kind.key()), Some(kind));
+        }
+        check(Some(&[0, 9, 0, 1, 7, 7]), Some(Control::Commit));
+    }
+
+    #[test]
+    fn other_keys_say_nothing() {
+        for key in [None, Some(&b""[..]), Some(&[0, 0, 0]), Some(&[0xff, 0xff, 0, 1])] {
+            check(key, None);
+        }
+    }
+}

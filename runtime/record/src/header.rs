@@ -253,3 +253,85 @@ pub enum TimestampType {
     /// The log, when it appends: all records of a batch have the batch's maximum.
     LogAppendTime,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuilder;
+
+    /// The error that comes when `bytes` are written over an otherwise good header of one record.
+    fn check(at: usize, bytes: &[u8], expected: &str) {
+        let mut builder = BatchBuilder::new();
+        builder.push(1, None, Some(b"value"), &[]);
+        let mut batch = builder.finish().into_bytes().to_vec();
+        batch[at..at + bytes.len()].copy_from_slice(bytes);
+        assert_eq!(Header::peek(&batch).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_fixed_fields_is_told_with_its_numbers() {
+        check(0, &(-1i64).to_be_bytes(), "impossible offsets: base offset -1, last offset delta 0");
+        check(0, &i64::MAX.to_be_bytes(), "impossible offsets: base offset 9223372036854775807, last offset delta 0");
+        let short = "batch length 48 is less than the 49 bytes of the fixed fields that it covers";
+        check(8, &48i32.to_be_bytes(), short);
+        check(8, &(-1i32).to_be_bytes(), &short.replace("48", "-1"));
+        let old = "magic 1 instead of 2: only record batches of version 2 (Kafka 0.11 and later) are understood";
+        check(16, &[1], old);
+        check(16, &[0xff], &old.replace("magic 1", "magic -1"));
+        check(21, &[0, 5], "batch at offset 0: unknown attributes 0x0005");
+        check(21, &[0, 0x80], "batch at offset 0: unknown attributes 0x0080");
+        check(21, &[0x80, 0], "batch at offset 0: unknown attributes 0x8000");
+        check(23, &(-1i32).to_be_bytes(), "impossible offsets: base offset 0, last offset delta -1");
+        let count = "batch at offset 0: count -1 does not fit its last offset delta 0 and 12 bytes of records";
+        check(57, &(-1i32).to_be_bytes(), count);
+        check(57, &i32::MIN.to_be_bytes(), &count.replace("-1", "-2147483648"));
+        check(57, &2i32.to_be_bytes(), &count.replace("-1", "2"));
+    }
+
+    #[test]
+    fn more_records_than_bytes_are_refused_before_anything_is_read() {
+        let mut builder = BatchBuilder::new();
+        builder.push(1, None, Some(b"value"), &[]);
+        builder.last_offset_delta(1000);
+        let mut batch = builder.finish().into_bytes().to_vec();
+        batch[57..61].copy_from_slice(&1000i32.to_be_bytes());
+        assert!(matches!(Header::peek(&batch), Err(BatchError::Count { count: 1000, bytes: 12, .. })));
+        // Compressed, the same bytes may well hold that many.
+        batch[22] = 4;
+        assert_eq!(Header::peek(&batch).unwrap().count, 1000);
+    }
+
+    #[test]
+    fn all_fields_come_back_as_they_were_put() {
+        let header = Header {
+            base_offset: 0x0102_0304_0506_0708,
+            batch_length: 0x1112_1314,
+            leader_epoch: -0x2122_2324,
+            crc: 0xf1f2_f3f4,
+            attributes: Attributes(0x7c),
+            last_offset_delta: 0x3132_3334,
+            base_timestamp: -0x4142_4344_4546_4748,
+            max_timestamp: 0x5152_5354_5556_5758,
+            producer_id: 0x6162_6364_6566_6768,
+            producer_epoch: 0x7172,
+            base_sequence: -0x0122_3344,
+            count: 0x0012_3456,
+        };
+        let mut bytes = [0; Header::LEN];
+        header.put(&mut bytes);
+        assert_eq!(Header::peek(&bytes), Ok(header));
+        assert_eq!(header.size(), 0x1112_1314 + 12);
+        assert_eq!(header.delete_horizon(), Some(header.base_timestamp));
+        assert_eq!(format!("{:?}", header.attributes), "zstd, LogAppendTime, transactional, control, delete horizon");
+    }
+
+    #[test]
+    fn an_old_message_too_short_for_a_header_is_told_by_its_version() {
+        let mut message = vec![0; 26];
+        message[8..12].copy_from_slice(&14i32.to_be_bytes());
+        message[16] = 1;
+        assert_eq!(Header::peek(&message), Err(BatchError::Magic { magic: 1 }));
+        assert_eq!(Header::peek(&message[..16]), Err(BatchError::Length { length: 14 }));
+        assert_eq!(Header::peek(&message[..11]), Err(BatchError::Truncated { need: 61, have: 11 }));
+    }
+}

@@ -93,3 +93,47 @@ impl<'a> Iterator for HeaderIter<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Batch, BatchBuilder};
+
+    fn batch(headers: &[(&str, Option<&[u8]>)]) -> Batch {
+        let mut builder = BatchBuilder::new();
+        builder.push(0, None, None, headers);
+        builder.finish()
+    }
+
+    #[test]
+    fn the_last_header_of_a_name_is_the_one_that_counts() {
+        let batch = batch(&[("a", Some(b"1")), ("b", None), ("a", Some(b"2")), ("", Some(b""))]);
+        let records = batch.records().unwrap();
+        let headers = records.iter().next().unwrap().unwrap().headers;
+        assert_eq!(headers.get("a"), Some(Some(&b"2"[..])));
+        assert_eq!(headers.get("b"), Some(None));
+        assert_eq!(headers.get(""), Some(Some(&b""[..])));
+        assert_eq!(headers.get("c"), None);
+        assert_eq!((headers.len(), headers.is_empty()), (4, false));
+    }
+
+    #[test]
+    fn a_hidden_name_is_neither_counted_nor_seen() {
+        let batch = batch(&[("p", Some(b"1")), ("a", Some(b"2")), ("p", None)]);
+        let records = batch.records().unwrap();
+        let headers = records.iter().next().unwrap().unwrap().headers;
+        let without = headers.without("p");
+        assert!(without.iter().eq([("a", Some(&b"2"[..]))]));
+        assert_eq!((without.len(), without.get("p")), (1, None));
+        assert_eq!(headers.without("x").len(), 3);
+        let nothing = headers.without("a").iter().filter(|(name, _)| *name == "a").count();
+        assert_eq!(nothing, 0);
+    }
+
+    #[test]
+    fn only_hidden_headers_are_as_good_as_none() {
+        let batch = batch(&[("p", Some(b"1"))]);
+        let records = batch.records().unwrap();
+        let headers = records.iter().next().unwrap().unwrap().headers.without("p");
+        assert!(headers.is_empty() && headers.into_iter().next().is_none());
+    }
+}

@@ -114,3 +114,94 @@ impl Walk {
         BatchError::Record { base_offset: header.base_offset, index: self.index, what }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Batch;
+
+    /// What reading a section of `count` records says, which reach up to an offset delta of 9.
+    fn read(count: i32, section: &[u8]) -> Result<u32, String> {
+        let mut bytes = vec![0; Header::LEN];
+        bytes[12..16].fill(0xff);
+        bytes[16] = 2;
+        bytes[23..27].copy_from_slice(&9i32.to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        bytes.extend(section);
+        let length = bytes.len() as i32 - 12;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        let crc = crate::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        let batch = Batch::parse(bytes.into()).map_err(|error| error.to_string())?;
+        let records = batch.records().map_err(|error| error.to_string())?;
+        let mut good = 0;
+        for record in records.iter() {
+            record.map_err(|error| error.to_string())?;
+            good += 1;
+        }
+        Ok(good)
+    }
+
+    fn check(count: i32, section: &[u8], expected: &str) {
+        assert_eq!(read(count, section).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn the_smallest_record_is_seven_bytes() {
+        assert_eq!(read(1, &[12, 0, 0, 0, 1, 1, 0]), Ok(1));
+        assert_eq!(read(2, &[12, 0, 0, 0, 1, 1, 0, 12, 0, 0, 18, 1, 1, 0]), Ok(2));
+        assert_eq!(read(0, &[]), Ok(0));
+    }
+
+    #[test]
+    fn a_record_that_makes_no_sense_is_told_with_its_place() {
+        let first = "batch at offset 0, record 0";
+        check(1, &[13, 0, 0, 0, 1, 1, 0], &format!("{first}: a negative length"));
+        check(1, &[14, 0, 0, 0, 1, 1, 0], &format!("{first}: longer than its batch"));
+        check(1, &[0x80; 7], &format!("{first}: no length"));
+        check(1, &[0, 0, 0, 0, 1, 1, 0], &format!("{first}: no attributes"));
+        check(1, &[2, 0, 0, 0, 1, 1, 0], &format!("{first}: no timestamp"));
+        check(1, &[4, 0, 0, 0, 1, 1, 0], &format!("{first}: no offset"));
+        check(1, &[6, 0, 0, 0, 1, 1, 0], &format!("{first}: a key past the end"));
+        check(1, &[12, 0, 0, 0, 3, 1, 0], &format!("{first}: a key past the end"));
+        check(1, &[12, 0, 0, 0, 1, 6, 0], &format!("{first}: a value past the end"));
+        check(1, &[10, 0, 0, 0, 1, 1, 0], &format!("{first}: no header count"));
+        check(1, &[12, 0, 0, 0, 1, 1, 1], &format!("{first}: a negative header count"));
+        check(1, &[12, 0, 0, 0, 1, 1, 2], &format!("{first}: more headers than bytes"));
+        check(1, &[16, 0, 0, 0, 1, 1, 2, 1, 1], &format!("{first}: a header without a name"));
+        check(1, &[16, 0, 0, 0, 1, 1, 2, 4, 1], &format!("{first}: a header name past the end"));
+        check(1, &[16, 0, 0, 0, 1, 1, 2, 0, 2], &format!("{first}: a header value past the end"));
+        check(1, &[18, 0, 0, 0, 1, 1, 2, 2, 0xff, 1], &format!("{first}: a header name that is not UTF-8"));
+        check(1, &[14, 0, 0, 0, 1, 1, 0, 0], &format!("{first}: bytes after the last header"));
+    }
+
+    #[test]
+    fn offsets_ascend_and_stay_within_the_batch() {
+        let outside = "an offset that does not follow, or lies outside the batch";
+        check(1, &[12, 0, 0, 20, 1, 1, 0], &format!("batch at offset 0, record 0: {outside}"));
+        check(1, &[12, 0, 0, 1, 1, 1, 0], &format!("batch at offset 0, record 0: {outside}"));
+        let twice = [12, 0, 0, 4, 1, 1, 0, 12, 0, 0, 4, 1, 1, 0];
+        check(2, &twice, &format!("batch at offset 0, record 1: {outside}"));
+    }
+
+    #[test]
+    fn there_are_as_many_records_as_the_header_says() {
+        let two = [12, 0, 0, 0, 1, 1, 0, 12, 0, 0, 2, 1, 1, 0];
+        check(1, &two, "batch at offset 0, record 1: bytes after the last record");
+        check(0, &two, "batch at offset 0, record 0: bytes after the last record");
+        check(2, &[26, 0, 0, 0, 1, 15, 1, 1, 1, 1, 1, 1, 1, 0], "batch at offset 0, record 0: a value past the end");
+        let long = [26, 0, 0, 0, 1, 14, 1, 1, 1, 1, 1, 1, 1, 0];
+        check(2, &long, "batch at offset 0, record 1: no length");
+    }
+
+    #[test]
+    fn after_an_error_nothing_comes_any_more() {
+        let mut records = Records::new(
+            Header::peek(&crate::BatchBuilder::new().finish().into_bytes()).unwrap(),
+            Bytes::from_static(b"rubbish"),
+        );
+        assert!(records.next().is_some_and(|record| record.is_err()));
+        assert!(records.next().is_none());
+        assert_eq!(records.iter().count(), 1);
+    }
+}

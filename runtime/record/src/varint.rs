@@ -10,25 +10,58 @@ pub(crate) fn size(value: i64) -> usize {
     bits.div_ceil(7)
 }
 
-/// Writes `value` at `at` and returns the place after it; `out` has [`MAX`] bytes there.
-#[inline]
-pub(crate) fn put(out: &mut [u8], mut at: usize, value: i64) -> usize {
-    let mut rest = zigzag(value);
-    while rest >= 0x80 {
-        out[at] = rest as u8 | 0x80;
-        rest >>= 7;
-        at += 1;
+/// A short run of varints on its way to a buffer.
+///
+/// Appending a whole run of fixed size and cutting it to length is a few moves; appending each varint would be a call each.
+pub(crate) struct Run {
+    bytes: [u8; Run::ROOM],
+    end: usize,
+}
+
+impl Run {
+    /// Six varints of the longest kind fit.
+    const ROOM: usize = 64;
+
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Run { bytes: [0; Run::ROOM], end: 0 }
     }
-    out[at] = rest as u8;
-    at + 1
+
+    #[inline]
+    pub(crate) fn byte(&mut self, byte: u8) {
+        self.bytes[self.end] = byte;
+        self.end += 1;
+    }
+
+    #[inline]
+    pub(crate) fn varint(&mut self, value: i64) {
+        let mut rest = zigzag(value);
+        while rest >= 0x80 {
+            self.byte(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.byte(rest as u8);
+    }
+
+    #[inline]
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        let at = out.len();
+        out.extend_from_slice(&self.bytes);
+        out.truncate(at + self.end);
+    }
 }
 
 /// Appends `value`.
 #[inline]
 pub(crate) fn push(out: &mut Vec<u8>, value: i64) {
-    let mut bytes = [0; MAX];
-    let end = put(&mut bytes, 0, value);
-    out.extend_from_slice(&bytes[..end]);
+    match zigzag(value) {
+        small @ 0..0x80 => out.push(small as u8),
+        _ => {
+            let mut run = Run::new();
+            run.varint(value);
+            out.extend_from_slice(&run.bytes[..run.end]);
+        }
+    }
 }
 
 #[inline]

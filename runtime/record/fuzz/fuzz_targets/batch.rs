@@ -1,0 +1,7 @@
+//! Arbitrary bytes as a batch.
+#![no_main]
+
+#[path = "../entry.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry::run(bytes));

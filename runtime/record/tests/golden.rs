@@ -1,0 +1,66 @@
+//! Batches made by Kafka's Java client (`tests/golden/make.sh`) are read as that client reads them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::{Path, PathBuf};
+
+use aqueduct_record::{Batch, BatchBuilder, Compression, Inflation, TimestampType};
+
+#[path = "../../../tests/golden/describe.rs"]
+mod describe;
+
+fn golden() -> Vec<(PathBuf, Batch)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/batches");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "bin"));
+    files.sort();
+    assert_eq!(files.len(), 22, "one file a case of Golden.java");
+    files.into_iter().map(|file| (file.clone(), Batch::parse(std::fs::read(file).unwrap().into()).unwrap())).collect()
+}
+
+#[test]
+fn java_s_batches_say_to_us_what_they_say_to_java() {
+    for (file, batch) in golden() {
+        let theirs = std::fs::read_to_string(file.with_extension("json")).unwrap();
+        assert_eq!(describe::describe(&batch).unwrap(), theirs, "{}", file.display());
+        batch.validate(Inflation::default()).unwrap();
+    }
+}
+
+#[test]
+fn our_builder_writes_java_s_bytes() {
+    let mut same = 0;
+    for (file, batch) in golden() {
+        let header = batch.header();
+        let mut builder = BatchBuilder::remainder_of(&header, None);
+        for record in batch.records().unwrap().iter() {
+            let record = record.unwrap();
+            builder.push_record((record.offset - header.base_offset) as i32, &record);
+        }
+        let ours = builder.finish().at(header.base_offset, header.leader_epoch);
+        // Encoders differ in how they compress, and the records' own times are hidden behind that of the append.
+        let comparable = header.attributes.compression() == Compression::None
+            && header.attributes.timestamp_type() == TimestampType::CreateTime;
+        if comparable {
+            assert_eq!(ours.bytes(), batch.bytes(), "{}", file.display());
+            same += 1;
+        } else {
+            let (ours, theirs) = (ours.records().unwrap(), batch.records().unwrap());
+            let (ours, theirs) = (ours.iter().map(Result::unwrap), theirs.iter().map(Result::unwrap));
+            assert!(ours.map(|r| (r.offset, r.timestamp, r.key)).eq(theirs.map(|r| (r.offset, r.timestamp, r.key))));
+        }
+    }
+    assert!(same >= 11, "{same}");
+}
+
+#[test]
+fn all_golden_batches_in_a_row_come_apart_again() {
+    let batches = golden();
+    let mut rest =
+        bytes::Bytes::from(batches.iter().flat_map(|(_, batch)| batch.bytes().to_vec()).collect::<Vec<u8>>());
+    for (file, batch) in &batches {
+        let (first, after) = Batch::split_first(&rest).unwrap().unwrap();
+        assert_eq!(&first, batch, "{}", file.display());
+        rest = after;
+    }
+    assert_eq!(Batch::split_first(&rest), Ok(None));
+}
