@@ -1,1 +1,13 @@
-//! To be written.
+//! Runs sources and sinks over a log, so that nothing is lost and nothing doubled.
+//!
+//! Two straight loops: ingest `source.read → log.append (position inside) → answer`, and deliver `pin → log.read →
+//! sink.write → commit`. No acknowledgement crosses the log. The engine knows no connector and no log: it gets both
+//! through the contracts of `aqueduct-api`.
+
+mod plan;
+mod status;
+mod supervisor;
+
+pub use plan::{ChunkPlan, DeadLetterPlan, Plan, RetryPlan, RewindTo, SinkPlan, SourcePlan, Start, TopicPlan};
+pub use status::{BudgetStatus, ConnectorStatus, Kind, LastError, PartitionStatus, Rewound, State, Status, Unpinned};
+pub use supervisor::{Engine, Parts, Resolve};

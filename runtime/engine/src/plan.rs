@@ -1,0 +1,365 @@
+//! What is to run, as the configuration says it: topics, sources and sinks by name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use aqueduct_api::{ByteSize, Span, TopicSettings};
+use aqueduct_record::Offset;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
+
+/// All that one engine runs. Two plans are compared to see what a reload has to change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What relative paths in settings start at: the configuration's folder.
+    pub folder: PathBuf,
+    /// Topics that are made, or changed, before anything starts.
+    pub topics: BTreeMap<String, TopicPlan>,
+    /// By name.
+    pub sources: BTreeMap<String, SourcePlan>,
+    /// By name; no sink has a source's name.
+    pub sinks: BTreeMap<String, SinkPlan>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicPlan {
+    /// How many partitions it has; may grow, never shrinks. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub partitions: i32,
+    /// How it is kept.
+    #[serde(flatten)]
+    pub settings: TopicSettings,
+}
+
+impl Default for TopicPlan {
+    fn default() -> Self {
+        TopicPlan { partitions: one(), settings: TopicSettings::default() }
+    }
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// A source: what brings records into a topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SourcePlan {
+    /// Which kind of source.
+    pub connector: String,
+    /// Where its records go; made with defaults where it is not there and not declared.
+    pub topic: String,
+    /// The connector's own settings, references unresolved.
+    #[serde(default = "no_settings")]
+    pub settings: Value,
+    /// How failures that may pass are tried again.
+    #[serde(default)]
+    pub retry: RetryPlan,
+    /// Where input goes that can not be a record.
+    #[serde(default)]
+    pub dead_letters: DeadLetterPlan,
+}
+
+/// A sink: what takes records out of topics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SinkPlan {
+    /// Which kind of sink.
+    pub connector: String,
+    /// Names or globs (`orders.*`, `{a,b}`). Globs match neither dead-letter topics nor internal ones.
+    pub topics: Vec<String>,
+    /// The connector's own settings, references unresolved.
+    #[serde(default = "no_settings")]
+    pub settings: Value,
+    /// What makes a chunk ripe to be delivered.
+    #[serde(default)]
+    pub chunk: ChunkPlan,
+    /// How failures that may pass are tried again.
+    #[serde(default)]
+    pub retry: RetryPlan,
+    /// Where records go that the destination will never take.
+    #[serde(default)]
+    pub dead_letters: DeadLetterPlan,
+    /// Where the sink starts in partitions that are there when it first starts. Partitions that come later are delivered
+    /// from their beginning. Default: beginning.
+    #[serde(default)]
+    pub start: Start,
+}
+
+fn no_settings() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// What makes a chunk ripe: whichever comes first. A batch is never divided, so a chunk may be larger by one batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ChunkPlan {
+    /// Bytes as stored. Default: 8 MiB.
+    pub bytes: ByteSize,
+    /// Records; absent: any number. Default: absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+    /// How long after the engine first saw its first record. Default: 1s.
+    pub age: Span,
+}
+
+impl Default for ChunkPlan {
+    fn default() -> Self {
+        ChunkPlan { bytes: ByteSize::mib(8), records: None, age: Span::seconds(1) }
+    }
+}
+
+/// How a failure that may pass is tried again: after `first`, then after twice as long each time up to `longest`, less a
+/// random part of up to a half.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RetryPlan {
+    /// The first wait. Default: 100ms.
+    pub first: Span,
+    /// The longest wait. Default: 30s.
+    pub longest: Span,
+    /// How long the same thing is tried before the connector fails. Default: never.
+    pub give_up: Span,
+}
+
+impl Default for RetryPlan {
+    fn default() -> Self {
+        RetryPlan { first: Span::millis(100), longest: Span::seconds(30), give_up: Span::FOREVER }
+    }
+}
+
+/// Where what can not be delivered goes: `{ topic: NAME }`, or `off`, under which it stops the connector.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeadLetterPlan {
+    /// To a topic of one partition, made when first needed.
+    Topic {
+        /// Its name. Default: `<connector's name>.dead-letters`.
+        topic: Option<String>,
+    },
+    /// Nowhere: the connector stops with the reason.
+    Off,
+}
+
+impl DeadLetterPlan {
+    /// The topic's name for a connector of that name; `None` when off.
+    pub fn topic(&self, connector: &str) -> Option<String> {
+        match self {
+            DeadLetterPlan::Topic { topic: Some(topic) } => Some(topic.clone()),
+            DeadLetterPlan::Topic { topic: None } => Some(format!("{connector}.dead-letters")),
+            DeadLetterPlan::Off => None,
+        }
+    }
+}
+
+impl Default for DeadLetterPlan {
+    fn default() -> Self {
+        DeadLetterPlan::Topic { topic: None }
+    }
+}
+
+/// `{ topic: NAME }`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DeadLetterTopic {
+    /// The topic's name; default: `<connector's name>.dead-letters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+}
+
+impl Serialize for DeadLetterPlan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            DeadLetterPlan::Topic { topic } => DeadLetterTopic { topic: topic.clone() }.serialize(serializer),
+            DeadLetterPlan::Off => serializer.serialize_str("off"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DeadLetterPlan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = DeadLetterPlan;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off` or `{ topic: NAME }`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DeadLetterPlan, E> {
+                match text {
+                    "off" => Ok(DeadLetterPlan::Off),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            // YAML 1.1 reads a bare `off` as false.
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<DeadLetterPlan, E> {
+                match on {
+                    false => Ok(DeadLetterPlan::Off),
+                    true => Err(E::invalid_value(de::Unexpected::Bool(on), &self)),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<DeadLetterPlan, A::Error> {
+                let read = DeadLetterTopic::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(DeadLetterPlan::Topic { topic: read.topic })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for DeadLetterPlan {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeadLetterPlan".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Where what can not be delivered goes: a topic (default `<name>.dead-letters`), or `off`, under which it stops the connector.",
+            "anyOf": [{ "const": "off" }, generator.subschema_for::<DeadLetterTopic>()],
+        })
+    }
+}
+
+/// A place in a partition, told without an offset: `beginning`, `end`, or a time as RFC 3339.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The first record that is kept.
+    #[default]
+    Beginning,
+    /// What comes from now on.
+    End,
+    /// The first record of that time (milliseconds since 1970) or later.
+    Time(i64),
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "beginning" => Ok(Start::Beginning),
+            "end" => Ok(Start::End),
+            time => chrono::DateTime::parse_from_rfc3339(time)
+                .map(|time| Start::Time(time.timestamp_millis()))
+                .map_err(|_| format!("`{text}` is not `beginning`, `end` or a time such as `2026-11-20T08:00:00Z`")),
+        }
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Beginning => f.write_str("beginning"),
+            Start::End => f.write_str("end"),
+            Start::Time(millis) => match chrono::DateTime::from_timestamp_millis(*millis) {
+                Some(time) => f.write_str(&time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
+                None => write!(f, "{millis} ms"),
+            },
+        }
+    }
+}
+
+impl Serialize for Start {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Start {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Start".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "`beginning`, `end`, or a time as RFC 3339",
+            "examples": ["beginning", "end", "2026-11-20T08:00:00Z"],
+        })
+    }
+}
+
+/// Where a sink is rewound to: `beginning`, `end`, a time as RFC 3339, or an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewindTo {
+    /// A place that each partition has.
+    Place(Start),
+    /// The same offset in each partition.
+    Offset(Offset),
+}
+
+impl FromStr for RewindTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Offset>() {
+            Ok(offset) if offset >= 0 => Ok(RewindTo::Offset(offset)),
+            Ok(offset) => Err(format!("offset {offset} is negative")),
+            Err(_) => text.parse().map(RewindTo::Place).map_err(|told: String| format!("{told}, nor an offset")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_sink_is_declared_by_little() {
+        let plan: SinkPlan = serde_json::from_value(json!({"connector": "s3", "topics": ["*"]})).unwrap();
+        assert_eq!(plan.chunk, ChunkPlan { bytes: ByteSize::mib(8), records: None, age: Span::seconds(1) });
+        assert_eq!(plan.retry.give_up, Span::FOREVER);
+        assert_eq!(plan.dead_letters.topic("lake"), Some("lake.dead-letters".into()));
+        assert_eq!(plan.start, Start::Beginning);
+        assert_eq!(plan.settings, json!({}));
+    }
+
+    #[test]
+    fn dead_letters_are_a_topic_or_off() {
+        let read = |value: Value| serde_json::from_value::<DeadLetterPlan>(value).map_err(|error| error.to_string());
+        assert_eq!(read(json!("off")), Ok(DeadLetterPlan::Off));
+        assert_eq!(read(json!(false)), Ok(DeadLetterPlan::Off));
+        assert_eq!(read(json!({})), Ok(DeadLetterPlan::Topic { topic: None }));
+        assert_eq!(read(json!({"topic": "x"})).unwrap().topic("y"), Some("x".into()));
+        assert!(read(json!("on")).unwrap_err().contains("expected `off` or `{ topic: NAME }`"));
+        assert!(read(json!({"topics": "x"})).unwrap_err().contains("unknown field `topics`"));
+        for plan in [DeadLetterPlan::Off, DeadLetterPlan::Topic { topic: Some("x".into()) }] {
+            assert_eq!(read(serde_json::to_value(&plan).unwrap()), Ok(plan));
+        }
+    }
+
+    #[test]
+    fn places_are_read_and_written_as_people_do() {
+        for text in ["beginning", "end", "2026-11-20T08:00:00Z"] {
+            assert_eq!(text.parse::<Start>().unwrap().to_string(), text);
+        }
+        assert_eq!("1970-01-01T01:00:01+01:00".parse(), Ok(Start::Time(1000)));
+        assert!("yesterday".parse::<Start>().unwrap_err().contains("`yesterday` is not `beginning`"));
+        assert_eq!("42".parse(), Ok(RewindTo::Offset(42)));
+        assert_eq!("end".parse(), Ok(RewindTo::Place(Start::End)));
+        assert!("-1".parse::<RewindTo>().is_err());
+    }
+
+    #[test]
+    fn unknown_topic_settings_are_refused() {
+        let topic: TopicPlan = serde_json::from_value(json!({"partitions": 4, "retention.ms": "7d"})).unwrap();
+        assert_eq!(topic, TopicPlan { partitions: 4, settings: TopicSettings::default() });
+        assert!(serde_json::from_value::<TopicPlan>(json!({"partition": 4})).is_err());
+    }
+}
