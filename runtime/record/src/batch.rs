@@ -46,6 +46,10 @@ impl Batch {
         header.put(fixed(&mut bytes));
         header.crc = crc32c(&bytes[Header::CRC_FROM..]);
         header.put(fixed(&mut bytes));
+        // Whoever holds batches counts their bytes, so a small batch does not keep the room of a large one.
+        if bytes.capacity() > 2 * bytes.len() {
+            bytes.shrink_to_fit();
+        }
         Batch { bytes: Bytes::from(bytes), header }
     }
 

@@ -45,7 +45,7 @@ impl BatchBuilder {
 
     /// An empty batch with room for that many bytes, header included.
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut room = Vec::with_capacity(bytes.max(Header::LEN));
+        let mut room = Vec::with_capacity(bytes.max(Header::LEN) + BatchBuilder::SLACK);
         room.resize(Header::LEN, 0);
         BatchBuilder {
             bytes: room,
@@ -63,7 +63,8 @@ impl BatchBuilder {
     /// A batch that takes what compaction keeps of another one ([`BatchBuilder::push_record`]): same codec, flags,
     /// producer, extent and time of append. `delete_horizon` is until when its tombstones stay, in ms since 1970.
     pub fn remainder_of(header: &Header, delete_horizon: Option<i64>) -> Self {
-        let mut builder = Self::with_capacity(header.size());
+        // The header may come from a damaged file, so it does not decide alone how much memory is taken.
+        let mut builder = Self::with_capacity(header.size().min(1 << 20));
         let horizon = delete_horizon.or(header.delete_horizon());
         builder.compression = header.attributes.compression();
         builder.attributes = header.attributes;
@@ -141,8 +142,9 @@ impl BatchBuilder {
     /// record: an empty builder has no place for a header and stays as it is.
     pub fn add_header_to_last(&mut self, name: &str, value: &[u8]) {
         debug_assert!(self.count > 0, "a header needs a record");
-        let record = self.bytes.split_off(self.last);
+        let record = self.bytes[self.last..].to_vec();
         let Some((before, count, headers)) = split_at_headers(&record) else { return };
+        self.bytes.truncate(self.last);
         let added = header_size(name, Some(value));
         let count = i64::from(count) + 1;
         let length = before.len() + varint::size(count) + headers.len() + added;

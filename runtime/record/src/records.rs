@@ -36,7 +36,7 @@ impl Records {
     }
 
     /// The next record; `None` after the last or an error.
-    #[allow(clippy::should_implement_trait, reason = "what is returned borrows from self, as no Iterator's item can")]
+    #[expect(clippy::should_implement_trait, reason = "what is returned borrows from self, as no Iterator's item can")]
     pub fn next(&mut self) -> Option<Result<Record<'_>, BatchError>> {
         self.walk.next(&self.header, &self.bytes)
     }

@@ -18,7 +18,7 @@ fn golden() -> Vec<(PathBuf, Batch)> {
 }
 
 #[test]
-fn java_s_batches_say_to_us_what_they_say_to_java() {
+fn batches_made_by_java_say_to_us_what_they_say_to_java() {
     for (file, batch) in golden() {
         let theirs = std::fs::read_to_string(file.with_extension("json")).unwrap();
         assert_eq!(describe::describe(&batch).unwrap(), theirs, "{}", file.display());
@@ -27,7 +27,7 @@ fn java_s_batches_say_to_us_what_they_say_to_java() {
 }
 
 #[test]
-fn our_builder_writes_java_s_bytes() {
+fn our_builder_writes_the_bytes_that_java_writes() {
     let mut same = 0;
     for (file, batch) in golden() {
         let header = batch.header();
