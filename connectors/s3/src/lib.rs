@@ -1,1 +1,44 @@
-//! To be written.
+//! The sink that writes objects: to S3, to any store that speaks its protocol, or to a folder.
+//!
+//! A chunk becomes one object, or one for each path that its records name. What makes it exactly once: an object's name
+//! comes from offsets, it carries its topic's id, it becomes visible whole, and one that is there is kept.
+
+mod address;
+mod body;
+mod bucket;
+mod encoder;
+mod field;
+mod folder;
+mod format;
+mod layout;
+mod settings;
+mod sink;
+mod spill;
+mod store;
+mod template;
+
+use std::sync::Arc;
+
+use aqueduct_api::{Error, Result, Sink, SinkOpening};
+
+use address::Address;
+use sink::ObjectSink;
+use store::StoreBucket;
+
+pub use encoder::Compression;
+pub use format::Format;
+pub use settings::{ConfluentLayout, S3Settings};
+pub use store::PartStore;
+
+/// Opens the sink over a store that the caller made, as the simulation does; of the settings' url only bucket and prefix
+/// count.
+///
+/// # Errors
+/// `Fatal` when the settings name no bucket or make no sense.
+pub fn open_over(settings: &S3Settings, opening: &SinkOpening, store: Arc<dyn PartStore>) -> Result<Box<dyn Sink>> {
+    let Address::Bucket { bucket, prefix } = settings.address()? else {
+        return Err(Error::fatal(format!("setting url: {} is no bucket", settings.url)));
+    };
+    let bucket = StoreBucket::new(store, &bucket, &prefix, settings.part_size.0 as usize);
+    Ok(Box::new(ObjectSink::new(settings, opening, Arc::new(bucket))?))
+}

@@ -1,0 +1,361 @@
+//! The settings of the sink: their doc comments are its manual.
+
+use std::sync::Arc;
+
+use aqueduct_api::{ByteSize, Problem, Result, Secret, Settings, Sink, SinkOpening, SinkSettings};
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::address::{Address, absolute};
+use crate::bucket::Bucket;
+use crate::encoder::Compression;
+use crate::folder::Folder;
+use crate::format::Format;
+use crate::layout::{Layout, Style};
+use crate::sink::ObjectSink;
+use crate::store;
+use crate::template::Template;
+
+/// Objects in S3, any store that speaks its protocol, or a folder.
+///
+/// Each chunk of a partition becomes one object, or one for each path that its records name. Exactly once: an object is
+/// named by topic, partition and offsets, carries its topic's id, becomes visible whole, and is never written over.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct S3Settings {
+    /// Where objects go: `s3://bucket/prefix`, or `file:///folder` (`file://./folder` starts at the configuration's
+    /// folder). A folder holds nothing but the objects and one hidden folder, `.aqueduct`.
+    pub url: String,
+    /// Folders under the url, as a template, instead of `layout`: `{topic}/date={timestamp:%Y-%m-%d}`. Placeholders:
+    /// `{topic}`, `{partition}`, `{timestamp:FORMAT}` (the record's, in UTC, as strftime writes it, seconds at the
+    /// finest), `{field:a.b}` (a string, number, boolean or null of a JSON value), `{key}`. Objects in them are called
+    /// `topic+partition+start+end` with the chunk's offsets. Of a value that becomes part of a name only letters, digits, `-`,
+    /// `_`, `~` and dots but the first are kept, other bytes are written `%XX`. A record that has no such field, key or
+    /// timestamp, or whose name would have an empty part, is a dead letter.
+    #[schemars(extend("x-shaping" = true))]
+    pub path: Option<String>,
+    /// Folders and names as Confluent's S3 sink makes them: `topics/<topic>/partition=0/<topic>+0+0000001234.json`, the
+    /// number being the first offset of the object. In place of `partition=0`: `daily` has `year=2026/month=05/day=12`,
+    /// `hourly` has `hour=10` after that (the record's timestamp, UTC), `{fields: [a, b.c]}` has `a=x/b.c=y`.
+    /// Default: partition.
+    #[serde(default)]
+    #[schemars(extend("x-shaping" = true))]
+    pub layout: ConfluentLayout,
+    /// The first folder of `layout`; empty: none. Default: topics.
+    #[serde(default = "topics")]
+    #[schemars(extend("x-shaping" = true))]
+    pub topics_dir: String,
+    /// What a record becomes. Default: lines.
+    #[serde(default)]
+    #[schemars(extend("x-shaping" = true))]
+    pub format: Format,
+    /// How objects are compressed. Default: none.
+    #[serde(default)]
+    #[schemars(extend("x-shaping" = true))]
+    pub compression: Compression,
+    /// How hard: gzip 1 to 9, default 6; zstd 1 to 19, default 1.
+    #[schemars(extend("x-shaping" = true))]
+    pub compression_level: Option<i32>,
+    /// The address of a store other than Amazon's: `https://minio:9000`.
+    pub endpoint: Option<String>,
+    /// Whether the endpoint may be plain HTTP. Default: false.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// Whether the bucket is part of the path (`https://host/bucket/…`) and not of the host name. Default: true where
+    /// `endpoint` is set, else false.
+    pub path_style: Option<bool>,
+    /// The bucket's region. Default: that of the environment (`AWS_REGION`), else us-east-1.
+    pub region: Option<String>,
+    /// Who we are. Default: the environment (`AWS_ACCESS_KEY_ID`), a web identity, or the machine's own role.
+    pub access_key_id: Option<Secret>,
+    /// What proves it.
+    pub secret_access_key: Option<Secret>,
+    /// Goes with temporary keys.
+    pub session_token: Option<Secret>,
+    /// Objects larger than this are uploaded in parts of this size, at least 5 MiB; three parts a chunk are in memory at
+    /// once. A store takes 10,000 parts an object. Default: 8 MiB.
+    #[serde(default = "part_size")]
+    pub part_size: ByteSize,
+}
+
+/// Confluent's partitioners.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ConfluentLayout {
+    /// `partition=0`.
+    #[default]
+    Partition,
+    /// `year=2026/month=05/day=12`.
+    Daily,
+    /// `year=2026/month=05/day=12/hour=10`.
+    Hourly,
+    /// `a=x/b.c=y`: fields of a JSON value.
+    Fields(Vec<String>),
+}
+
+fn topics() -> String {
+    "topics".to_owned()
+}
+
+fn part_size() -> ByteSize {
+    ByteSize::mib(8)
+}
+
+impl Settings for S3Settings {
+    const NAME: &'static str = "s3";
+    const SUMMARY: &'static str = "writes objects to S3, a store that speaks its protocol, or a folder";
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Err(why) = Address::parse(&self.url) {
+            problems.push(Problem::new("url", why));
+        }
+        self.name_problems(&mut problems);
+        let level = match self.compression {
+            Compression::None => 1..=0,
+            Compression::Gzip => 1..=9,
+            Compression::Zstd => 1..=19,
+        };
+        if let Some(given) = self.compression_level.filter(|given| !level.contains(given)) {
+            let message = match self.compression {
+                Compression::None => "goes with `compression: gzip` or `compression: zstd`".to_owned(),
+                _ => format!("{given} is not a level, expected {} to {}", level.start(), level.end()),
+            };
+            problems.push(Problem::new("compression-level", message));
+        }
+        if !(ByteSize::mib(5)..=ByteSize::mib(512)).contains(&self.part_size) {
+            let message = format!("{} is out of range, expected 5 MiB to 512 MiB", self.part_size);
+            problems.push(Problem::new("part-size", message));
+        }
+        self.access_problems(&mut problems);
+        problems
+    }
+}
+
+impl S3Settings {
+    fn name_problems(&self, problems: &mut Vec<Problem>) {
+        if let (Some(path), false) = (&self.path, self.layout == ConfluentLayout::Partition) {
+            problems.push(Problem::new("path", format!("`{path}` and `layout` exclude each other: leave one out")));
+        }
+        if let ConfluentLayout::Fields(fields) = &self.layout
+            && fields.is_empty()
+        {
+            problems.push(Problem::new("layout.fields", "names no field"));
+        }
+        if let Err(why) = Template::parse(&self.template()) {
+            let setting = match (&self.path, &self.layout) {
+                (Some(_), _) => "path",
+                (None, ConfluentLayout::Fields(_)) => "layout.fields",
+                (None, _) => "topics-dir",
+            };
+            problems.push(Problem::new(setting, why));
+        }
+    }
+
+    fn access_problems(&self, problems: &mut Vec<Problem>) {
+        if let Some(endpoint) = &self.endpoint {
+            let message = match endpoint.split_once("://") {
+                Some(("http", host)) if !host.is_empty() => (!self.allow_http)
+                    .then(|| format!("`{endpoint}` is not encrypted: use https, or say `allow-http: true`")),
+                Some(("https", host)) if !host.is_empty() => None,
+                _ => Some(format!("`{endpoint}` is no address, expected for example `https://minio:9000`")),
+            };
+            problems.extend(message.map(|message| Problem::new("endpoint", message)));
+        }
+        match (&self.access_key_id, &self.secret_access_key) {
+            (Some(_), None) => problems.push(Problem::new("secret-access-key", "is missing beside `access-key-id`")),
+            (None, Some(_)) => problems.push(Problem::new("access-key-id", "is missing beside `secret-access-key`")),
+            _ => {}
+        }
+    }
+
+    /// The folder of a record's object, as a template.
+    fn template(&self) -> String {
+        if let Some(path) = &self.path {
+            return path.clone();
+        }
+        let inner = match &self.layout {
+            ConfluentLayout::Partition => "partition={partition}".to_owned(),
+            ConfluentLayout::Daily => "{timestamp:year=%Y/month=%m/day=%d}".to_owned(),
+            ConfluentLayout::Hourly => "{timestamp:year=%Y/month=%m/day=%d/hour=%H}".to_owned(),
+            ConfluentLayout::Fields(fields) => {
+                fields.iter().map(|field| format!("{field}={{field:{field}}}")).collect::<Vec<_>>().join("/")
+            }
+        };
+        match self.topics_dir.as_str() {
+            "" => format!("{{topic}}/{inner}"),
+            folder => format!("{folder}/{{topic}}/{inner}"),
+        }
+    }
+
+    fn extension(&self) -> &'static str {
+        match (self.format, self.compression) {
+            // Confluent's name for values as they are.
+            (Format::Lines, Compression::None) if self.path.is_none() => ".bin",
+            (Format::Lines, Compression::Gzip) if self.path.is_none() => ".bin.gz",
+            (Format::Lines, Compression::Zstd) if self.path.is_none() => ".bin.zst",
+            (Format::Lines, Compression::None) => ".txt",
+            (Format::Lines, Compression::Gzip) => ".txt.gz",
+            (Format::Lines, Compression::Zstd) => ".txt.zst",
+            (Format::JsonLines, Compression::None) => ".json",
+            (Format::JsonLines, Compression::Gzip) => ".json.gz",
+            (Format::JsonLines, Compression::Zstd) => ".json.zst",
+            (Format::Records, Compression::None) => ".records.json",
+            (Format::Records, Compression::Gzip) => ".records.json.gz",
+            (Format::Records, Compression::Zstd) => ".records.json.zst",
+        }
+    }
+
+    /// The layout that the settings say.
+    pub(crate) fn names(&self) -> Result<Layout> {
+        let fatal = |setting: &str, why: String| aqueduct_api::Error::fatal(format!("setting {setting}: {why}"));
+        let folder = Template::parse(&self.template()).map_err(|why| fatal("path", why))?;
+        let style = if self.path.is_some() { Style::Chunk } else { Style::Confluent };
+        Ok(Layout { folder, style, extension: self.extension() })
+    }
+
+    pub(crate) fn address(&self) -> Result<Address> {
+        Address::parse(&self.url).map_err(|why| aqueduct_api::Error::fatal(format!("setting url: {why}")))
+    }
+
+    async fn bucket(&self, opening: &SinkOpening) -> Result<Arc<dyn Bucket>> {
+        Ok(match self.address()? {
+            Address::Bucket { bucket, prefix } => store::connect(self, &bucket, &prefix)?,
+            Address::Folder(path) => {
+                let path = absolute(&opening.folder, &path);
+                Arc::new(Folder::open(&opening.edge, path, &opening.name).await?)
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl SinkSettings for S3Settings {
+    async fn open(self, opening: SinkOpening) -> Result<Box<dyn Sink>> {
+        let bucket = self.bucket(&opening).await?;
+        Ok(Box::new(ObjectSink::new(&self, &opening, bucket)?))
+    }
+
+    async fn probe(&self, opening: SinkOpening) -> Result<Vec<String>> {
+        match self.address()? {
+            Address::Bucket { bucket, prefix } => store::probe(self, &bucket, &prefix).await,
+            Address::Folder(path) => Folder::probe(&opening.edge, absolute(&opening.folder, &path)).await,
+        }
+    }
+
+    fn destination(&self, opening: &SinkOpening) -> Option<String> {
+        let place = match Address::parse(&self.url).ok()? {
+            Address::Bucket { bucket, prefix } => {
+                let host = self.endpoint.as_deref().unwrap_or_default().trim_end_matches('/').to_lowercase();
+                format!("s3://{bucket}/{prefix} {host}")
+            }
+            Address::Folder(path) => format!("file://{}", absolute(&opening.folder, &path).display()),
+        };
+        Some(format!("{place} {} {}", self.template(), self.extension()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn problems(settings: Value) -> Vec<String> {
+        let settings: S3Settings = serde_json::from_value(settings).unwrap();
+        settings.problems().into_iter().map(|problem| format!("{}: {}", problem.setting, problem.message)).collect()
+    }
+
+    #[test]
+    fn what_the_manual_shows_is_taken() {
+        for settings in [
+            json!({"url": "s3://lake/raw"}),
+            json!({"url": "s3://lake", "path": "{topic}/date={timestamp:%Y-%m-%d}", "format": "json-lines"}),
+            json!({"url": "file:///srv/lake", "layout": "hourly", "compression": "zstd", "compression-level": 3}),
+            json!({"url": "file:///srv/lake", "layout": {"fields": ["a", "b.c"]}, "topics-dir": ""}),
+            json!({"url": "s3://lake", "endpoint": "http://127.0.0.1:9000", "allow-http": true, "part-size": "5 MiB"}),
+            json!({"url": "s3://lake", "access-key-id": "a", "secret-access-key": "b", "region": "eu-central-1"}),
+        ] {
+            assert_eq!(problems(settings.clone()), [] as [String; 0], "{settings}");
+        }
+    }
+
+    #[test]
+    fn problems_name_the_setting_and_what_would_be_right() {
+        for (settings, expected) in [
+            (json!({"url": "gs://x"}), "url: unknown scheme `gs`"),
+            (
+                json!({"url": "s3://x", "path": "{topik}"}),
+                "path: unknown placeholder `{topik}`, did you mean `{topic}`?",
+            ),
+            (
+                json!({"url": "s3://x", "path": "{key}", "layout": "daily"}),
+                "path: `{key}` and `layout` exclude each other",
+            ),
+            (json!({"url": "s3://x", "layout": {"fields": []}}), "layout.fields: names no field"),
+            (json!({"url": "s3://x", "layout": {"fields": ["a..b"]}}), "layout.fields: `{field:a..b}`"),
+            (
+                json!({"url": "s3://x", "topics-dir": ".."}),
+                "topics-dir: part `..` of the object's name begins with a dot",
+            ),
+            (json!({"url": "s3://x", "compression-level": 3}), "compression-level: goes with `compression: gzip`"),
+            (
+                json!({"url": "s3://x", "compression": "gzip", "compression-level": 12}),
+                "compression-level: 12 is not a level, expected 1 to 9",
+            ),
+            (json!({"url": "s3://x", "part-size": "1 MiB"}), "part-size: 1 MiB is out of range"),
+            (json!({"url": "s3://x", "endpoint": "http://x:9000"}), "endpoint: `http://x:9000` is not encrypted"),
+            (json!({"url": "s3://x", "endpoint": "minio:9000"}), "endpoint: `minio:9000` is no address"),
+            (json!({"url": "s3://x", "access-key-id": "a"}), "secret-access-key: is missing"),
+            (json!({"url": "s3://x", "secret-access-key": "a"}), "access-key-id: is missing"),
+        ] {
+            let found = problems(settings.clone());
+            assert!(found.iter().any(|problem| problem.starts_with(expected)), "{settings}: {found:?}");
+        }
+    }
+
+    fn destination(settings: Value) -> String {
+        let edge = aqueduct_api::Edge::real();
+        let folder = "/etc/aq".into();
+        let opening = SinkOpening { name: "lake".into(), folder, scratch: "/tmp".into(), edge };
+        let settings: S3Settings = serde_json::from_value(settings).unwrap();
+        settings.destination(&opening).unwrap()
+    }
+
+    #[tokio::test]
+    async fn sinks_that_would_write_the_same_names_have_one_destination() {
+        let base = destination(json!({"url": "file://./lake"}));
+        assert_eq!(base, destination(json!({"url": "file:///etc/aq/x/../lake/", "layout": "partition"})));
+        assert_eq!(base, destination(json!({"url": "file:/etc/aq/lake", "part-size": "9 MiB"})));
+        for other in [
+            json!({"url": "file://./lake2"}),
+            json!({"url": "file://./lake", "layout": "daily"}),
+            json!({"url": "file://./lake", "compression": "gzip"}),
+            json!({"url": "file://./lake", "format": "json-lines"}),
+            json!({"url": "s3://lake"}),
+        ] {
+            assert_ne!(base, destination(other));
+        }
+        assert_eq!(destination(json!({"url": "s3://a/b/"})), destination(json!({"url": "s3://a/b"})));
+    }
+
+    #[test]
+    fn only_what_makes_names_or_bytes_is_shaping() {
+        let schema = schemars::schema_for!(S3Settings);
+        let properties = schema.get("properties").unwrap().as_object().unwrap();
+        let shaping = |(name, schema): (&String, &Value)| (schema["x-shaping"] == true).then(|| name.clone());
+        let mut found: Vec<String> = properties.iter().filter_map(shaping).collect();
+        found.sort();
+        assert_eq!(found, ["compression", "compression-level", "format", "layout", "path", "topics-dir"]);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings: S3Settings =
+            serde_json::from_value(json!({"url": "s3://x", "access-key-id": "AKIA", "secret-access-key": "hush"}))
+                .unwrap();
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("AKIA") && !shown.contains("hush"), "{shown}");
+    }
+}

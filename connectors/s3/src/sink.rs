@@ -1,0 +1,246 @@
+//! The sink: chunks in, objects out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aqueduct_api::{Chunk, Edge, Error, Outcome, Rejected, Result, Sink, SinkOpening};
+use aqueduct_record::{Offset, Record};
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+
+use crate::S3Settings;
+use crate::body::{Body, Finished, put_small};
+use crate::bucket::{Bucket, Note, Object};
+use crate::encoder::{Compression, Encoder};
+use crate::format::Format;
+use crate::layout::{Layout, Paths, Place, Share};
+use crate::spill::Spill;
+
+/// How many small objects of a chunk are put at once.
+const PUTS: usize = 8;
+
+/// Writes chunks as objects.
+pub(crate) struct ObjectSink {
+    bucket: Arc<dyn Bucket>,
+    layout: Layout,
+    format: Format,
+    compression: Compression,
+    level: Option<i32>,
+    edge: Edge,
+    scratch: PathBuf,
+}
+
+/// The records of a chunk that can not be written, and why.
+type Rejections = BTreeMap<Offset, String>;
+
+impl ObjectSink {
+    /// A sink into `bucket`.
+    pub(crate) fn new(settings: &S3Settings, opening: &SinkOpening, bucket: Arc<dyn Bucket>) -> Result<Self> {
+        Ok(ObjectSink {
+            bucket,
+            layout: settings.names()?,
+            format: settings.format,
+            compression: settings.compression,
+            level: settings.compression_level,
+            edge: opening.edge.clone(),
+            scratch: opening.scratch.clone(),
+        })
+    }
+
+    async fn write_chunk(&self, chunk: &mut Chunk) -> Result<Rejections> {
+        self.abort_earlier(chunk).await?;
+        let mut rejections = Rejections::new();
+        let mut shares = vec![Share::ALL];
+        while let Some(share) = shares.pop() {
+            if !self.write_share(chunk, share, &mut rejections).await? {
+                shares.extend(share.halves());
+            }
+        }
+        Ok(rejections)
+    }
+
+    /// An upload that an earlier delivery left open would cost its owner money for ever.
+    async fn abort_earlier(&self, chunk: &Chunk) -> Result<()> {
+        let Some(note) = &chunk.note else { return Ok(()) };
+        match serde_json::from_str::<Note>(note) {
+            Ok(note) => self.bucket.abort(&note).await,
+            Err(cause) => {
+                tracing::warn!(%chunk, note, %cause, "a note about an earlier upload makes no sense");
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the objects of a share; false when there are too many of them.
+    async fn write_share(&self, chunk: &mut Chunk, share: Share, rejections: &mut Rejections) -> Result<bool> {
+        let mut writer = Writer { sink: self, first: None, spill: Spill::new(&self.edge, self.scratch.clone()) };
+        let topic = chunk.partition.topic.clone();
+        let mut paths = Paths::new(&self.layout.folder, &topic, chunk.partition.partition, share);
+        let sorted = writer.sort(chunk, &mut paths, rejections).await;
+        if !matches!(sorted, Ok(true)) {
+            writer.abort().await;
+            return sorted;
+        }
+        writer.finish(chunk, &paths).await.map(|()| true)
+    }
+
+    fn object(&self, chunk: &Chunk, (folder, first): &(String, Offset)) -> Result<Object> {
+        Ok(Object::of(chunk, self.layout.name(chunk, folder, *first)?))
+    }
+
+    fn encoder(&self) -> Result<Encoder> {
+        Encoder::new(self.compression, self.level)
+    }
+}
+
+#[async_trait]
+impl Sink for ObjectSink {
+    async fn write(&self, chunks: &mut [Chunk]) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        for (index, chunk) in chunks.iter_mut().enumerate() {
+            let rejections = self.write_chunk(chunk).await?;
+            let rejected = rejections.into_iter().map(|(offset, reason)| Rejected { chunk: index, offset, reason });
+            outcome.rejected.extend(rejected);
+        }
+        Ok(outcome)
+    }
+}
+
+/// Writes the objects of one share of a chunk. The first object that comes up goes straight to the bucket, so a chunk
+/// of a single object costs neither memory nor disk; the records of others wait until the first is complete.
+struct Writer<'a> {
+    sink: &'a ObjectSink,
+    first: Option<Body>,
+    spill: Spill,
+}
+
+impl Writer<'_> {
+    /// Goes through the chunk and gives each record to its object; false when there are too many objects.
+    async fn sort(&mut self, chunk: &mut Chunk, paths: &mut Paths<'_>, rejections: &mut Rejections) -> Result<bool> {
+        let mut batches = chunk.batches();
+        while let Some(batch) = batches.next().await? {
+            for record in batch.records()?.iter() {
+                let record = record?;
+                match paths.place(&record) {
+                    Ok(Place::Elsewhere) => {}
+                    Ok(Place::TooMany) => return Ok(false),
+                    Err(reason) => drop(rejections.insert(record.offset, reason)),
+                    Ok(Place::Path(path)) => {
+                        if let Err(reason) = self.push(chunk, paths, path, &record)? {
+                            rejections.insert(record.offset, reason);
+                        }
+                    }
+                }
+                self.step(chunk).await?;
+            }
+            // Other chunks of this sink share the thread.
+            tokio::task::yield_now().await;
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, chunk: &Chunk, paths: &Paths<'_>, path: u32, record: &Record<'_>) -> Result<Result<(), String>> {
+        let (format, partition) = (self.sink.format, &chunk.partition);
+        if path > 0 {
+            let encoded = format.encode(partition, record, self.spill.input());
+            if encoded.is_ok() {
+                self.spill.pushed(path);
+            }
+            return Ok(encoded);
+        }
+        let body = match &mut self.first {
+            Some(body) => body,
+            None => {
+                let object = self.sink.object(chunk, &paths.found()[0])?;
+                self.first.insert(Body::new(object, self.sink.encoder()?))
+            }
+        };
+        let encoded = format.encode(partition, record, body.input());
+        if encoded.is_ok() {
+            body.pushed();
+        }
+        Ok(encoded)
+    }
+
+    /// Passes on what has piled up.
+    async fn step(&mut self, chunk: &mut Chunk) -> Result<()> {
+        let bucket = &*self.sink.bucket;
+        if let Some(body) = self.first.as_mut().filter(|body| body.is_ripe(bucket)) {
+            body.step(bucket, chunk).await?;
+        }
+        if self.spill.is_ripe() {
+            self.spill.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Completes the first object, then makes the others, one encoder at a time.
+    async fn finish(mut self, chunk: &mut Chunk, paths: &Paths<'_>) -> Result<()> {
+        let bucket = &*self.sink.bucket;
+        let mut puts = Puts { bucket: self.sink.bucket.clone(), running: JoinSet::new(), bytes: 0 };
+        if let Some(first) = self.first.take() {
+            puts.add(first.finish(bucket, chunk).await?).await?;
+        }
+        let mut sorted = self.spill.sorted();
+        for (path, found) in paths.found().iter().enumerate().skip(1) {
+            let mut body = Body::new(self.sink.object(chunk, found)?, self.sink.encoder()?);
+            while sorted.read(path as u32, body.input()).await? {
+                body.pushed();
+                if body.is_ripe(bucket)
+                    && let Err(error) = body.step(bucket, chunk).await
+                {
+                    body.abort().await;
+                    return Err(error);
+                }
+            }
+            puts.add(body.finish(bucket, chunk).await?).await?;
+        }
+        puts.finish().await
+    }
+
+    async fn abort(self) {
+        if let Some(body) = self.first {
+            body.abort().await;
+        }
+    }
+}
+
+/// Small objects on their way.
+struct Puts {
+    bucket: Arc<dyn Bucket>,
+    running: JoinSet<Result<usize>>,
+    bytes: usize,
+}
+
+impl Puts {
+    /// Puts an object as soon as there is room for it.
+    async fn add(&mut self, finished: Finished) -> Result<()> {
+        let Finished::Small(object, bytes) = finished else { return Ok(()) };
+        let most = 2 * self.bucket.part_size();
+        while self.running.len() >= PUTS || (self.bytes > 0 && self.bytes + bytes.len() > most) {
+            self.one().await?;
+        }
+        self.bytes += bytes.len();
+        let bucket = self.bucket.clone();
+        self.running.spawn(async move {
+            let length = bytes.len();
+            put_small(&*bucket, &object, bytes).await.map(|()| length)
+        });
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        while !self.running.is_empty() {
+            self.one().await?;
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self) -> Result<()> {
+        if let Some(put) = self.running.join_next().await {
+            self.bytes -= put.map_err(|cause| Error::fatal(format!("put an object: {cause}")))??;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,314 @@
+//! Templates for the names of objects: `{topic}/date={timestamp:%Y-%m-%d}`.
+
+use std::fmt::Write as _;
+
+use aqueduct_record::Record;
+use chrono::format::{Item, StrftimeItems};
+use chrono::{DateTime, Utc};
+
+use crate::field;
+
+/// A template that was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    Text(String),
+    Topic,
+    Partition,
+    Timestamp(Vec<Item<'static>>),
+    Field(Vec<String>),
+    Key,
+}
+
+/// What people can write in braces, for messages.
+const PLACEHOLDERS: [(&str, &str); 5] = [
+    ("topic", "{topic}"),
+    ("partition", "{partition}"),
+    ("timestamp", "{timestamp:%Y-%m-%d}"),
+    ("field", "{field:a.b}"),
+    ("key", "{key}"),
+];
+
+impl Template {
+    /// Reads a template; an error says where and what is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(open) = rest.find(['{', '}']) {
+            let at = text.len() - rest.len() + open;
+            if rest.as_bytes()[open] == b'}' {
+                return Err(format!("`}}` at character {} closes nothing", position(text, at)));
+            }
+            let close = rest[open..].find('}').map(|length| open + length);
+            let close = close.ok_or_else(|| format!("`{{` at character {} is not closed", position(text, at)))?;
+            push_text(&mut parts, &rest[..open]);
+            let part = placeholder(&rest[open + 1..close]);
+            parts.push(part.map_err(|why| format!("{why} (at character {})", position(text, at)))?);
+            rest = &rest[close + 1..];
+        }
+        push_text(&mut parts, rest);
+        let template = Template { parts };
+        template.check_text()?;
+        Ok(template)
+    }
+
+    /// A template of its texts alone is the same for all records of a partition.
+    pub(crate) fn is_fixed(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Timestamp(_) | Part::Field(_) | Part::Key))
+    }
+
+    /// Whether records of the same second have the same name.
+    pub(crate) fn is_by_time(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Key))
+    }
+
+    /// Appends the part of the name that the template makes; `record` may be missing where it is fixed. The error says why
+    /// this record can have no name.
+    pub(crate) fn render(
+        &self,
+        topic: &str,
+        partition: i32,
+        record: Option<&Record<'_>>,
+        out: &mut String,
+    ) -> Result<(), String> {
+        for part in &self.parts {
+            match (part, record) {
+                (Part::Text(text), _) => out.push_str(text),
+                (Part::Topic, _) => escape(topic, out),
+                (Part::Partition, _) => drop(write!(out, "{partition}")),
+                (Part::Timestamp(format), Some(record)) => push_time(format, record.timestamp, out)?,
+                (Part::Field(path), Some(record)) => {
+                    let value = record.value.ok_or_else(|| format!("no value, so no field {}", path.join(".")))?;
+                    escape(&field::find(value, path)?, out);
+                }
+                (Part::Key, Some(record)) => {
+                    let key = record.key.ok_or("the record has no key, which the name of its object needs")?;
+                    let key =
+                        std::str::from_utf8(key).map_err(|_| "the key, part of an object's name, is not UTF-8")?;
+                    escape(key, out);
+                }
+                (_, None) => {}
+            }
+        }
+        check_name(out)
+    }
+
+    /// Looks at what the template makes whatever the records: texts must make whole names.
+    fn check_text(&self) -> Result<(), String> {
+        let mut example = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => example.push_str(text),
+                Part::Timestamp(format) => push_time(format, 0, &mut example)?,
+                _ => example.push('x'),
+            }
+        }
+        if example.chars().any(char::is_control) {
+            return Err("control characters cannot be in a name".to_owned());
+        }
+        if example.starts_with('/') || example.ends_with('/') {
+            return Err("`/` at the beginning or the end: the url already ends where the template begins".to_owned());
+        }
+        check_name(&example)
+    }
+}
+
+/// Where `at` is, counted in characters from 1.
+fn position(text: &str, at: usize) -> usize {
+    text[..at].chars().count() + 1
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text.to_owned()));
+    }
+}
+
+fn placeholder(inner: &str) -> Result<Part, String> {
+    let (name, argument) = inner.split_once(':').map_or((inner, None), |(name, argument)| (name, Some(argument)));
+    match (name, argument) {
+        ("topic", None) => Ok(Part::Topic),
+        ("partition", None) => Ok(Part::Partition),
+        ("key", None) => Ok(Part::Key),
+        ("timestamp", Some(format)) => time_format(format),
+        ("field", Some(path)) if path.split('.').all(|name| !name.is_empty()) => {
+            Ok(Part::Field(path.split('.').map(str::to_owned).collect()))
+        }
+        _ => Err(unknown(inner, name)),
+    }
+}
+
+fn unknown(inner: &str, name: &str) -> String {
+    if let Some((_, example)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) {
+        return format!("`{{{inner}}}` is not complete or says too much, expected for example `{example}`");
+    }
+    let nearest = PLACEHOLDERS.iter().min_by_key(|(known, _)| strsim::levenshtein(known, name));
+    let examples = PLACEHOLDERS.map(|(_, example)| example).join(", ");
+    match nearest.filter(|(known, _)| strsim::levenshtein(known, name) <= 3) {
+        Some((_, example)) => format!("unknown placeholder `{{{inner}}}`, did you mean `{example}`?"),
+        None => format!("unknown placeholder `{{{inner}}}`, expected one of {examples}"),
+    }
+}
+
+fn time_format(format: &str) -> Result<Part, String> {
+    let items: Vec<_> = StrftimeItems::new(format).map(Item::to_owned).collect();
+    if format.is_empty() || items.contains(&Item::Error) {
+        return Err(format!("`{format}` is not a time format, expected for example `%Y-%m-%d`"));
+    }
+    // Names are made anew only when the second changes, and one object a millisecond is nobody's wish.
+    let (mut early, mut late) = (String::new(), String::new());
+    push_time(&items, 1_111, &mut early)?;
+    push_time(&items, 1_999, &mut late)?;
+    if early != late {
+        return Err(format!("`{format}` is finer than a second"));
+    }
+    Ok(Part::Timestamp(items))
+}
+
+fn push_time(format: &[Item<'static>], timestamp: i64, out: &mut String) -> Result<(), String> {
+    let time = match timestamp {
+        -1 => return Err("the record has no timestamp, which the name of its object needs".to_owned()),
+        timestamp => DateTime::<Utc>::from_timestamp_millis(timestamp),
+    };
+    let time = time.ok_or_else(|| format!("the record's timestamp {timestamp} is no time"))?;
+    write!(out, "{}", time.format_with_items(format.iter())).map_err(|_| format!("no format for time {timestamp}"))
+}
+
+/// Appends `value` so that it stays one part of a name and different values stay different: letters and digits, `-`, `_`,
+/// `~` and dots but the first are kept, all else becomes `%` and two hexadecimal digits a byte.
+pub(crate) fn escape(value: &str, out: &mut String) {
+    for (at, character) in value.char_indices() {
+        let kept = character.is_alphanumeric() || matches!(character, '-' | '_' | '~') || (character == '.' && at > 0);
+        if kept {
+            out.push(character);
+        } else {
+            let mut bytes = [0; 4];
+            for byte in character.encode_utf8(&mut bytes).bytes() {
+                // Writing into a String does not fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+}
+
+/// The longest name, in bytes: with a prefix of its own and room for an upload's id in a chunk's note it stays below
+/// the 1024 bytes that S3 allows.
+pub(crate) const LONGEST: usize = 768;
+
+/// Refuses what would leave its prefix, meet the hidden folder or be too long.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > LONGEST {
+        return Err(format!("the name of its object would have {} bytes, more than {LONGEST}", name.len()));
+    }
+    let Some(part) = name.split('/').find(|part| part.is_empty() || part.starts_with('.') || part.len() > 255) else {
+        return Ok(());
+    };
+    Err(match part.len() {
+        0 => format!("the name of its object, `{name}`, has an empty part"),
+        1..256 => format!("part `{part}` of the object's name begins with a dot"),
+        length => format!("a part of the object's name has {length} bytes, more than 255"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_record::BatchBuilder;
+
+    use super::*;
+
+    fn rendered(template: &str, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<String, String> {
+        let mut builder = BatchBuilder::new();
+        builder.push(timestamp, key, value, &[]);
+        let batch = builder.finish();
+        let records = batch.records().unwrap();
+        let record = records.iter().next().unwrap().unwrap();
+        let mut out = String::new();
+        Template::parse(template).unwrap().render("to.pic", 3, Some(&record), &mut out).map(|()| out)
+    }
+
+    fn check(template: &str, value: &str, expected: Result<&str, &str>) {
+        match (rendered(template, 1_700_000_000_000, Some(b"k"), Some(value.as_bytes())), expected) {
+            (Ok(name), Ok(expected)) => assert_eq!(name, expected),
+            (Err(reason), Err(part)) => assert!(reason.contains(part), "{reason}"),
+            (found, expected) => panic!("{template}: {found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn placeholders_become_what_the_record_says() {
+        check("{topic}/p={partition}/{key}", "", Ok("to.pic/p=3/k"));
+        check("date={timestamp:%Y-%m-%d}/hour={timestamp:%H}", "", Ok("date=2023-11-14/hour=22"));
+        check("{timestamp:%Y/%m}", "", Ok("2023/11"));
+        check("{field:a.b}-x", r#"{"a":{"b":"c d"}}"#, Ok("c%20d-x"));
+    }
+
+    #[test]
+    fn values_cannot_leave_their_place_in_the_name() {
+        for (value, name) in [
+            ("..", "%2E."),
+            (".aqueduct", "%2Eaqueduct"),
+            ("../../etc/passwd", "%2E.%2F..%2Fetc%2Fpasswd"),
+            ("a/b", "a%2Fb"),
+            ("a%2Fb", "a%252Fb"),
+            ("a\\u0000b\\n", "a%00b%0A"),
+            ("größe", "größe"),
+            ("a+b=c", "a%2Bb%3Dc"),
+        ] {
+            check("{field:f}", &format!(r#"{{"f":"{value}"}}"#), Ok(name));
+        }
+        check("x/{field:f}", r#"{"f":""}"#, Err("empty part"));
+        check("{field:f}", &format!(r#"{{"f":"{}"}}"#, "x".repeat(256)), Err("256 bytes, more than 255"));
+        let parts = ["{field:f}"; 4].join("/");
+        check(&parts, &format!(r#"{{"f":"{}"}}"#, "x".repeat(250)), Err("more than 768"));
+    }
+
+    #[test]
+    fn records_without_what_the_name_needs_have_a_reason() {
+        let reason = |template, timestamp, key, value| rendered(template, timestamp, key, value).unwrap_err();
+        assert!(reason("{key}", 0, None, None).contains("no key"));
+        assert!(reason("{key}", 0, Some(b"\xff"), None).contains("not UTF-8"));
+        assert!(reason("{field:a}", 0, None, None).contains("no field a"));
+        assert!(reason("{timestamp:%Y}", -1, None, None).contains("no timestamp"));
+        assert!(reason("{timestamp:%Y}", i64::MAX, None, None).contains("is no time"));
+    }
+
+    #[test]
+    fn bad_templates_say_where_and_what() {
+        for (template, part) in [
+            ("a/{topik}", "unknown placeholder `{topik}`, did you mean `{topic}`? (at character 3)"),
+            ("{zzzzzzzz}", "expected one of {topic}"),
+            ("ä{topic", "`{` at character 2 is not closed"),
+            ("topic}", "`}` at character 6 closes nothing"),
+            ("{timestamp}", "expected for example `{timestamp:%Y-%m-%d}`"),
+            ("{timestamp:%Q}", "`%Q` is not a time format"),
+            ("{timestamp:%H%.3f}", "finer than a second"),
+            ("{field}", "expected for example `{field:a.b}`"),
+            ("{field:a..b}", "expected for example `{field:a.b}`"),
+            ("{topic:x}", "says too much"),
+            ("/{topic}", "`/` at the beginning"),
+            ("{topic}/", "or the end"),
+            ("a//b", "empty part"),
+            ("", "empty part"),
+            ("../{topic}", "begins with a dot"),
+            (".aqueduct/{topic}", "begins with a dot"),
+            ("{topic}/.{key}", "begins with a dot"),
+            ("a\nb", "control characters"),
+        ] {
+            let reason = Template::parse(template).unwrap_err();
+            assert!(reason.contains(part), "{template}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_template_knows_what_it_depends_on() {
+        let kind = |text| Template::parse(text).map(|it| (it.is_fixed(), it.is_by_time())).unwrap();
+        assert_eq!(kind("{topic}/{partition}"), (true, true));
+        assert_eq!(kind("{timestamp:%H}"), (false, true));
+        assert_eq!(kind("{timestamp:%H}/{field:a}"), (false, false));
+        assert_eq!(kind("{key}"), (false, false));
+    }
+}
