@@ -343,6 +343,15 @@ mod tests {
     }
 
     #[test]
+    fn a_small_batch_does_not_keep_the_room_of_a_large_one() {
+        let mut builder = BatchBuilder::with_capacity(1 << 20);
+        builder.push(1, None, Some(b"value"), &[]);
+        let batch = builder.finish();
+        let size = batch.size();
+        assert!(batch.into_bytes().try_into_mut().unwrap().capacity() <= 2 * size);
+    }
+
+    #[test]
     fn an_empty_batch_takes_up_an_offset_and_is_valid() {
         for codec in [Compression::None, Compression::Zstd] {
             let batch = BatchBuilder::new().compressed(codec).finish();

@@ -249,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_lz4_stand_alone_as_java_demands() {
+        let frame = compressed(Compression::Lz4, &text(200_000));
+        assert_eq!(frame[..4], 0x184d_2204u32.to_le_bytes());
+        // Version 01 and the bit of independent blocks; block size 4 is 64 KiB.
+        assert_eq!((frame[4] & 0xe0, frame[5]), (0x60, 0x40));
+    }
+
+    #[test]
     fn snappy_is_read_bare_and_as_streams_one_after_the_other() {
         let records = text(50_000);
         let bare = snap::raw::Encoder::new().compress_vec(&records).unwrap();
