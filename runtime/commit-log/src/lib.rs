@@ -1,1 +1,37 @@
-//! To be written.
+//! The embedded log: topics whose partitions are files of record batches, as they came, on the local disk.
+//!
+//! ```text
+//! <folder>/.lock                        who holds the folder
+//! <folder>/format                       the version of all this
+//! <folder>/epoch                        the leader epoch, raised whenever offsets might be used a second time
+//! <folder>/clean                        the note of a clean stop
+//! <folder>/ballast                      room that is reserved for internal topics
+//! <folder>/<topic>/topic.json           id, partitions, settings
+//! <folder>/<topic>/<partition>/<base offset>.log, .index, .timeindex
+//! ```
+//!
+//! Each partition has a queue and at most one job that writes it ([`writer`]): what waits is written with one call and
+//! synced once, and only then may readers see it (on topics with `durability: fsync`). Readers walk from batch to batch
+//! ([`walk`], [`reader`]); records are decoded by nobody but compaction.
+
+mod compaction;
+mod folder;
+mod groups;
+mod index;
+mod log;
+mod options;
+mod partition;
+mod reader;
+mod recent;
+mod recovery;
+mod segment;
+mod shared;
+mod space;
+mod topic;
+mod walk;
+mod writer;
+
+pub use log::CommitLog;
+pub use options::Options;
+pub use recovery::{Cut, Missing, Recovery};
+pub use space::{DiskLimit, WhenFull};

@@ -1,0 +1,237 @@
+//! The data folder: its lock, its format version, its small state files, and the leader epoch.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use aqueduct_api::disk::{Disk, LockError, Open};
+use aqueduct_api::fault::{self, Mutant};
+use aqueduct_api::{Error, Result};
+use parking_lot::Mutex;
+
+/// What the file `format` says of folders that this release writes and reads.
+const FORMAT: &str = "aqueduct-log 1\n";
+
+pub(crate) const LOCK: &str = ".lock";
+pub(crate) const FORMAT_FILE: &str = "format";
+pub(crate) const EPOCH: &str = "epoch";
+pub(crate) const CLEAN: &str = "clean";
+pub(crate) const BALLAST: &str = "ballast";
+/// What is in the folder besides topics.
+pub(crate) const OWN_FILES: [&str; 5] = [LOCK, FORMAT_FILE, EPOCH, CLEAN, BALLAST];
+/// Ends the name of a state file while it is written; no topic's name has it.
+const UNFINISHED: &str = "~";
+
+/// A data folder that this process holds until the last owner of this is gone.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    /// Whether there was no log in it before.
+    pub(crate) is_new: bool,
+    disk: Arc<dyn Disk>,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Folder {
+    /// Takes the folder, making it where it is missing.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, owner: &str) -> Result<Folder> {
+        make_folder(&**disk, path).map_err(|cause| unusable(path, cause))?;
+        let lock = disk.lock(&path.join(LOCK), owner).map_err(|cause| match cause {
+            LockError::Held(holder) => Error::fatal(format!(
+                "data folder {} is held by {holder}: stop that first, or choose another folder",
+                path.display()
+            )),
+            LockError::Io(cause) => unusable(&path.join(LOCK), cause),
+        })?;
+        let mut folder = Folder { path: path.to_owned(), is_new: false, disk: disk.clone(), _lock: lock };
+        folder.is_new = folder.check_format()?;
+        Ok(folder)
+    }
+
+    /// Whether the folder is new; it has the format's file afterwards.
+    fn check_format(&self) -> Result<bool> {
+        let path = self.path.join(FORMAT_FILE);
+        match read_whole(&*self.disk, &path).map_err(|cause| unusable(&path, cause))? {
+            Some(found) if found == FORMAT.as_bytes() => Ok(false),
+            Some(found) => Err(Error::fatal(format!(
+                "{} says {:?}, but this release knows only {:?}: use the release that wrote the folder, or choose another \
+                 folder",
+                path.display(),
+                String::from_utf8_lossy(&found[..found.len().min(40)]).trim(),
+                FORMAT.trim()
+            ))),
+            None => {
+                let entries = self.disk.list(&self.path).map_err(|cause| unusable(&self.path, cause))?;
+                let mut names: Vec<_> = entries.iter().map(|entry| entry.name.to_string_lossy()).collect();
+                names.retain(|name| name != LOCK && name != "lost+found" && !name.ends_with(UNFINISHED));
+                names.sort();
+                if let Some(name) = names.first() {
+                    return Err(Error::fatal(format!(
+                        "{} is no data folder of aqueduct: it holds {name:?} but no file `{FORMAT_FILE}`; choose an empty \
+                         folder, or put that file back",
+                        self.path.display()
+                    )));
+                }
+                self.write_state(&path, FORMAT.as_bytes()).map_err(|cause| unusable(&path, cause))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Replaces a small file: after a crash it is the old one or the new one, whole.
+    pub(crate) fn write_state(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        write_state(&*self.disk, path, content)
+    }
+
+    /// Takes the mark of a clean stop away, durably, and returns what it says.
+    pub(crate) fn take_clean(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(CLEAN);
+        let found = read_whole(&*self.disk, &path).map_err(at(&path))?;
+        if found.is_some() {
+            self.disk.remove(&path).map_err(at(&path))?;
+            self.disk.sync_folder(&self.path).map_err(at(&self.path))?;
+        }
+        Ok(found)
+    }
+}
+
+/// The leader epoch of the folder: appends carry it, and it rises whenever offsets might be used a second time.
+pub(crate) struct Epoch {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    raising: Mutex<()>,
+    current: AtomicI32,
+}
+
+impl Epoch {
+    /// Reads the epoch, and raises it after an unclean stop.
+    pub(crate) fn open(folder: &Folder, clean: bool) -> Result<Epoch> {
+        let path = folder.path.join(EPOCH);
+        let found = read_whole(&*folder.disk, &path).map_err(at(&path))?;
+        let current = match found {
+            Some(found) => {
+                std::str::from_utf8(&found).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+                    Error::fatal(format!(
+                        "{} does not hold a number: put back the file from a backup, or write a number into it that is \
+                     larger than the leader epoch of every record",
+                        path.display()
+                    ))
+                })?
+            }
+            None if folder.is_new => -1,
+            None => {
+                return Err(Error::fatal(format!(
+                    "{} is missing: put back the file from a backup, or make one with a number in it that is larger than \
+                     the leader epoch of every record",
+                    path.display()
+                )));
+            }
+        };
+        let epoch =
+            Epoch { path, disk: folder.disk.clone(), raising: Mutex::new(()), current: AtomicI32::new(current) };
+        if current < 0 || !clean && !fault::mutated(Mutant::SameEpoch) {
+            epoch.raise()?;
+        }
+        Ok(epoch)
+    }
+
+    /// The epoch under which appends are written now.
+    pub(crate) fn current(&self) -> i32 {
+        self.current.load(Ordering::SeqCst)
+    }
+
+    /// Makes a higher epoch durable, then uses it.
+    pub(crate) fn raise(&self) -> Result<()> {
+        let _raising = self.raising.lock();
+        let next = self.current().saturating_add(1);
+        write_state(&*self.disk, &self.path, format!("{next}\n").as_bytes()).map_err(at(&self.path))?;
+        self.current.store(next, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Tells of a failure with the file that it happened to.
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |cause| Error::from(cause).context(path.display())
+}
+
+/// A whole small file; `None` where there is none.
+pub(crate) fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    let length = file.metadata()?.length;
+    let mut content = Vec::new();
+    file.read_at(&mut content, length as usize, 0)?;
+    Ok(Some(content))
+}
+
+/// Replaces a small file, durably.
+pub(crate) fn write_state(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
+    remove_if_there(disk, &unfinished)?;
+    let file = disk.open(&unfinished, Open::New)?;
+    file.write_at(&[io::IoSlice::new(content)], 0)?;
+    file.sync()?;
+    fault::point("journal.write");
+    disk.rename(&unfinished, path)?;
+    sync_parent(disk, path)
+}
+
+/// Whether a name is that of a state file that was being written.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(UNFINISHED)
+}
+
+/// Removes a file that may be gone already.
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder and all in it.
+pub(crate) fn remove_all(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let mut entries = disk.list(path)?;
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    for entry in entries {
+        let path = path.join(&entry.name);
+        match entry.kind {
+            aqueduct_api::disk::Kind::Folder => remove_all(disk, &path)?,
+            _ => disk.remove(&path)?,
+        }
+    }
+    disk.remove(path)
+}
+
+/// Syncs the folder that a path lies in.
+pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !fault::mutated(Mutant::NoFolderSync) => disk.sync_folder(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder, and makes its name and those of the missing folders above it durable.
+fn make_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let is_missing =
+        |path: &&Path| matches!(disk.metadata(path, true), Err(cause) if cause.kind() == io::ErrorKind::NotFound);
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    disk.create_folder(path)?;
+    missing.iter().try_for_each(|made| sync_parent(disk, made))
+}
+
+/// A failure at start: one that only a person can mend is told as such.
+fn unusable(path: &Path, cause: io::Error) -> Error {
+    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    let told = format!("data folder can not be used: {}: {cause}", path.display());
+    match cause.kind() {
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory => Error::fatal(told),
+        _ => Error::retry(told),
+    }
+}

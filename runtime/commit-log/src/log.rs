@@ -1,0 +1,214 @@
+//! The log as the engine sees it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use aqueduct_api::{
+    Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Read, Result,
+    Token, Topic, TopicPartition, TopicSettings, Topics,
+};
+use aqueduct_record::{Batch, Offset};
+use async_trait::async_trait;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::folder::{CLEAN, Folder, at};
+use crate::groups::Groups;
+use crate::options::Options;
+use crate::partition::Partition;
+use crate::recovery::{CleanMark, Recovery};
+use crate::shared::Shared;
+use crate::topic::Registry;
+
+/// How often partitions with `durability: interval` are synced.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A log on the local disk. Clones are the same log. Dropping the last without [`CommitLog::close`] is like a kill: the next
+/// start has to recover.
+#[derive(Clone)]
+pub struct CommitLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    groups: Groups,
+    recovery: Recovery,
+}
+
+impl Inner {
+    /// Opens the folder. Blocks.
+    fn open(edge: Edge, path: &Path, options: &Options, runtime: tokio::runtime::Handle) -> Result<Inner> {
+        let begun = Instant::now();
+        let folder = Folder::open(&edge.disk, path, &options.owner)?;
+        let mark = folder.take_clean()?;
+        let mark = mark.and_then(|mark| match serde_json::from_slice::<CleanMark>(&mark) {
+            Ok(mark) => Some(mark),
+            Err(cause) => {
+                tracing::warn!(path = %path.join(CLEAN).display(), %cause, "the note of a clean stop can not be read");
+                None
+            }
+        });
+        let clean = mark.is_some() || folder.is_new;
+        let shared = Arc::new(Shared::new(edge, folder, options, clean)?);
+        let mut recovery = Recovery { clean, ..Recovery::default() };
+        let registry = Arc::new(Registry::open(shared.clone(), mark.as_ref(), &mut recovery)?);
+        let groups = Groups::load(&registry, runtime)?;
+        shared.room.take_ballast();
+        recovery.millis = begun.elapsed().as_millis() as u64;
+        if !clean {
+            tracing::info!(folder = %path.display(), millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
+        }
+        Ok(Inner { shared, registry, groups, recovery })
+    }
+
+    /// Finishes all partitions, and notes it. Blocks.
+    fn close(&self) -> Result<()> {
+        for partition in self.registry.partitions() {
+            partition.finish()?;
+        }
+        let mark = serde_json::to_vec(&self.registry.mark()).expect("a mark has only texts and numbers");
+        let path = self.shared.folder.path.join(CLEAN);
+        self.shared.folder.write_state(&path, &mark).map_err(at(&path))
+    }
+}
+
+impl CommitLog {
+    /// Opens the log in a folder, which is made where it is missing, and recovers what a crash left. To be called on the
+    /// runtime that is to carry the log's own timers.
+    ///
+    /// # Errors
+    /// `Fatal` when the folder is held by somebody else, is none of the log's, or a file is missing or can not be read.
+    pub async fn open(edge: Edge, folder: &Path, options: Options) -> Result<CommitLog> {
+        let folder = folder.to_owned();
+        let runtime = tokio::runtime::Handle::current();
+        let inside = edge.clone();
+        let inner = edge.blocking(move || Inner::open(inside, &folder, &options, runtime)).await??;
+        let inner = Arc::new(inner);
+        tokio::spawn(sync_in_intervals(Arc::downgrade(&inner)));
+        Ok(CommitLog { inner })
+    }
+
+    /// What was found at the start.
+    pub fn recovery(&self) -> &Recovery {
+        &self.inner.recovery
+    }
+
+    /// Syncs everything and notes that nothing needs to be recovered. Appends are refused from now on; the folder is free
+    /// once all clones are dropped.
+    ///
+    /// # Errors
+    /// `Retry` when something could not be synced: the next start recovers.
+    pub async fn close(self) -> Result<()> {
+        let inner = self.inner.clone();
+        self.inner.shared.edge.blocking(move || inner.close()).await?
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        of: &TopicPartition,
+        job: impl FnOnce(&Partition) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let partition = self.inner.registry.partition(of)?;
+        self.inner.shared.edge.blocking(move || job(&partition)).await?
+    }
+
+    async fn change<T: Send + 'static>(&self, job: impl FnOnce(&Registry) -> Result<T> + Send + 'static) -> Result<T> {
+        let registry = self.inner.registry.clone();
+        self.inner.shared.edge.blocking(move || job(&registry)).await?
+    }
+}
+
+/// Syncs partitions with `durability: interval`, as long as somebody has the log.
+async fn sync_in_intervals(log: Weak<Inner>) {
+    let mut ticks = tokio::time::interval(SYNC_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(log) = log.upgrade() else { return };
+        for partition in log.registry.partitions() {
+            if partition.settings().durability == Durability::Interval && partition.is_dirty() {
+                // A failure is told where it is handled, in the writer.
+                let _ = partition.sync().await;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Log for CommitLog {
+    async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended> {
+        self.inner.registry.partition(to)?.append(batch, at).await
+    }
+
+    async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
+        Ok(self.inner.registry.partition(of)?.bounds())
+    }
+
+    async fn find(&self, of: &TopicPartition, timestamp: i64) -> Result<Offset> {
+        self.blocking(of, move |partition| partition.find(timestamp)).await
+    }
+
+    async fn measure(&self, of: &TopicPartition, from: Offset, limit: Limit) -> Result<Measured> {
+        self.blocking(of, move |partition| partition.measure(from, limit)).await
+    }
+
+    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read> {
+        self.blocking(of, move |partition| partition.read(from, max_bytes)).await
+    }
+
+    async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
+        self.inner.registry.partition(of)?.grown(offset).await
+    }
+
+    async fn sync(&self, of: &TopicPartition) -> Result<Offset> {
+        self.inner.registry.partition(of)?.sync().await
+    }
+}
+
+#[async_trait]
+impl Topics for CommitLog {
+    async fn topics(&self) -> Result<Vec<Topic>> {
+        Ok(self.inner.registry.all().iter().map(|open| open.topic.clone()).collect())
+    }
+
+    async fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let (name, settings) = (name.to_owned(), settings.clone());
+        self.change(move |registry| registry.create(&name, partitions, &settings)).await
+    }
+
+    async fn alter(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let (name, settings) = (name.to_owned(), settings.clone());
+        self.change(move |registry| registry.alter(&name, partitions, &settings)).await
+    }
+
+    async fn delete(&self, name: &str, force: bool) -> Result<()> {
+        let name = name.to_owned();
+        self.change(move |registry| registry.delete(&name, force)).await
+    }
+
+    async fn hold(&self, of: &TopicPartition, offset: Offset, holder: &str) -> Result<Hold> {
+        Ok(self.inner.registry.partition(of)?.hold(offset, holder))
+    }
+}
+
+#[async_trait]
+impl GroupsApi for CommitLog {
+    async fn join(&self, group: &str) -> Result<Token> {
+        self.inner.groups.join(group).await
+    }
+
+    async fn committed(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
+        Ok(self.inner.groups.committed(group))
+    }
+
+    async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()> {
+        self.inner.groups.commit(token, offsets).await
+    }
+
+    async fn groups(&self) -> Result<Vec<String>> {
+        Ok(self.inner.groups.names())
+    }
+}

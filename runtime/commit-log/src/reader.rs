@@ -1,0 +1,287 @@
+//! Reading a partition: bytes of whole batches, how far a chunk reaches, and where a time is. Everything here blocks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aqueduct_api::{Limit, Measured, Read, Result};
+use aqueduct_record::{Batch, Header, Offset, crc32c};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::folder::at;
+use crate::partition::Partition;
+use crate::segment::Segment;
+use crate::walk::{CRC_FROM, Placed, Step, Walk};
+
+/// Where recent reads ended, so that the next ones begin there without a look into the index.
+#[derive(Default)]
+pub(crate) struct Cursors(Mutex<VecDeque<Cursor>>);
+
+#[derive(Clone, Copy)]
+struct Cursor {
+    offset: Offset,
+    segment: u64,
+    position: u64,
+}
+
+impl Cursors {
+    const KEPT: usize = 16;
+
+    fn find(&self, offset: Offset, segment: u64) -> Option<u64> {
+        let cursors = self.0.lock();
+        cursors.iter().find(|cursor| (cursor.offset, cursor.segment) == (offset, segment)).map(|cursor| cursor.position)
+    }
+
+    fn note(&self, offset: Offset, segment: u64, position: u64) {
+        let mut cursors = self.0.lock();
+        if cursors.iter().any(|cursor| (cursor.offset, cursor.segment) == (offset, segment)) {
+            return;
+        }
+        if cursors.len() == Cursors::KEPT {
+            cursors.pop_front();
+        }
+        cursors.push_back(Cursor { offset, segment, position });
+    }
+}
+
+/// What was found in one segment.
+enum Within<T> {
+    /// It is here.
+    Found(T),
+    /// These offsets are damaged.
+    Lost(Offset),
+    /// Not in this segment.
+    Past,
+    /// The segment was removed or replaced meanwhile: look again.
+    Gone,
+}
+
+impl Partition {
+    /// Batches from the one that holds `from` on.
+    pub(crate) fn read(&self, from: Offset, max_bytes: usize) -> Result<Read> {
+        let lost = |to: Offset| Ok(Read { batches: Bytes::new(), lost: Some(from..to) });
+        let mut offset = from;
+        loop {
+            let stable = self.stable();
+            if offset >= stable {
+                // Nothing is left before the end though there should be.
+                return if from < stable { lost(stable) } else { Ok(Read::default()) };
+            }
+            let Some(segment) = self.segment_at(offset) else { return lost(stable) };
+            if offset < segment.base {
+                return lost(segment.base);
+            }
+            match self.read_in(&segment, offset, max_bytes)? {
+                Within::Found(batches) => return Ok(Read { batches, lost: None }),
+                Within::Lost(to) => return lost(to.min(stable)),
+                Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
+                Within::Gone => {}
+            }
+        }
+    }
+
+    fn read_in(&self, segment: &Arc<Segment>, offset: Offset, max_bytes: usize) -> Result<Within<Bytes>> {
+        let first = match self.seek(segment, offset)? {
+            Within::Found(first) => first,
+            Within::Lost(to) => return Ok(Within::Lost(to)),
+            Within::Past => return Ok(Within::Past),
+            Within::Gone => return Ok(Within::Gone),
+        };
+        let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
+        let extent = segment.extent();
+        let want = (max_bytes.max(first.header.size()) as u64).min(extent.size.saturating_sub(first.position)) as usize;
+        let mut buffer = Vec::with_capacity(want);
+        file.read_at(&mut buffer, want, first.position).map_err(at(segment.path()))?;
+        let (length, next) = whole_batches(&buffer, first.header.base_offset, extent.bound);
+        if length == 0 {
+            if segment.extent() != extent {
+                return Ok(Within::Gone);
+            }
+            let mut walk = Walk::new(segment, file, first.position, first.header.base_offset);
+            let damage = walk.find_end_of_damage()?;
+            walk.position = damage.resume;
+            return Ok(if damage.to > offset { Within::Lost(damage.to) } else { Within::Gone });
+        }
+        buffer.truncate(length);
+        self.cursors.note(next, segment.id, first.position + length as u64);
+        Ok(Within::Found(Bytes::from(buffer)))
+    }
+
+    /// The first batch of a segment that has an offset at or after `offset`.
+    fn seek(&self, segment: &Arc<Segment>, offset: Offset) -> Result<Within<Placed>> {
+        let (position, expected) = match self.cursors.find(offset, segment.id) {
+            Some(position) => (position, offset),
+            None => {
+                let delta = (offset - segment.base).clamp(0, i64::from(u32::MAX)) as u32;
+                match segment.with_index(&self.shared, |index| index.floor(delta))? {
+                    Some(Some(entry)) => (u64::from(entry.position), segment.base + i64::from(entry.delta)),
+                    Some(None) => (0, segment.base),
+                    None => return Ok(Within::Gone),
+                }
+            }
+        };
+        let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
+        let mut walk = Walk::new(segment, file, position, expected);
+        loop {
+            match walk.next()? {
+                Step::Batch(batch) if batch.header.next_offset() > offset => return Ok(Within::Found(batch)),
+                Step::Batch(_) => {}
+                Step::Damaged(damage) if damage.to > offset => return Ok(Within::Lost(damage.to)),
+                Step::Damaged(_) => {}
+                Step::End => return Ok(Within::Past),
+            }
+        }
+    }
+
+    /// Where a chunk ends that begins at `from`: no more is read than the headers behind the last index entry within it.
+    pub(crate) fn measure(&self, from: Offset, limit: Limit) -> Result<Measured> {
+        let mut found = Measured { end: from, bytes: 0, full: false };
+        let stable = self.stable();
+        let mut offset = from.max(self.start());
+        while offset < stable {
+            let Some(segment) = self.segment_at(offset) else { break };
+            let rest = Rest { from, bytes: limit.bytes.saturating_sub(found.bytes), records: limit.records };
+            match self.measure_in(&segment, offset.max(segment.base), stable, rest)? {
+                Within::Found((end, bytes)) => {
+                    return Ok(Measured { end, bytes: found.bytes + bytes, full: true });
+                }
+                Within::Lost(bytes) => {
+                    found.bytes += bytes as u64;
+                    offset = self.segment_after(segment.base).map_or(stable, |next| next.base);
+                }
+                Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
+                Within::Gone => {}
+            }
+        }
+        found.end = stable.max(from);
+        Ok(found)
+    }
+
+    /// `Found`: the chunk ends in this segment, at that offset and after so many bytes of it. `Lost`: it has so many
+    /// bytes up to the segment's end.
+    fn measure_in(
+        &self,
+        segment: &Arc<Segment>,
+        offset: Offset,
+        stable: Offset,
+        rest: Rest,
+    ) -> Result<Within<(Offset, u64)>> {
+        let first = loop {
+            match self.seek(segment, offset)? {
+                Within::Found(first) => break first,
+                Within::Lost(to) if to < segment.extent().bound.min(stable) => {
+                    return self.measure_in(segment, to, stable, rest);
+                }
+                Within::Lost(_) | Within::Past => return Ok(Within::Past),
+                Within::Gone => return Ok(Within::Gone),
+            }
+        };
+        let begin = first.position;
+        let delta = rest.from.saturating_add_unsigned(rest.records).saturating_sub(segment.base).max(0) as u64;
+        let within = segment.with_index(&self.shared, |index| index.within(begin.saturating_add(rest.bytes), delta))?;
+        let Some(within) = within else { return Ok(Within::Gone) };
+        let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
+        let jump = within.filter(|entry| u64::from(entry.position) > begin);
+        let (position, expected) = jump.map_or((begin, first.header.base_offset), |entry| {
+            (u64::from(entry.position), segment.base + i64::from(entry.delta))
+        });
+        let mut walk = Walk::new(segment, file, position, expected);
+        loop {
+            match walk.next()? {
+                Step::Batch(batch) if batch.header.base_offset >= stable => break,
+                Step::Batch(batch) => {
+                    let (bytes, next) = (batch.end() - begin, batch.header.next_offset());
+                    if bytes >= rest.bytes || (next - rest.from) as u64 >= rest.records {
+                        self.cursors.note(next, segment.id, batch.end());
+                        return Ok(Within::Found((next, bytes)));
+                    }
+                }
+                Step::Damaged(_) => {}
+                Step::End => break,
+            }
+        }
+        Ok(Within::Lost(walk.position.saturating_sub(begin) as Offset))
+    }
+
+    /// The offset of the first record that is as late as `timestamp`, else the end.
+    pub(crate) fn find(&self, timestamp: i64) -> Result<Offset> {
+        let stable = self.stable();
+        let mut offset = self.start();
+        while offset < stable {
+            let Some(segment) = self.segment_at(offset) else { break };
+            match self.find_in(&segment, timestamp, stable)? {
+                Within::Found(found) => return Ok(found),
+                Within::Gone => {}
+                Within::Past | Within::Lost(_) => {
+                    offset = self.segment_after(segment.base).map_or(stable, |next| next.base);
+                }
+            }
+        }
+        Ok(stable)
+    }
+
+    fn find_in(&self, segment: &Arc<Segment>, timestamp: i64, stable: Offset) -> Result<Within<Offset>> {
+        let entry = segment.with_index(&self.shared, |index| match index.max_timestamp() {
+            Some(latest) if latest >= timestamp => index.before(timestamp),
+            _ => None,
+        })?;
+        let Some(entry) = entry else { return Ok(Within::Gone) };
+        let Some(entry) = entry else { return Ok(Within::Past) };
+        let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
+        let expected = segment.base + i64::from(entry.delta);
+        let mut walk = Walk::new(segment, file.clone(), u64::from(entry.position), expected);
+        loop {
+            match walk.next()? {
+                Step::Batch(batch) if batch.header.base_offset >= stable => return Ok(Within::Past),
+                Step::Batch(batch)
+                    if batch.header.max_timestamp >= timestamp && !batch.header.attributes.is_control() =>
+                {
+                    let mut bytes = Vec::new();
+                    file.read_at(&mut bytes, batch.header.size(), batch.position).map_err(at(segment.path()))?;
+                    if let Some(found) = first_as_late(Bytes::from(bytes), &batch.header, timestamp) {
+                        return Ok(Within::Found(found));
+                    }
+                }
+                Step::Batch(_) | Step::Damaged(_) => {}
+                Step::End => return Ok(Within::Past),
+            }
+        }
+    }
+}
+
+/// What is left of a limit.
+#[derive(Clone, Copy)]
+struct Rest {
+    from: Offset,
+    bytes: u64,
+    records: u64,
+}
+
+/// How many of the bytes are whole batches, and the offset after them.
+fn whole_batches(bytes: &[u8], first: Offset, bound: Offset) -> (usize, Offset) {
+    let (mut length, mut next) = (0, first);
+    while let Ok(header) = Header::peek(&bytes[length..]) {
+        let end = length.saturating_add(header.size());
+        let fits = header.base_offset >= next && header.next_offset() <= bound && end <= bytes.len();
+        if !fits || crc32c(&bytes[length + CRC_FROM..end]) != header.crc {
+            break;
+        }
+        (length, next) = (end, header.next_offset());
+    }
+    (length, next)
+}
+
+/// The first record of a batch that is as late as `timestamp`; its first offset where the records can not be read.
+fn first_as_late(bytes: Bytes, header: &Header, timestamp: i64) -> Option<Offset> {
+    let Ok(mut records) = Batch::parse(bytes).and_then(|batch| batch.records()) else {
+        return Some(header.base_offset);
+    };
+    while let Some(record) = records.next() {
+        match record {
+            Ok(record) if record.timestamp >= timestamp => return Some(record.offset),
+            Ok(_) => {}
+            Err(_) => return Some(header.base_offset),
+        }
+    }
+    None
+}

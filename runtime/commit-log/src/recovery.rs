@@ -1,0 +1,310 @@
+//! Opening a partition: as it was left by a clean stop, or batch by batch after any other end.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aqueduct_api::disk::{File, Open};
+use aqueduct_api::{Error, Result, TopicPartition};
+use aqueduct_record::Offset;
+use serde::{Deserialize, Serialize};
+
+use crate::folder::{at, remove_if_there, sync_parent};
+use crate::index::Index;
+use crate::partition::{Found, Partition};
+use crate::segment::{self, Extent, LOG, Named, Segment};
+use crate::shared::Shared;
+use crate::walk::Window;
+use crate::writer::{Active, Writer};
+
+/// What was found when a data folder was opened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Recovery {
+    /// Whether the log was closed before, or is new; else it was read again from its recovery points on.
+    pub clean: bool,
+    /// How long opening took, in ms.
+    pub millis: u64,
+    /// Torn tails that were cut: none of it was acknowledged on a topic with `durability: fsync`.
+    pub cut: Vec<Cut>,
+    /// Segments whose files are gone, with their offsets.
+    pub missing: Vec<Missing>,
+    /// Files and folders that are not the log's; they are left alone.
+    pub foreign: Vec<PathBuf>,
+}
+
+/// A torn tail that was cut off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that was cut: the next append gets it.
+    pub from: Offset,
+    /// How many bytes were cut.
+    pub bytes: u64,
+}
+
+/// A segment whose file is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The file that was expected.
+    pub file: PathBuf,
+    /// The first offset that is lost.
+    pub from: Offset,
+    /// The offset after the last that is lost.
+    pub to: Offset,
+}
+
+/// What a clean stop notes of all partitions.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CleanMark {
+    /// By topic.
+    pub(crate) topics: BTreeMap<Arc<str>, Vec<PartitionMark>>,
+}
+
+/// What a clean stop notes of a partition.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PartitionMark {
+    /// Base offsets and sizes.
+    segments: Vec<(Offset, u64)>,
+    end: Offset,
+    /// When the last segment was begun, in ms since 1970.
+    born: i64,
+}
+
+impl PartitionMark {
+    /// The mark of a partition that was finished.
+    pub(crate) fn of(partition: &Partition) -> Self {
+        let writer = partition.writer.lock();
+        let segments = partition.segments.read();
+        PartitionMark {
+            segments: segments.values().map(|segment| (segment.base, segment.extent().size)).collect(),
+            end: writer.written,
+            born: writer.active.as_ref().map_or(0, |active| active.born),
+        }
+    }
+}
+
+/// Opens one partition.
+pub(crate) struct Opening<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) of: &'a TopicPartition,
+    pub(crate) folder: &'a Path,
+    pub(crate) report: &'a mut Recovery,
+}
+
+impl Opening<'_> {
+    /// Opens the partition; `mark` is what a clean stop noted of it.
+    pub(crate) fn open(mut self, mark: Option<&PartitionMark>) -> Result<Found> {
+        let entries = self.shared.disk().list(self.folder).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound => Error::fatal(format!(
+                "folder {} is missing: put it back from a backup, or make an empty folder of that name to go on without \
+                 the records of {}",
+                self.folder.display(),
+                self.of
+            )),
+            _ => at(self.folder)(cause),
+        })?;
+        let mut names: Vec<(Named, PathBuf)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let named = entry.name.to_str().map_or(Named::Foreign, Named::parse);
+            names.push((named, self.folder.join(entry.name)));
+        }
+        names.sort();
+        let logs: Vec<Offset> = names.iter().filter_map(|(named, _)| named.log()).collect();
+        let is_as_marked = |mark: &&PartitionMark| {
+            let is_marked = |base: &Offset| mark.segments.binary_search_by_key(base, |(base, _)| *base).is_ok();
+            logs.iter().all(is_marked) && !names.iter().any(|(named, _)| named.needs_recovery())
+        };
+        self.note_foreign(&names);
+        match mark.filter(is_as_marked) {
+            Some(mark) => Ok(self.reopen(mark, &logs)),
+            None => self.recover(&names),
+        }
+    }
+
+    fn note_foreign(&mut self, names: &[(Named, PathBuf)]) {
+        for (_, path) in names.iter().filter(|(named, _)| *named == Named::Foreign) {
+            tracing::warn!(path = %path.display(), "this is no file of the log: it is left alone");
+            self.report.foreign.push(path.clone());
+        }
+    }
+
+    /// The partition as a clean stop left it: nothing is read before somebody asks.
+    fn reopen(&mut self, mark: &PartitionMark, logs: &[Offset]) -> Found {
+        let bounds = mark.segments.iter().skip(1).map(|(base, _)| *base).chain([mark.end]);
+        let mut segments = BTreeMap::new();
+        let mut active = None;
+        for ((base, size), bound) in mark.segments.iter().zip(bounds) {
+            let segment = if logs.contains(base) {
+                let extent = Extent { size: *size, bound };
+                let segment = Arc::new(Segment::closed(self.shared, self.folder, *base, extent, true));
+                let is_last = mark.segments.last().is_some_and(|(last, _)| last == base);
+                active = is_last.then(|| Active {
+                    segment: segment.clone(),
+                    size: *size,
+                    synced_size: *size,
+                    born: mark.born,
+                });
+                segment
+            } else {
+                self.miss(*base, bound)
+            };
+            segments.insert(*base, segment);
+        }
+        Found { segments, writer: Writer { active, written: mark.end, synced: mark.end, epoch_due: false } }
+    }
+
+    fn miss(&mut self, base: Offset, bound: Offset) -> Arc<Segment> {
+        let file = segment::path(self.folder, base, LOG);
+        tracing::error!(
+            file = %file.display(),
+            from = base,
+            to = bound,
+            "segment file is missing: its offsets are lost; stop, put it back from a backup and start again to have them"
+        );
+        self.report.missing.push(Missing { file, from: base, to: bound });
+        Arc::new(Segment::missing(self.shared, self.folder, base, bound))
+    }
+
+    /// The partition after a crash: closed segments were synced when they were closed; of the last one, batches count up
+    /// to the first that is not whole.
+    fn recover(&mut self, names: &[(Named, PathBuf)]) -> Result<Found> {
+        let bases = self.tidy(names)?;
+        let Some((last, closed)) = bases.split_last() else {
+            return Ok(Found { segments: BTreeMap::new(), writer: Writer::empty() });
+        };
+        let mut segments = BTreeMap::new();
+        for (base, bound) in closed.iter().zip(&bases[1..]) {
+            let path = segment::path(self.folder, *base, LOG);
+            let size = self.shared.disk().metadata(&path, true).map_err(at(&path))?.length;
+            let extent = Extent { size, bound: *bound };
+            segments.insert(*base, Arc::new(Segment::closed(self.shared, self.folder, *base, extent, false)));
+        }
+        let active = self.recover_last(*last)?;
+        let end = active.segment.extent().bound;
+        segments.insert(*last, active.segment.clone());
+        Ok(Found { segments, writer: Writer { active: Some(active), written: end, synced: end, epoch_due: false } })
+    }
+
+    /// Finishes or removes what was under way, and returns the segments' base offsets.
+    fn tidy(&mut self, names: &[(Named, PathBuf)]) -> Result<Vec<Offset>> {
+        let disk = self.shared.disk();
+        let mut bases: Vec<Offset> = names.iter().filter_map(|(named, _)| named.log()).collect();
+        for (named, path) in names {
+            match named {
+                Named::Unfinished => remove_if_there(disk, path).map_err(at(path))?,
+                Named::Swap(base, bound) => {
+                    swap_in(self.shared, self.folder, *base, *bound, &bases).map_err(at(path))?;
+                    bases.retain(|other| other < base || other >= bound);
+                    bases.push(*base);
+                }
+                Named::Suspect(base) if bases.contains(base) => remove_if_there(disk, path).map_err(at(path))?,
+                Named::Suspect(base) => {
+                    let file = disk.open(path, Open::Read).map_err(at(path))?;
+                    let size = file.metadata().map_err(at(path))?.length;
+                    self.copy(&*file, size, *base).map_err(at(path))?;
+                    remove_if_there(disk, path).map_err(at(path))?;
+                    bases.push(*base);
+                }
+                Named::Index(base) if !bases.contains(base) => remove_if_there(disk, path).map_err(at(path))?,
+                Named::Log(_) | Named::Index(_) | Named::Foreign => {}
+            }
+        }
+        bases.sort_unstable();
+        disk.sync_folder(self.folder).map_err(at(self.folder))?;
+        Ok(bases)
+    }
+
+    /// Reads the last segment batch by batch, cuts what is torn, and syncs what is kept before it is served.
+    fn recover_last(&mut self, base: Offset) -> Result<Active> {
+        let path = segment::path(self.folder, base, LOG);
+        let file = self.shared.disk().open(&path, Open::Write).map_err(at(&path))?;
+        let found = file.metadata().map_err(at(&path))?;
+        let (mut index, mut size, mut end) = (Index::new(), 0, base);
+        let mut window = Window::over_all(file.clone(), found.length);
+        while let Some(header) = window.checked_header(size).map_err(at(&path))? {
+            let is_next = header.base_offset >= end && header.base_offset - base <= i64::from(u32::MAX);
+            if !is_next {
+                break;
+            }
+            index.add(base, &header, header.base_offset, size);
+            size += header.size() as u64;
+            end = header.next_offset();
+        }
+        if size < found.length {
+            self.cut(end, found.length - size);
+            file.truncate(size).map_err(at(&path))?;
+        }
+        if let Err(cause) = file.sync() {
+            // The bytes that could not be synced may be lost though they can be read: only a copy makes them safe.
+            tracing::warn!(segment = %path.display(), %cause, "sync failed: the segment is copied");
+            self.copy(&*file, size, base).map_err(|cause| {
+                let _ = self.shared.disk().rename(&path, &path.with_extension("suspect"));
+                at(&path)(cause)
+            })?;
+        }
+        let segment = Segment::live(self.shared, self.folder, base, Extent { size, bound: end }, index);
+        let born = found.modified.min(self.shared.edge.now());
+        Ok(Active { segment: Arc::new(segment), size, synced_size: size, born })
+    }
+
+    fn cut(&mut self, from: Offset, bytes: u64) {
+        tracing::warn!(
+            topic = %self.of.topic,
+            partition = self.of.partition,
+            from,
+            bytes,
+            "cut a tail that was not written whole"
+        );
+        let (topic, partition) = (self.of.topic.clone(), self.of.partition);
+        self.report.cut.push(Cut { topic, partition, from, bytes });
+    }
+
+    /// Makes a durable segment file of the first `size` bytes of another file.
+    fn copy(&self, from: &dyn File, size: u64, base: Offset) -> io::Result<()> {
+        const PIECE: usize = 1 << 20;
+        let disk = self.shared.disk();
+        let fresh = segment::path(self.folder, base, "fresh");
+        let path = segment::path(self.folder, base, LOG);
+        remove_if_there(disk, &fresh)?;
+        let to = disk.open(&fresh, Open::New)?;
+        let mut position = 0;
+        let mut piece = Vec::new();
+        while position < size {
+            piece.clear();
+            let length = (size - position).min(PIECE as u64) as usize;
+            if from.read_at(&mut piece, length, position)? == 0 {
+                break;
+            }
+            to.write_at(&[IoSlice::new(&piece)], position)?;
+            position += piece.len() as u64;
+        }
+        to.sync()?;
+        disk.rename(&fresh, &path)?;
+        sync_parent(disk, &path)
+    }
+}
+
+/// Puts what compaction made in the place of the segments that it was made of. May be done again after any failure: the old
+/// files are gone for good before the new one takes its name.
+pub(crate) fn swap_in(shared: &Shared, folder: &Path, base: Offset, bound: Offset, bases: &[Offset]) -> io::Result<()> {
+    let disk = shared.disk();
+    for other in bases.iter().filter(|other| **other >= base && **other < bound) {
+        for extension in [LOG, "index", "timeindex"] {
+            if (*other, extension) != (base, LOG) {
+                remove_if_there(disk, &segment::path(folder, *other, extension))?;
+            }
+        }
+    }
+    disk.sync_folder(folder)?;
+    disk.rename(&swap_path(folder, base, bound), &segment::path(folder, base, LOG))?;
+    disk.sync_folder(folder)
+}
+
+/// Where compaction's result is while it takes the place of the segments from `base` to `bound`.
+pub(crate) fn swap_path(folder: &Path, base: Offset, bound: Offset) -> PathBuf {
+    folder.join(format!("{base:020}-{bound:020}.swap"))
+}

@@ -1,0 +1,389 @@
+//! One file of batches, from its base offset up to where the next segment begins.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aqueduct_api::disk::{File, Open};
+use aqueduct_api::fault;
+use aqueduct_api::{Error, Result};
+use aqueduct_record::Offset;
+use parking_lot::{Mutex, RwLock};
+
+use crate::folder::{at, read_whole, remove_if_there};
+use crate::index::Index;
+use crate::shared::Shared;
+use crate::walk::{Step, Walk};
+
+pub(crate) const LOG: &str = "log";
+const INDEX: &str = "index";
+const TIME_INDEX: &str = "timeindex";
+
+/// "Too many open files", which `io::ErrorKind` has no name for.
+const EMFILE: i32 = 24;
+
+/// A segment, as readers see it.
+pub(crate) struct Segment {
+    /// The offset that its name says: nothing before it is in the file.
+    pub(crate) base: Offset,
+    /// Names what is cached of it; another one after compaction.
+    pub(crate) id: u64,
+    path: PathBuf,
+    /// Set before its file is removed or replaced: whoever opens the file afterwards has to look again.
+    retired: AtomicBool,
+    /// Keeps the file open while bytes of it are not synced, or its name is not its own yet.
+    pinned: Mutex<Option<Arc<dyn File>>>,
+    state: RwLock<State>,
+}
+
+struct State {
+    extent: Extent,
+    /// Whether the size is known to end with a batch of this segment; else it is only that of the file.
+    is_exact: bool,
+    /// While the segment is written to, and after a scan, its index is here; else it is on disk.
+    live: Option<Index>,
+    damage: Vec<Damage>,
+}
+
+/// How far readers may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Bytes.
+    pub(crate) size: u64,
+    /// The offset before which all batches lie.
+    pub(crate) bound: Offset,
+}
+
+/// A stretch of a segment that can not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// The first offset that may be lost.
+    pub(crate) from: Offset,
+    /// The first offset that is there again.
+    pub(crate) to: Offset,
+    /// Where it begins in the file.
+    pub(crate) position: u64,
+    /// Where it ends.
+    pub(crate) resume: u64,
+}
+
+impl Segment {
+    /// A closed segment whose file is `size` bytes long; `is_exact`: and no other bytes are in it than batches.
+    pub(crate) fn closed(shared: &Shared, folder: &Path, base: Offset, extent: Extent, is_exact: bool) -> Self {
+        Segment {
+            base,
+            id: shared.next_id(),
+            path: path(folder, base, LOG),
+            retired: AtomicBool::new(false),
+            pinned: Mutex::new(None),
+            state: RwLock::new(State { extent, is_exact, live: None, damage: Vec::new() }),
+        }
+    }
+
+    /// A segment that is written to, with its index.
+    pub(crate) fn live(shared: &Shared, folder: &Path, base: Offset, extent: Extent, index: Index) -> Self {
+        let segment = Segment::closed(shared, folder, base, extent, true);
+        segment.state.write().live = Some(index);
+        segment
+    }
+
+    /// A segment whose file is gone: all its offsets are lost.
+    pub(crate) fn missing(shared: &Shared, folder: &Path, base: Offset, bound: Offset) -> Self {
+        let segment = Segment::live(shared, folder, base, Extent { size: 0, bound }, Index::new());
+        segment.state.write().damage.push(Damage { from: base, to: bound, position: 0, resume: 0 });
+        segment
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        self.state.read().extent
+    }
+
+    pub(crate) fn set_extent(&self, extent: Extent) {
+        self.state.write().extent = extent;
+    }
+
+    pub(crate) fn set_bound(&self, bound: Offset) {
+        self.state.write().extent.bound = bound;
+    }
+
+    /// Its file; `None` when the segment was removed or replaced.
+    pub(crate) fn file(&self, shared: &Shared) -> Result<Option<Arc<dyn File>>> {
+        if let Some(file) = self.pinned.lock().clone().or_else(|| shared.files.get(self.id)) {
+            return Ok(Some(file));
+        }
+        let opened = shared.disk().open(&self.path, Open::Write);
+        let opened = match opened {
+            Err(cause) if cause.raw_os_error() == Some(EMFILE) => {
+                shared.files.halve();
+                shared.disk().open(&self.path, Open::Write)
+            }
+            opened => opened,
+        };
+        if self.is_retired() {
+            return Ok(None);
+        }
+        let file = opened.map_err(at(&self.path))?;
+        shared.files.put(self.id, file.clone());
+        Ok(Some(file))
+    }
+
+    pub(crate) fn pin(&self, file: Arc<dyn File>) {
+        *self.pinned.lock() = Some(file);
+    }
+
+    pub(crate) fn unpin(&self, shared: &Shared) {
+        if let Some(file) = self.pinned.lock().take() {
+            shared.files.put(self.id, file);
+        }
+    }
+
+    /// Says that its file is about to be removed or replaced.
+    pub(crate) fn retire(&self, shared: &Shared) {
+        self.retired.store(true, Ordering::SeqCst);
+        *self.pinned.lock() = None;
+        shared.files.remove(self.id);
+        shared.indexes.remove(self.id);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    /// Changes the index of a segment that is written to; `None` when the segment was removed.
+    pub(crate) fn change_index(&self, shared: &Shared, change: impl FnOnce(&mut Index)) -> Result<()> {
+        if self.state.read().live.is_none() {
+            let index = self.with_index(shared, Index::clone)?;
+            let index = index.ok_or_else(|| Error::retry(format!("{} was removed", self.path.display())))?;
+            self.state.write().live.get_or_insert(index);
+        }
+        if let Some(index) = &mut self.state.write().live {
+            change(index);
+        }
+        Ok(())
+    }
+
+    /// Looks into the index, reading or rebuilding it first; `None` when the segment was removed.
+    pub(crate) fn with_index<T>(&self, shared: &Shared, look: impl FnOnce(&Index) -> T) -> Result<Option<T>> {
+        if let Some(index) = &self.state.read().live {
+            return Ok(Some(look(index)));
+        }
+        if let Some(index) = shared.indexes.get(self.id) {
+            return Ok(Some(look(&index)));
+        }
+        let index = match self.read_index(shared)? {
+            Some(index) => index,
+            None => match self.rebuild_index(shared)? {
+                Some(index) => index,
+                None => return Ok(None),
+            },
+        };
+        let index = Arc::new(index);
+        shared.indexes.put(self.id, index.clone());
+        Ok(Some(look(&index)))
+    }
+
+    /// The index as the files have it, when they fit the segment.
+    fn read_index(&self, shared: &Shared) -> Result<Option<Index>> {
+        let [offsets, times] = self.index_paths();
+        let offsets = read_whole(shared.disk(), &offsets).map_err(at(&offsets))?;
+        let times = read_whole(shared.disk(), &times).map_err(at(&times))?;
+        let found = offsets.zip(times).and_then(|(offsets, times)| Index::from_files(&offsets, &times));
+        let Some((index, size)) = found else { return Ok(None) };
+        let mut state = self.state.write();
+        if size == state.extent.size || size < state.extent.size && !state.is_exact {
+            state.extent.size = size;
+            state.is_exact = true;
+            return Ok(Some(index));
+        }
+        Ok(None)
+    }
+
+    /// Walks all batches of a segment whose index is missing or does not fit.
+    fn rebuild_index(&self, shared: &Shared) -> Result<Option<Index>> {
+        let Some(file) = self.file(shared)? else { return Ok(None) };
+        tracing::info!(segment = %self.path.display(), "rebuilding an index that is missing or does not fit its segment");
+        let bound = self.extent().bound;
+        let is_exact = self.state.read().is_exact;
+        let mut walk = Walk::new(self, file, 0, self.base);
+        if !is_exact {
+            // What a failed sync left behind lies past the bound: it is told from damage by being whole.
+            walk.bound = Offset::MAX;
+        }
+        let mut index = Index::new();
+        let mut size = 0;
+        loop {
+            let (position, expected) = (walk.position, walk.expected);
+            match walk.next()? {
+                Step::Batch(batch) if batch.header.base_offset >= bound => {
+                    if walk.is_whole(&batch)? {
+                        break;
+                    }
+                    (walk.position, walk.expected) = (position, expected);
+                    walk.find_end_of_damage()?;
+                }
+                Step::Batch(batch) => {
+                    index.add(self.base, &batch.header, batch.header.base_offset, batch.position);
+                    size = batch.end();
+                }
+                Step::Damaged(damage) => size = damage.resume,
+                Step::End => break,
+            }
+        }
+        let mut state = self.state.write();
+        if !is_exact {
+            state.extent.size = size;
+            state.is_exact = true;
+            for damage in &mut state.damage {
+                damage.to = damage.to.min(bound);
+            }
+        }
+        drop(state);
+        self.store_index(shared, &index);
+        Ok(Some(index))
+    }
+
+    /// Ends the writing: the index goes to disk, and is read from there when somebody asks.
+    pub(crate) fn close(&self, shared: &Shared) {
+        let Some(index) = self.state.write().live.take() else { return };
+        self.store_index(shared, &index);
+        shared.indexes.put(self.id, Arc::new(index));
+    }
+
+    /// Writes the index files: not synced, since a torn one is noticed and made anew.
+    pub(crate) fn store_index(&self, shared: &Shared, index: &Index) {
+        let (offsets, times) = index.to_files(self.extent().size);
+        let paths = self.index_paths();
+        let written: io::Result<()> = paths.iter().zip([offsets, times]).try_for_each(|(path, content)| {
+            let file = shared.disk().open(path, Open::Write)?;
+            file.truncate(0)?;
+            fault::point("index.write");
+            file.write_at(&[IoSlice::new(&content)], 0)
+        });
+        if let Err(cause) = written {
+            tracing::warn!(segment = %self.path.display(), %cause, "index not written: it is built anew when needed");
+        }
+    }
+
+    /// Removes the files of a retired segment.
+    pub(crate) fn remove(&self, shared: &Shared) -> io::Result<()> {
+        remove_if_there(shared.disk(), &self.path)?;
+        self.index_paths().iter().try_for_each(|path| remove_if_there(shared.disk(), path))
+    }
+
+    fn index_paths(&self) -> [PathBuf; 2] {
+        [self.path.with_extension(INDEX), self.path.with_extension(TIME_INDEX)]
+    }
+
+    /// Notes a damage that was found, and tells of it once.
+    pub(crate) fn quarantine(&self, damage: Damage) {
+        let mut state = self.state.write();
+        if state.damage.iter().any(|known| known.from == damage.from && known.position == damage.position) {
+            return;
+        }
+        tracing::error!(
+            segment = %self.path.display(),
+            from = damage.from,
+            to = damage.to,
+            position = damage.position,
+            bytes = damage.resume - damage.position,
+            "damaged records: these offsets are lost, the others are served"
+        );
+        state.damage.push(damage);
+    }
+
+    /// The known damage that begins at a position.
+    pub(crate) fn damage_at(&self, position: u64) -> Option<Damage> {
+        self.state.read().damage.iter().find(|damage| damage.position == position).copied()
+    }
+
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        self.state.read().damage.clone()
+    }
+}
+
+/// The path of a segment's file.
+pub(crate) fn path(folder: &Path, base: Offset, extension: &str) -> PathBuf {
+    folder.join(format!("{base:020}.{extension}"))
+}
+
+/// What a file in a partition's folder is, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Named {
+    /// A segment.
+    Log(Offset),
+    /// An index of a segment.
+    Index(Offset),
+    /// What compaction made of the segments from one offset to another, complete.
+    Swap(Offset, Offset),
+    /// A segment that could be read but not synced.
+    Suspect(Offset),
+    /// Something unfinished, to be removed.
+    Unfinished,
+    /// Not one of ours.
+    Foreign,
+}
+
+impl Named {
+    pub(crate) fn parse(name: &str) -> Named {
+        let offset = |digits: &str| {
+            let is_offset = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_offset.then(|| digits.parse::<Offset>().ok()).flatten()
+        };
+        let Some((stem, extension)) = name.split_once('.') else { return Named::Foreign };
+        match (offset(stem), extension) {
+            (Some(base), LOG) => Named::Log(base),
+            (Some(base), INDEX | TIME_INDEX) => Named::Index(base),
+            (Some(base), "suspect") => Named::Suspect(base),
+            (Some(_), "fresh" | "cleaned") => Named::Unfinished,
+            (None, "swap") => match stem.split_once('-').map(|(base, bound)| (offset(base), offset(bound))) {
+                Some((Some(base), Some(bound))) => Named::Swap(base, bound),
+                _ => Named::Foreign,
+            },
+            _ => Named::Foreign,
+        }
+    }
+
+    /// The base offset, if it is a segment.
+    pub(crate) fn log(&self) -> Option<Offset> {
+        match self {
+            Named::Log(base) => Some(*base),
+            _ => None,
+        }
+    }
+
+    /// Whether no clean stop leaves such a file.
+    pub(crate) fn needs_recovery(&self) -> bool {
+        matches!(self, Named::Swap(..) | Named::Suspect(_) | Named::Unfinished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_names() {
+        for (name, named) in [
+            ("00000000000000000007.log", Named::Log(7)),
+            ("00000000000000000007.index", Named::Index(7)),
+            ("00000000000000000007.timeindex", Named::Index(7)),
+            ("00000000000000000007.fresh", Named::Unfinished),
+            ("00000000000000000007.cleaned", Named::Unfinished),
+            ("00000000000000000007-00000000000000000009.swap", Named::Swap(7, 9)),
+            ("00000000000000000007.swap", Named::Foreign),
+            ("7.log", Named::Foreign),
+            ("0000000000000000000x.log", Named::Foreign),
+            ("99999999999999999999.log", Named::Foreign),
+            ("notes.txt", Named::Foreign),
+            ("", Named::Foreign),
+        ] {
+            assert_eq!(Named::parse(name), named, "{name}");
+        }
+        assert!(path(Path::new("/d"), 7, LOG).ends_with("00000000000000000007.log"));
+    }
+}

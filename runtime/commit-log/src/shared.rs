@@ -1,0 +1,52 @@
+//! What all partitions of a data folder share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aqueduct_api::disk::{Disk, File};
+use aqueduct_api::{Edge, Result};
+
+use crate::folder::{Epoch, Folder};
+use crate::index::Index;
+use crate::options::Options;
+use crate::recent::Recent;
+use crate::space::Room;
+
+/// Files that are open at once: half of what a process may usually open.
+const OPEN_FILES: usize = 512;
+/// Indexes of closed segments that are in memory at once: 64 KiB each for segments of 256 MiB.
+const INDEXES: usize = 128;
+
+/// The folder and what is known of it.
+pub(crate) struct Shared {
+    pub(crate) edge: Edge,
+    pub(crate) epoch: Epoch,
+    pub(crate) files: Recent<Arc<dyn File>>,
+    pub(crate) indexes: Recent<Arc<Index>>,
+    pub(crate) room: Room,
+    ids: AtomicU64,
+    /// Last, so that the lock is given back when all else is gone.
+    pub(crate) folder: Folder,
+}
+
+impl Shared {
+    pub(crate) fn new(edge: Edge, folder: Folder, options: &Options, clean: bool) -> Result<Self> {
+        Ok(Shared {
+            epoch: Epoch::open(&folder, clean)?,
+            files: Recent::new(OPEN_FILES),
+            indexes: Recent::new(INDEXES),
+            room: Room::new(&edge.disk, &folder.path, options.limit),
+            ids: AtomicU64::new(0),
+            edge,
+            folder,
+        })
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.edge.disk
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,228 @@
+//! How full the disk may get, and what is kept back for internal topics so that a full disk can not stop the commits that
+//! would free it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_api::disk::{Disk, Open};
+use aqueduct_api::{ByteSize, Error, Result};
+use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::time::Instant;
+
+use crate::folder::{BALLAST, remove_if_there};
+
+/// How often the disk is asked, at least.
+const FRESH: Duration = Duration::from_millis(100);
+/// How many bytes may be written before the disk is asked again.
+const UNCHECKED: u64 = 16 << 20;
+const LARGEST_BALLAST: u64 = 16 << 20;
+
+/// How full the file system of the data folder may get, by whatever is on it: `95%`, `200 GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskLimit {
+    /// Percent of the file system.
+    Percent(u8),
+    /// Bytes in use.
+    Bytes(u64),
+}
+
+impl Default for DiskLimit {
+    fn default() -> Self {
+        DiskLimit::Percent(95)
+    }
+}
+
+impl DiskLimit {
+    /// The bytes that may be in use on a file system of `total` bytes.
+    fn of(self, total: u64) -> u64 {
+        match self {
+            DiskLimit::Percent(percent) => (u128::from(total) * u128::from(percent) / 100) as u64,
+            DiskLimit::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl FromStr for DiskLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a limit of disk, expected for example `80%` or `200 GiB`");
+        match text.trim().strip_suffix('%') {
+            Some(number) => match number.trim().parse() {
+                Ok(percent @ 1..=100) => Ok(DiskLimit::Percent(percent)),
+                _ => Err(wrong()),
+            },
+            None => text.parse::<ByteSize>().map(|size| DiskLimit::Bytes(size.0)).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl fmt::Display for DiskLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DiskLimit::Percent(percent) => write!(f, "{percent}%"),
+            DiskLimit::Bytes(bytes) => ByteSize(*bytes).fmt(f),
+        }
+    }
+}
+
+impl Serialize for DiskLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DiskLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for DiskLimit {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DiskLimit".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "how full the file system may get, for example `80%` or `200 GiB`",
+        })
+    }
+}
+
+/// What happens to appends when the disk is as full as it may get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// They are refused until there is room again: sources wait.
+    #[default]
+    Refuse,
+    /// The oldest segments of topics that delete go, delivered or not: a loud, counted gap.
+    DropOldest,
+}
+
+/// The room on the disk.
+pub(crate) struct Room {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    limit: DiskLimit,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    at: Option<Instant>,
+    written: u64,
+    full: Option<String>,
+    ballast: bool,
+}
+
+impl Room {
+    pub(crate) fn new(disk: &Arc<dyn Disk>, folder: &Path, limit: DiskLimit) -> Self {
+        let seen = Seen { at: None, written: 0, full: None, ballast: false };
+        Room { disk: disk.clone(), folder: folder.to_owned(), limit, seen: Mutex::new(seen) }
+    }
+
+    /// Refuses, without asking the disk, what was refused a moment ago.
+    pub(crate) fn refuse(&self) -> Result<()> {
+        let seen = self.seen.lock();
+        match &seen.full {
+            Some(full) if seen.at.is_some_and(|at| at.elapsed() < FRESH) => Err(Error::retry(full.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks the disk now and then whether `bytes` more may be written. Blocks.
+    pub(crate) fn take(&self, bytes: u64) -> Result<()> {
+        let mut seen = self.seen.lock();
+        seen.written += bytes;
+        if seen.written > UNCHECKED || seen.at.is_none_or(|at| at.elapsed() >= FRESH) {
+            let space = self.disk.space(&self.folder).map_err(crate::folder::at(&self.folder))?;
+            let used = space.total.saturating_sub(space.available);
+            seen.at = Some(Instant::now());
+            seen.written = bytes;
+            let limit = self.limit.of(space.total);
+            seen.full = (used.saturating_add(bytes) > limit).then(|| {
+                format!(
+                    "disk full: {} of {} bytes in use on the file system of {}, past the limit of {}; free some room, \
+                     lower retention or raise `log.limit`",
+                    used,
+                    space.total,
+                    self.folder.display(),
+                    self.limit
+                )
+            });
+        }
+        seen.full.clone().map_or(Ok(()), |full| Err(Error::retry(full)))
+    }
+
+    /// Forgets what the disk said, after something was deleted.
+    pub(crate) fn ask_again(&self) {
+        self.seen.lock().at = None;
+    }
+
+    /// Reserves the ballast where it is missing and there is room; best effort, since only a full disk needs it.
+    pub(crate) fn take_ballast(&self) {
+        let mut seen = self.seen.lock();
+        if seen.ballast {
+            return;
+        }
+        let Ok(space) = self.disk.space(&self.folder) else { return };
+        let size = LARGEST_BALLAST.min(space.total / 100);
+        if space.available < size * 4 {
+            return;
+        }
+        let path = self.folder.join(BALLAST);
+        let taken = self.disk.open(&path, Open::Write).and_then(|file| file.allocate(size));
+        match taken {
+            Ok(()) => seen.ballast = true,
+            Err(cause) => {
+                tracing::debug!(path = %path.display(), %cause, "no room was reserved for internal topics");
+                let _ = remove_if_there(&*self.disk, &path);
+            }
+        }
+    }
+
+    /// Does what internal topics need; when the disk is full, once more on the room that was reserved for it.
+    pub(crate) fn or_on_ballast<T>(&self, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match act() {
+            Err(cause) if is_full(&cause) => {
+                self.seen.lock().ballast = false;
+                remove_if_there(&*self.disk, &self.folder.join(BALLAST))?;
+                tracing::warn!(folder = %self.folder.display(), "disk full: using the room reserved for internal topics");
+                act()
+            }
+            done => done,
+        }
+    }
+}
+
+/// Whether a write failed for want of room.
+pub(crate) fn is_full(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_and_written_as_people_do() {
+        for (text, limit) in
+            [("80%", DiskLimit::Percent(80)), (" 5 % ", DiskLimit::Percent(5)), ("1 KiB", DiskLimit::Bytes(1024))]
+        {
+            assert_eq!(text.parse(), Ok(limit));
+            assert_eq!(limit.to_string().parse(), Ok(limit));
+        }
+        for wrong in ["", "0%", "101%", "-1%", "full", "%"] {
+            assert!(wrong.parse::<DiskLimit>().unwrap_err().contains("is not a limit of disk"), "{wrong}");
+        }
+        assert_eq!((DiskLimit::Percent(80).of(1000), DiskLimit::Bytes(7).of(1000)), (800, 7));
+    }
+}

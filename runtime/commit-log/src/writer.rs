@@ -1,0 +1,360 @@
+//! The one job at a time that writes a partition: it takes all that waits, writes it with one call, syncs it once, and
+//! answers.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use aqueduct_api::disk::{File, Open};
+use aqueduct_api::fault::{self, Mutant};
+use aqueduct_api::{Error, Result, TopicSettings};
+use aqueduct_record::Offset;
+
+use crate::folder::{at, remove_if_there, sync_parent};
+use crate::index::Index;
+use crate::partition::{Partition, Pending, Stopped, Work};
+use crate::segment::{self, Extent, LOG, Segment};
+
+/// The positions in an index have 32 bits.
+const LARGEST_SEGMENT: u64 = u32::MAX as u64;
+
+/// How far a partition is written.
+pub(crate) struct Writer {
+    /// The segment that is written to; `None`: the next append begins one.
+    pub(crate) active: Option<Active>,
+    /// The offset after the last batch that is in a file.
+    pub(crate) written: Offset,
+    /// The offset before which everything is durable.
+    pub(crate) synced: Offset,
+    /// Whether offsets may be used a second time: only under a new epoch.
+    pub(crate) epoch_due: bool,
+}
+
+/// The segment that is written to.
+pub(crate) struct Active {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) size: u64,
+    pub(crate) synced_size: u64,
+    /// When it was begun, in ms since 1970.
+    pub(crate) born: i64,
+}
+
+impl Writer {
+    /// A partition without records.
+    pub(crate) fn empty() -> Self {
+        Writer { active: None, written: 0, synced: 0, epoch_due: false }
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.size > active.synced_size)
+    }
+}
+
+/// Says that a partition's writer broke, unless it came to its end.
+struct Watch<'a>(&'a Partition);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(Stopped::Broken);
+            drop(self.0.take_work());
+        }
+    }
+}
+
+impl Partition {
+    /// Writes until nothing waits any more.
+    pub(crate) fn write_queued(&self) {
+        let _watch = Watch(self);
+        loop {
+            // The lock comes first, so that nothing is taken that somebody else writes around.
+            let mut writer = self.writer.lock();
+            let Some(work) = self.take_work() else { return };
+            self.write_round(&mut writer, work);
+        }
+    }
+
+    /// Writes, syncs and answers what waited.
+    pub(crate) fn write_round(&self, writer: &mut Writer, work: Work) {
+        let settings = self.settings();
+        let is_fsync = self.is_fsync();
+        let mut written = self.write_all(writer, &settings, work.appends);
+        if !is_fsync || fault::mutated(Mutant::AcknowledgeBeforeSync) {
+            self.show(writer, writer.written);
+            answer(std::mem::take(&mut written));
+        }
+        let must_sync = is_fsync || !work.syncs.is_empty();
+        let synced = if must_sync { self.sync_file(writer) } else { Ok(()) };
+        match &synced {
+            Ok(()) => answer(written),
+            Err(cause) => {
+                // A segment that was closed on the way is safe, whatever befell the one after it.
+                let (safe, voided) = written.into_iter().partition(|append| append.next <= writer.synced);
+                answer(safe);
+                fail(voided, cause);
+            }
+        }
+        for waiting in work.syncs {
+            let _ = waiting.send(synced.as_ref().map(|()| writer.synced).map_err(again));
+        }
+        if !work.roll.is_empty() {
+            let rolled = match &writer.active {
+                Some(active) if active.size == 0 => Ok(()),
+                _ => self.roll_active(writer).and_then(|()| self.begin_segment(writer, writer.written)),
+            };
+            for waiting in work.roll {
+                let _ = waiting.send(rolled.as_ref().map(|()| ()).map_err(again));
+            }
+        }
+    }
+
+    /// Writes appends, and returns those that are written; the others have failed.
+    fn write_all(&self, writer: &mut Writer, settings: &TopicSettings, appends: Vec<Pending>) -> Vec<Pending> {
+        let mut written = Vec::with_capacity(appends.len());
+        let mut left = appends.into_iter().peekable();
+        while left.peek().is_some() {
+            let mut run: Vec<Pending> = Vec::with_capacity(left.len());
+            let outcome = self.write_run(writer, settings, &mut left, &mut run);
+            match outcome {
+                Ok(()) => written.append(&mut run),
+                Err(cause) => {
+                    // What a failed sync voided lies before the end of what was written.
+                    let (kept, voided): (Vec<_>, Vec<_>) =
+                        written.into_iter().partition(|append| append.next <= writer.written);
+                    let behind = self.give_back(writer.written);
+                    fail(voided.into_iter().chain(run).chain(left).chain(behind).collect(), &cause);
+                    return kept;
+                }
+            }
+        }
+        written
+    }
+
+    /// Writes as many appends as fit the active segment, which is rolled before where it is due.
+    fn write_run(
+        &self,
+        writer: &mut Writer,
+        settings: &TopicSettings,
+        left: &mut std::iter::Peekable<std::vec::IntoIter<Pending>>,
+        run: &mut Vec<Pending>,
+    ) -> Result<()> {
+        let Some(first) = left.peek() else { return Ok(()) };
+        if self.is_roll_due(writer, settings, first) {
+            self.roll_active(writer)?;
+        }
+        if writer.active.is_none() {
+            // After a failed sync the new segment's base says what of the one before it counts.
+            let base = if writer.epoch_due { writer.written } else { first.base };
+            self.begin_segment(writer, base)?;
+        }
+        let active = writer.active.as_mut().expect("a segment was begun where there was none");
+        let most = settings.segment_bytes.0.min(LARGEST_SEGMENT);
+        let mut size = active.size;
+        while let Some(next) = left.next_if(|next| {
+            let fits = size == 0 || size + next.batch.size() as u64 <= most;
+            fits && next.base - active.segment.base <= i64::from(i32::MAX)
+        }) {
+            size += next.batch.size() as u64;
+            run.push(next);
+        }
+        if run.is_empty() {
+            return Ok(());
+        }
+        if !self.is_internal() {
+            self.shared.room.take(size - active.size)?;
+        }
+        active.segment.change_index(&self.shared, |_| ())?;
+        let file =
+            active.segment.file(&self.shared)?.ok_or_else(|| Error::retry(format!("{} was deleted", self.of)))?;
+        self.write_batches(&*file, active.size, run).map_err(at(active.segment.path()))?;
+        fault::point("append.written");
+        let segment = active.segment.clone();
+        segment.pin(file);
+        segment.change_index(&self.shared, |index| {
+            let mut position = active.size;
+            for append in &*run {
+                index.add(segment.base, &append.batch.header(), append.base, position);
+                position += append.batch.size() as u64;
+            }
+        })?;
+        active.size = size;
+        writer.written = run.last().map_or(writer.written, |last| last.next);
+        Ok(())
+    }
+
+    /// Writes batches with one call; after a failure the file ends where it ended before.
+    fn write_batches(&self, file: &dyn File, position: u64, run: &[Pending]) -> io::Result<()> {
+        let epoch = self.shared.epoch.current();
+        let starts: Vec<[u8; 16]> = run.iter().map(|append| append.batch.placed(append.base, epoch)).collect();
+        let mut parts = Vec::with_capacity(run.len() * 2);
+        for (append, start) in run.iter().zip(&starts) {
+            parts.push(IoSlice::new(start));
+            parts.push(IoSlice::new(&append.batch.bytes()[start.len()..]));
+        }
+        let written = match self.is_internal() {
+            true => self.shared.room.or_on_ballast(|| file.write_at(&parts, position)),
+            false => file.write_at(&parts, position),
+        };
+        if written.is_err() {
+            // Where this fails too, the next append is written over what is left, and recovery cuts the rest.
+            let _ = file.truncate(position);
+        }
+        written
+    }
+
+    fn is_roll_due(&self, writer: &Writer, settings: &TopicSettings, next: &Pending) -> bool {
+        let Some(active) = &writer.active else { return false };
+        let is_old = settings
+            .segment_age
+            .duration()
+            .is_some_and(|age| self.shared.edge.now().saturating_sub(active.born) >= age.as_millis() as i64);
+        let is_full = active.size + next.batch.size() as u64 > settings.segment_bytes.0.min(LARGEST_SEGMENT);
+        active.size > 0 && (is_old || is_full) || next.base - active.segment.base > i64::from(i32::MAX)
+    }
+
+    /// Closes the active segment, synced, unless it is empty.
+    fn roll_active(&self, writer: &mut Writer) -> Result<()> {
+        self.sync_file(writer)?;
+        if let Some(active) = writer.active.take() {
+            active.segment.set_extent(Extent { size: active.size, bound: writer.written });
+            active.segment.close(&self.shared);
+            fault::point("roll");
+        }
+        Ok(())
+    }
+
+    /// Begins a segment at `base`. Its name is durable before anything in it is acknowledged.
+    fn begin_segment(&self, writer: &mut Writer, base: Offset) -> Result<()> {
+        if writer.epoch_due {
+            self.shared.epoch.raise()?;
+            writer.epoch_due = false;
+        }
+        let fresh = segment::path(&self.folder, base, "fresh");
+        let path = segment::path(&self.folder, base, LOG);
+        let make = || {
+            let disk = self.shared.disk();
+            remove_if_there(disk, &fresh)?;
+            let file = disk.open(&fresh, Open::New)?;
+            // A segment of the same name holds nothing that is kept: a failed sync voided it.
+            disk.rename(&fresh, &path)?;
+            sync_parent(disk, &path)?;
+            Ok(file)
+        };
+        let made = if self.is_internal() { self.shared.room.or_on_ballast(make) } else { make() };
+        let file = made.map_err(at(&path))?;
+        fault::point("roll");
+        let extent = Extent { size: 0, bound: base };
+        let segment = Arc::new(Segment::live(&self.shared, &self.folder, base, extent, Index::new()));
+        self.shared.files.put(segment.id, file);
+        let mut segments = self.segments.write();
+        if let Some((_, last)) = segments.last_key_value() {
+            last.set_bound(base);
+        }
+        if let Some(replaced) = segments.insert(base, segment.clone()) {
+            replaced.retire(&self.shared);
+        }
+        writer.active = Some(Active { segment, size: 0, synced_size: 0, born: self.shared.edge.now() });
+        Ok(())
+    }
+
+    /// Makes all that is written durable; on `fsync` topics readers see it then.
+    fn sync_file(&self, writer: &mut Writer) -> Result<()> {
+        if !writer.is_dirty() {
+            writer.synced = writer.written;
+            return Ok(());
+        }
+        let active = writer.active.as_mut().expect("what is dirty is active");
+        let file =
+            active.segment.file(&self.shared)?.ok_or_else(|| Error::retry(format!("{} was deleted", self.of)))?;
+        let mut synced = file.sync();
+        if synced.is_err() && fault::mutated(Mutant::SyncAgain) {
+            synced = file.sync();
+        }
+        if let Err(cause) = synced {
+            return Err(self.void_unsynced(writer, &*file, &cause));
+        }
+        fault::point("append.synced");
+        active.synced_size = active.size;
+        active.segment.unpin(&self.shared);
+        writer.synced = writer.written;
+        self.show(writer, writer.written);
+        Ok(())
+    }
+
+    /// After a failed sync nobody knows what of the unsynced bytes is on disk, and reading them again proves nothing: they
+    /// are void, and the partition goes on in a new segment from the last synced offset, under a new epoch.
+    fn void_unsynced(&self, writer: &mut Writer, file: &dyn File, cause: &io::Error) -> Error {
+        let active = writer.active.take().expect("what is synced is active");
+        let (from, to) = (writer.synced.max(active.segment.base), writer.written);
+        tracing::error!(
+            topic = %self.of.topic,
+            partition = self.of.partition,
+            from,
+            to,
+            %cause,
+            "sync failed: these offsets are void, and the partition goes on before them under a new leader epoch"
+        );
+        writer.epoch_due = true;
+        writer.written = from;
+        writer.synced = from;
+        // The next segment begins where this one is cut, so that what stays behind counts for nothing either way.
+        let _ = file.truncate(active.synced_size);
+        let segment = &active.segment;
+        let cut = segment.change_index(&self.shared, |index| index.cut(active.synced_size));
+        debug_assert!(cut.is_ok(), "the index of a segment that is written to is in memory");
+        segment.set_extent(Extent { size: active.synced_size, bound: from });
+        self.set_stable(self.stable().min(from));
+        segment.close(&self.shared);
+        segment.unpin(&self.shared);
+        let cause = Error::retry(format!("{}: offsets {from} to {to} could not be synced: {cause}", self.of));
+        fail(self.give_back(from), &cause);
+        cause
+    }
+
+    /// Lets readers see everything before `stable`.
+    fn show(&self, writer: &Writer, stable: Offset) {
+        if stable <= self.stable() {
+            return;
+        }
+        if let Some(active) = &writer.active {
+            active.segment.set_extent(Extent { size: active.size, bound: stable });
+        }
+        self.set_stable(stable);
+    }
+
+    /// Writes and syncs what is left, and leaves the index on disk: the end of a clean stop.
+    pub(crate) fn finish(&self) -> Result<()> {
+        self.stop(Stopped::Closed);
+        let mut writer = self.writer.lock();
+        while let Some(work) = self.take_work() {
+            self.write_round(&mut writer, work);
+        }
+        self.sync_file(&mut writer)?;
+        if let Some(active) = &writer.active {
+            active.segment.close(&self.shared);
+        }
+        Ok(())
+    }
+}
+
+fn answer(appends: Vec<Pending>) {
+    for append in appends {
+        // Whoever does not wait does not mind.
+        let _ = append.answer.send(Ok(()));
+    }
+}
+
+fn fail(appends: Vec<Pending>, cause: &Error) {
+    for append in appends {
+        let _ = append.answer.send(Err(again(cause)));
+    }
+}
+
+/// The same failure, for one more of those who wait.
+fn again(cause: &Error) -> Error {
+    let told = cause.to_string();
+    match cause {
+        Error::Retry { after, .. } => Error::Retry { cause: told.into(), after: *after },
+        Error::Refused { .. } => Error::refused(told),
+        Error::Fatal { .. } => Error::fatal(told),
+    }
+}
