@@ -28,7 +28,7 @@ pub use disk::{Disk, File};
 pub use edge::Edge;
 pub use error::{Cause, Error, Result};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
-pub use registry::{Registry, SinkConnector, SourceConnector};
+pub use registry::{Described, Registry, SinkConnector, SourceConnector};
 pub use settings::{Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings};
 pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};

@@ -1,6 +1,35 @@
 //! The binary `aqueduct`: configuration in, pipelines running.
+//!
+//! The only crate that names a concrete connector or log. [`main`] is the whole program; [`execute`] is one command
+//! with an outside of the caller's choice.
 
+// What people write.
+mod config;
+mod connectors;
+mod diagnosis;
+mod load;
+mod merge;
 mod problems;
 mod references;
+mod schema;
 mod secrets;
 mod yaml;
+
+// What runs and answers.
+mod http;
+mod records;
+
+// What people type.
+mod cli;
+mod terminal;
+
+use std::process::ExitCode;
+
+pub use cli::execute;
+pub use connectors::registry;
+pub use terminal::Terminal;
+
+/// The program.
+pub fn main() -> ExitCode {
+    execute(std::env::args_os(), Terminal::real())
+}

@@ -1,3 +1,7 @@
-//! The binary `aqueduct`.
+//! The binary `aqueduct`: see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    aqueduct_daemon::main()
+}

@@ -125,7 +125,13 @@ impl Serialize for Problem {
 
 /// The nearest of `names` to what somebody wrote, where one is near enough to have been meant.
 pub(crate) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names.into_iter().map(|name| (strsim::jaro_winkler(written, name), name));
+    // The first forgives what is missing at the end, the second what is swapped.
+    let score = |name: &str| {
+        let begins = strsim::jaro_winkler(written, name);
+        let swapped = strsim::normalized_damerau_levenshtein(written, name) + 0.2;
+        begins.max(swapped)
+    };
+    let scored = names.into_iter().map(|name| (score(name), name));
     let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
     (best.0 >= 0.8).then_some(best.1)
 }
@@ -158,6 +164,8 @@ mod tests {
         let names = ["compression", "url", "path", "format"];
         assert_eq!(nearest("compresion", names), Some("compression"));
         assert_eq!(nearest("pth", names), Some("path"));
+        assert_eq!(nearest("ulr", names), Some("url"));
+        assert_eq!(nearest("form", names), Some("format"));
         assert_eq!(nearest("colour", names), None);
         assert_eq!(nearest("x", []), None);
     }

@@ -1,0 +1,166 @@
+//! The command line.
+
+mod check;
+mod connectors;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json;
+
+use crate::load::{self, Loaded};
+use crate::terminal::{Failure, Terminal};
+
+/// Moves records between systems: files, S3, and a durable log in between, declared in YAML.
+#[derive(Parser)]
+#[command(name = "aqueduct", version, about, after_help = EXAMPLES, disable_help_subcommand = true, term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  aqueduct run configs/quickstart.yaml     try it
+  aqueduct check                           say what is wrong with ./aqueduct.yaml
+  aqueduct status --watch                  see how far everything is
+  aqueduct tail logs -n 5                  the last five records of a topic
+  aqueduct connectors s3                   every setting of a connector
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
+
+/// What every command understands.
+#[derive(clap::Args, Clone)]
+struct Common {
+    /// The configuration: a file, or a folder of *.yaml files [default: aqueduct.yaml]
+    #[arg(short, long, global = true, value_name = "PATH", env = "AQUEDUCT_CONFIG")]
+    config: Option<PathBuf>,
+    /// The running daemon [default: the configuration's listen.http, else http://127.0.0.1:8083]
+    #[arg(long, global = true, value_name = "URL", env = "AQUEDUCT_URL")]
+    url: Option<String>,
+    /// Results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what is wrong with a configuration before running it
+    Check(check::Check),
+    /// List connectors, or every setting of one
+    Connectors(connectors::Connectors),
+    /// Print the JSON Schema of a configuration, for editors
+    Schema,
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "Example:\n  aqueduct completions bash > /etc/bash_completion.d/aqueduct")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A command at work.
+struct Context {
+    terminal: Terminal,
+    common: Common,
+}
+
+impl Context {
+    /// Where the configuration is.
+    fn config_path(&self, given: Option<&Path>) -> PathBuf {
+        let path = given.or(self.common.config.as_deref());
+        path.unwrap_or(Path::new("aqueduct.yaml")).to_owned()
+    }
+
+    /// Reads the configuration.
+    fn load(&self, given: Option<&Path>) -> Result<Loaded, Failure> {
+        let path = self.config_path(given);
+        let registry = crate::connectors::registry();
+        load::load(&path, &registry, &self.terminal.environment, &self.terminal.secrets).map_err(Failure::Problems)
+    }
+}
+
+/// Runs one command: `arguments` begin with the program's name.
+pub fn execute(arguments: impl IntoIterator<Item = OsString>, terminal: Terminal) -> ExitCode {
+    let mut terminal = terminal;
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&mut terminal, &error),
+    };
+    let mut context = Context { terminal, common: arguments.common };
+    let done = dispatch(arguments.command, &mut context).and_then(|()| context.terminal.flush());
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&mut context, &failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn usage(terminal: &mut Terminal, error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    let help = matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
+    match help {
+        // Whoever closed the pipe has seen enough of the help.
+        true => drop(terminal.data(text.to_string().as_bytes()).and_then(|()| terminal.flush())),
+        false => terminal.note(text.to_string().trim_end()),
+    }
+    ExitCode::from(if help { 0 } else { 2 })
+}
+
+fn tell(context: &mut Context, failure: &Failure) {
+    let terminal = &mut context.terminal;
+    match failure {
+        Failure::Closed => {}
+        Failure::Usage(message) | Failure::Failed(message) if context.common.json => {
+            let mut value = json!({ "error": message });
+            terminal.secrets.hide_in(&mut value);
+            terminal.note(value);
+        }
+        Failure::Usage(message) | Failure::Failed(message) => terminal.note(format!("aqueduct: {message}")),
+        Failure::Problems(problems) if context.common.json => {
+            let mut value = json!({ "problems": problems });
+            terminal.secrets.hide_in(&mut value);
+            terminal.note(value);
+        }
+        Failure::Problems(problems) => {
+            problems.iter().for_each(|problem| terminal.note(problem));
+            match problems.len() {
+                1 => terminal.note("1 problem"),
+                count => terminal.note(format!("{count} problems")),
+            }
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
+    match command {
+        Command::Check(check) => runtime()?.block_on(check.run(context)),
+        Command::Connectors(connectors) => connectors.run(context),
+        Command::Schema => {
+            let schema = crate::schema::schema(&crate::connectors::registry());
+            context.terminal.line(pretty(&schema))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "aqueduct", &mut script);
+            context.terminal.data(&script)
+        }
+    }
+}
+
+/// JSON for people to read.
+fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Two threads serve everybody; connectors have their own.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(2).max_blocking_threads(64).enable_all().build()?)
+}

@@ -1,0 +1,140 @@
+//! The daemon's HTTP interface: what there is and what it does, as JSON; commands are its clients.
+//!
+//! | method and path | does |
+//! |---|---|
+//! | `GET /health` | says that the daemon serves, and what |
+//! | `GET /status`, `GET /metrics` | tells what every connector does, as JSON and for Prometheus |
+//! | `POST /reload` | applies what changed in the configuration |
+//! | `POST /connectors/{name}/{pause,resume,stop,restart}` | does that |
+//! | `POST /sinks/{name}/{rewind,unpin}` | moves a sink on purpose |
+//! | `GET, POST /topics`, `GET, PATCH, DELETE /topics/{topic}` | lists, makes, shows, changes, deletes topics |
+//! | `GET, POST /topics/{topic}/records` | reads and appends records |
+//! | `GET /dead-letters`, `GET /groups`, `GET /groups/{group}` | tells what was set aside, and who has read how far |
+//!
+//! Errors are `{"error_code": 404, "message": "…"}`.
+
+//pub(crate) mod control;
+pub(crate) mod guard;
+//pub(crate) mod metrics;
+pub(crate) mod records;
+pub(crate) mod topics;
+
+use std::sync::Arc;
+
+use aqueduct_api::{Edge, Store};
+use axum::Router;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::secrets::Secrets;
+
+/// What the endpoints on data work with.
+#[derive(Clone)]
+pub(crate) struct Data {
+    /// The log.
+    pub(crate) store: Arc<dyn Store>,
+    /// Where time comes from.
+    pub(crate) edge: Edge,
+    /// What must not be shown.
+    pub(crate) secrets: Secrets,
+}
+
+/// The endpoints that need no engine: topics, records, dead letters, groups. A command without a daemon calls the same
+/// ones in its own process.
+pub(crate) fn data_router(data: Data) -> Router {
+    Router::new().merge(topics::router()).merge(records::router()).fallback(nothing_here).with_state(data)
+}
+
+async fn nothing_here(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is no {method} {}", uri.path()))
+}
+
+/// The answer to a request that was not done.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    /// Refuses with a reason for people.
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Refusal { status, message: message.into() }
+    }
+
+    /// Refuses input that makes no sense.
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// Says that something is not there.
+    pub(crate) fn missing(message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// The refusal without what must not be shown.
+    pub(crate) fn hidden(self, secrets: &Secrets) -> Self {
+        Refusal { message: secrets.hide(&self.message).into_owned(), ..self }
+    }
+}
+
+impl From<aqueduct_api::Error> for Refusal {
+    fn from(error: aqueduct_api::Error) -> Self {
+        let status = match error {
+            aqueduct_api::Error::Retry { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            aqueduct_api::Error::Refused { .. } => StatusCode::CONFLICT,
+            aqueduct_api::Error::Fatal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refusal::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({ "error_code": self.status.as_u16(), "message": self.message });
+        (self.status, axum::Json(body)).into_response()
+    }
+}
+
+/// JSON in and out, a query, a path: axum's, with refusals as JSON.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Refusal))]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// A query.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Refusal))]
+pub(crate) struct Query<T>(pub(crate) T);
+
+/// The variable parts of a path.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Refusal))]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        Refusal::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Refusal::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(rejection: PathRejection) -> Self {
+        Refusal::new(rejection.status(), rejection.body_text())
+    }
+}
