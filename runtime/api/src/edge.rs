@@ -107,7 +107,6 @@ impl Clock for RealClock {
 struct RealThreads(tokio::runtime::Handle);
 
 impl Threads for RealThreads {
-    #[expect(clippy::disallowed_methods, reason = "this is the edge")]
     fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
         drop(self.0.spawn_blocking(job));
     }

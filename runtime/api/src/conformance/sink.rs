@@ -114,7 +114,12 @@ pub async fn what_belongs_to_the_runtime_is_not_seen(world: &dyn SinkWorld) {
     let mut last = BatchBuilder::new();
     for offset in 15..20 {
         let value = value("sink-runtime", 0, offset);
-        last.push(1_700_000_000_000, None, Some(&value), &[("kept", Some(b"1")), (POSITION_HEADER, Some(b"[]"))]);
+        last.push(
+            1_700_000_000_000,
+            Some(b"key"),
+            Some(&value),
+            &[("kept", Some(b"1")), (POSITION_HEADER, Some(b"[]"))],
+        );
     }
     let script = Script::new("sink-runtime", 0).batch(0, 10).raw(10, control).batch(11, 4).raw(15, last);
     let mut chunk = script.chunk();
@@ -144,7 +149,7 @@ pub async fn rejected_records_are_told_with_their_offsets(world: &dyn SinkWorld)
     let mut mixed = BatchBuilder::new();
     for offset in 7..14 {
         let good = value("sink-rejected", 0, offset);
-        mixed.push(1_700_000_000_000, None, if offset % 3 == 0 { bad } else { Some(&good) }, &[]);
+        mixed.push(1_700_000_000_000, Some(b"key"), if offset % 3 == 0 { bad } else { Some(&good) }, &[]);
     }
     let script = Script::new("sink-rejected", 0).batch(0, 7).raw(7, mixed);
     let sink = world.open().await.expect("open");

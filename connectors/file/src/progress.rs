@@ -1,0 +1,181 @@
+//! What is saved of a file: how far it was read, and what makes it recognisable wherever it is moved or copied to.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aqueduct_record::crc32c;
+use serde::{Deserialize, Serialize};
+
+use crate::content::Content;
+
+/// How many bytes at the head of a file are remembered.
+const HEAD: u64 = 1024;
+
+/// How many bytes before the offset are remembered.
+const TAIL: u64 = 256;
+
+/// A stretch of a file's bytes, remembered by its checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Print {
+    length: u32,
+    crc: u32,
+}
+
+/// How far a file was read. Both prints are of bytes that were consumed, so an offset of 0 matches every file, and harmlessly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Bytes consumed, inflated ones where the file is compressed.
+    pub(crate) offset: u64,
+    /// The first bytes.
+    head: Print,
+    /// The last bytes before the offset.
+    tail: Print,
+    /// The file, while it is where it was.
+    pub(crate) inode: u64,
+    /// Its file system.
+    pub(crate) device: u64,
+    /// Its path when it was last seen; the end of it where it is very long.
+    pub(crate) path: String,
+}
+
+impl Progress {
+    /// Nothing read yet.
+    pub(crate) fn beginning(path: &Path, inode: u64, device: u64) -> Self {
+        Progress { inode, device, path: shortened(path), ..Progress::default() }
+    }
+
+    /// The progress after `consumed` more bytes, `before` being the up to [`Progress::context`] bytes before the offset.
+    pub(crate) fn after(&self, before: &[u8], consumed: &[u8]) -> Self {
+        let joined = |most: usize| {
+            let from_before = most.saturating_sub(consumed.len()).min(before.len());
+            let mut bytes = before[before.len() - from_before..].to_vec();
+            bytes.extend_from_slice(&consumed[consumed.len().saturating_sub(most)..]);
+            Print { length: bytes.len() as u32, crc: crc32c(&bytes) }
+        };
+        let offset = self.offset + consumed.len() as u64;
+        // While the head grows, all before the offset is at hand: it is shorter than the context.
+        let head = if self.offset >= HEAD {
+            self.head
+        } else {
+            let mut bytes = before.to_vec();
+            bytes.extend_from_slice(&consumed[..consumed.len().min((HEAD - self.offset) as usize)]);
+            Print { length: bytes.len() as u32, crc: crc32c(&bytes) }
+        };
+        Progress { offset, head, tail: joined(TAIL as usize), ..self.clone() }
+    }
+
+    /// The progress at another offset of the same file, whatever lies between.
+    pub(crate) fn at(&self, content: &Content, offset: u64) -> io::Result<Self> {
+        let print = |length: u64, from: u64| {
+            let mut bytes = Vec::new();
+            content.read(&mut bytes, length as usize, from)?;
+            Ok::<_, io::Error>(Print { length: bytes.len() as u32, crc: crc32c(&bytes) })
+        };
+        let (head, tail) = (offset.min(HEAD), offset.min(TAIL));
+        Ok(Progress { offset, head: print(head, 0)?, tail: print(tail, offset - tail)?, ..self.clone() })
+    }
+
+    /// How many bytes before the offset are needed to check it and to go on from it.
+    pub(crate) fn context(&self) -> u64 {
+        if self.offset < HEAD { self.offset } else { TAIL }
+    }
+
+    /// Whether `before`, the [`Progress::context`] bytes before the offset, are what was consumed.
+    pub(crate) fn continues(&self, before: &[u8]) -> bool {
+        let tail = self.tail.length as usize;
+        before.len() >= tail && crc32c(&before[before.len() - tail..]) == self.tail.crc
+    }
+
+    /// Whether a file holds, at its head and before the offset, what was consumed.
+    pub(crate) fn matches(&self, content: &Content) -> io::Result<bool> {
+        for (print, from) in [(self.head, 0), (self.tail, self.offset - u64::from(self.tail.length))] {
+            let mut bytes = Vec::new();
+            let read = content.read(&mut bytes, print.length as usize, from)?;
+            if read < print.length as usize || crc32c(&bytes) != print.crc {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a file's head is the one remembered; `heads` keeps what was read of that file for the next question.
+    pub(crate) fn begins_like(&self, content: &Content, heads: &mut BTreeMap<u32, u32>) -> bool {
+        let length = self.head.length;
+        let crc = *heads.entry(length).or_insert_with(|| {
+            let mut bytes = Vec::new();
+            let read = content.read(&mut bytes, length as usize, 0).unwrap_or(0);
+            if read < length as usize { !self.head.crc } else { crc32c(&bytes) }
+        });
+        crc == self.head.crc
+    }
+
+    /// Whether the prints alone tell files apart: a short log may begin like another one.
+    pub(crate) fn is_strong(&self) -> bool {
+        self.offset >= HEAD
+    }
+
+    /// The same progress in a file elsewhere.
+    pub(crate) fn moved(&self, path: &Path, inode: u64, device: u64) -> Self {
+        Progress { inode, device, path: shortened(path), ..self.clone() }
+    }
+
+    /// Where the file was last seen.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(&self.path)
+    }
+}
+
+/// A path in a form that fits into a position.
+pub(crate) fn shortened(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    match text.char_indices().rev().nth(999) {
+        Some((from, _)) if from > 0 => format!("…{}", &text[from..]),
+        _ => text.into_owned(),
+    }
+}
+
+/// Whether two names may be of one file before and after a rotation: one begins like the other, up to its extension.
+pub(crate) fn are_related(one: &Path, other: &Path) -> bool {
+    let stem = |path: &Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.split_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned())
+    };
+    let (one_stem, other_stem) = (stem(one), stem(other));
+    let same_folder = one.parent() == other.parent();
+    same_folder
+        && !one_stem.is_empty()
+        && !other_stem.is_empty()
+        && (one_stem.starts_with(&other_stem) || other_stem.starts_with(&one_stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_in_steps_is_the_same_as_in_one() {
+        let bytes: Vec<u8> = (0..5000u32).map(|n| (n * 31 % 251) as u8).collect();
+        let start = Progress::beginning(Path::new("/a"), 1, 1);
+        for steps in [&[5000][..], &[1, 99, 900, 24, 3976], &[1000, 1, 23, 1, 3975], &[1024, 1, 3975]] {
+            let mut progress = start.clone();
+            for step in steps {
+                let (at, context) = (progress.offset as usize, progress.context() as usize);
+                assert!(progress.continues(&bytes[at - context..at]));
+                progress = progress.after(&bytes[at - context..at], &bytes[at..at + step]);
+            }
+            assert_eq!(progress, start.after(&[], &bytes), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_rotated_files_are_related_and_neighbours_are_not() {
+        let related = |a: &str, b: &str| are_related(Path::new(a), Path::new(b));
+        for name in ["/l/app.log.1", "/l/app.log-20260101", "/l/app-2026.log", "/l/app.1.log", "/l/app.log.1.gz"] {
+            assert!(related("/l/app.log", name), "{name}");
+        }
+        for name in ["/l/web.log", "/m/app.log", "/l/.app"] {
+            assert!(!related("/l/app.log", name), "{name}");
+        }
+    }
+}
