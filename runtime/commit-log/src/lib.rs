@@ -24,10 +24,12 @@ mod partition;
 mod reader;
 mod recent;
 mod recovery;
+mod retention;
 mod segment;
 mod shared;
 mod space;
 mod topic;
+mod usage;
 mod walk;
 mod writer;
 
@@ -35,3 +37,4 @@ pub use log::CommitLog;
 pub use options::Options;
 pub use recovery::{Cut, Missing, Recovery};
 pub use space::{DiskLimit, WhenFull};
+pub use usage::{Damaged, PartitionUsage, Usage};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,9 +21,12 @@ use crate::partition::Partition;
 use crate::recovery::{CleanMark, Recovery};
 use crate::shared::Shared;
 use crate::topic::Registry;
+use crate::usage::Usage;
 
 /// How often partitions with `durability: interval` are synced.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// How often retention and compaction look for something to do.
+const CLEANING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A log on the local disk. Clones are the same log. Dropping the last without [`CommitLog::close`] is like a kill: the next
 /// start has to recover.
@@ -36,6 +40,7 @@ struct Inner {
     registry: Arc<Registry>,
     groups: Groups,
     recovery: Recovery,
+    is_cleaning: AtomicBool,
 }
 
 impl Inner {
@@ -55,13 +60,29 @@ impl Inner {
         let shared = Arc::new(Shared::new(edge, folder, options, clean)?);
         let mut recovery = Recovery { clean, ..Recovery::default() };
         let registry = Arc::new(Registry::open(shared.clone(), mark.as_ref(), &mut recovery)?);
+        shared.introduce(&registry);
         let groups = Groups::load(&registry, runtime)?;
         shared.room.take_ballast();
         recovery.millis = begun.elapsed().as_millis() as u64;
         if !clean {
             tracing::info!(folder = %path.display(), millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
         }
-        Ok(Inner { shared, registry, groups, recovery })
+        Ok(Inner { shared, registry, groups, recovery, is_cleaning: AtomicBool::new(false) })
+    }
+
+    /// One round of retention and compaction.
+    async fn clean(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        for partition in self.registry.partitions() {
+            let cleaned = clean(&partition).await;
+            if let Err(cause) = &cleaned {
+                tracing::warn!(topic = %partition.of.topic, partition = partition.of.partition, %cause, "not cleaned");
+            }
+            outcome = outcome.and(cleaned);
+        }
+        let shared = self.shared.clone();
+        self.shared.edge.blocking(move || shared.room.take_ballast()).await?;
+        outcome
     }
 
     /// Finishes all partitions, and notes it. Blocks.
@@ -96,6 +117,27 @@ impl CommitLog {
         &self.inner.recovery
     }
 
+    /// What the log uses and has lost.
+    pub fn usage(&self) -> Usage {
+        Usage::of(&self.inner.registry)
+    }
+
+    /// Lets retention and compaction begin: to be called once all holds are taken. To be called on the runtime that is to
+    /// carry the log's own timers.
+    pub fn start_cleaning(&self) {
+        if !self.inner.is_cleaning.swap(true, Ordering::SeqCst) {
+            tokio::spawn(clean_in_intervals(Arc::downgrade(&self.inner)));
+        }
+    }
+
+    /// One round of retention and compaction, now.
+    ///
+    /// # Errors
+    /// The first failure; the other partitions are cleaned all the same.
+    pub async fn clean(&self) -> Result<()> {
+        self.inner.clean().await
+    }
+
     /// Syncs everything and notes that nothing needs to be recovered. Appends are refused from now on; the folder is free
     /// once all clones are dropped.
     ///
@@ -128,13 +170,36 @@ async fn sync_in_intervals(log: Weak<Inner>) {
     loop {
         ticks.tick().await;
         let Some(log) = log.upgrade() else { return };
-        for partition in log.registry.partitions() {
-            if partition.settings().durability == Durability::Interval && partition.is_dirty() {
-                // A failure is told where it is handled, in the writer.
-                let _ = partition.sync().await;
-            }
-        }
+        let is_due = |partition: &Arc<Partition>| {
+            partition.settings().durability == Durability::Interval && partition.is_dirty()
+        };
+        // Failures are told where they are handled, in the writer.
+        let syncs = log.registry.partitions().into_iter().filter(is_due).map(|of| async move { drop(of.sync().await) });
+        futures::future::join_all(syncs).await;
     }
+}
+
+/// Retention and compaction, as long as somebody has the log.
+async fn clean_in_intervals(log: Weak<Inner>) {
+    let mut ticks = tokio::time::interval(CLEANING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(log) = log.upgrade() else { return };
+        // Failures are told by partition.
+        let _ = log.clean().await;
+    }
+}
+
+/// Retention and compaction of one partition.
+async fn clean(partition: &Arc<Partition>) -> Result<()> {
+    let edge = partition.shared.edge.clone();
+    let rolling = partition.clone();
+    if edge.blocking(move || rolling.wants_new_segment()).await?? {
+        partition.roll().await?;
+    }
+    let partition = partition.clone();
+    edge.blocking(move || partition.retain().and_then(|()| partition.compact())).await?
 }
 
 #[async_trait]

@@ -1,7 +1,7 @@
 //! What all partitions of a data folder share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use aqueduct_api::disk::{Disk, File};
 use aqueduct_api::{Edge, Result};
@@ -10,7 +10,9 @@ use crate::folder::{Epoch, Folder};
 use crate::index::Index;
 use crate::options::Options;
 use crate::recent::Recent;
-use crate::space::Room;
+use crate::retention::Dropped;
+use crate::space::{Room, WhenFull};
+use crate::topic::Registry;
 
 /// Files that are open at once: half of what a process may usually open.
 const OPEN_FILES: usize = 512;
@@ -24,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) files: Recent<Arc<dyn File>>,
     pub(crate) indexes: Recent<Arc<Index>>,
     pub(crate) room: Room,
+    pub(crate) dropped: Dropped,
+    when_full: WhenFull,
+    /// All topics, for whoever has to make room among them.
+    registry: OnceLock<Weak<Registry>>,
     ids: AtomicU64,
     /// Last, so that the lock is given back when all else is gone.
     pub(crate) folder: Folder,
@@ -36,6 +42,9 @@ impl Shared {
             files: Recent::new(OPEN_FILES),
             indexes: Recent::new(INDEXES),
             room: Room::new(&edge.disk, &folder.path, options.limit),
+            dropped: Dropped::default(),
+            when_full: options.when_full,
+            registry: OnceLock::new(),
             ids: AtomicU64::new(0),
             edge,
             folder,
@@ -44,6 +53,25 @@ impl Shared {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.edge.disk
+    }
+
+    /// Says where all topics are.
+    pub(crate) fn introduce(&self, registry: &Arc<Registry>) {
+        // There is one registry, and it is introduced once.
+        let _ = self.registry.set(Arc::downgrade(registry));
+    }
+
+    /// Takes room on the disk for `bytes` more, or makes it where the configuration says so. Blocks.
+    pub(crate) fn take_room(&self, bytes: u64) -> Result<()> {
+        let taken = self.room.take(bytes);
+        let registry = self.registry.get().and_then(Weak::upgrade);
+        match (taken, self.when_full, registry) {
+            (Err(_), WhenFull::DropOldest, Some(registry)) => {
+                registry.drop_oldest(|| self.room.take(bytes).is_ok())?;
+                self.room.take(bytes)
+            }
+            (taken, _, _) => taken,
+        }
     }
 
     pub(crate) fn next_id(&self) -> u64 {

@@ -138,6 +138,11 @@ impl Room {
         }
     }
 
+    /// Why appends are refused, when they are.
+    pub(crate) fn full(&self) -> Option<String> {
+        self.seen.lock().full.clone()
+    }
+
     /// Asks the disk now and then whether `bytes` more may be written. Blocks.
     pub(crate) fn take(&self, bytes: u64) -> Result<()> {
         let mut seen = self.seen.lock();

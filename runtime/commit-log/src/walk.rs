@@ -63,6 +63,11 @@ impl<'a> Walk<'a> {
         Walk { segment, window, position, expected, size: extent.size, bound: extent.bound }
     }
 
+    /// The segment's file, as the walk reads it.
+    pub(crate) fn file(&self) -> Arc<dyn File> {
+        self.window.file.clone()
+    }
+
     pub(crate) fn next(&mut self) -> Result<Step> {
         if let Some(damage) = self.segment.damage_at(self.position).filter(|damage| self.expected < damage.to) {
             return Ok(self.pass(damage));

@@ -160,7 +160,7 @@ impl Partition {
             return Ok(());
         }
         if !self.is_internal() {
-            self.shared.room.take(size - active.size)?;
+            self.shared.take_room(size - active.size)?;
         }
         active.segment.change_index(&self.shared, |_| ())?;
         let file =
