@@ -1,0 +1,35 @@
+//! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
+//!
+//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory]`
+
+mod floor;
+mod log;
+mod memory;
+mod meter;
+mod pipeline;
+mod process;
+mod table;
+
+use std::path::PathBuf;
+
+use table::Table;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
+    let folder = std::env::var_os("AQUEDUCT_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let folder = folder.join(format!("aqueduct-bench-{}", std::process::id()));
+    floor::warm_up(&folder);
+    let mut table = Table::default();
+    if wants("log") {
+        log::measure(&folder, &mut table);
+    }
+    if wants("pipeline") {
+        pipeline::measure(&folder, &mut table);
+    }
+    if wants("memory") {
+        memory::measure(&folder, &mut table);
+    }
+    println!("\n{table}");
+    floor::remove(&folder);
+}
