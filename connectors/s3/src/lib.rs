@@ -16,6 +16,8 @@ mod sink;
 mod spill;
 mod store;
 mod template;
+#[cfg(any(test, feature = "conformance"))]
+pub mod testing;
 
 use std::sync::Arc;
 

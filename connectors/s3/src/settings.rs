@@ -112,17 +112,15 @@ impl Settings for S3Settings {
             problems.push(Problem::new("url", why));
         }
         self.name_problems(&mut problems);
-        let level = match self.compression {
-            Compression::None => 1..=0,
-            Compression::Gzip => 1..=9,
-            Compression::Zstd => 1..=19,
-        };
-        if let Some(given) = self.compression_level.filter(|given| !level.contains(given)) {
+        if let Some(level) = self.compression_level {
             let message = match self.compression {
-                Compression::None => "goes with `compression: gzip` or `compression: zstd`".to_owned(),
-                _ => format!("{given} is not a level, expected {} to {}", level.start(), level.end()),
+                Compression::Gzip if !(1..=9).contains(&level) => Some("1 to 9"),
+                Compression::Zstd if !(1..=19).contains(&level) => Some("1 to 19"),
+                Compression::None => Some("`compression: gzip` or `compression: zstd` beside it"),
+                _ => None,
             };
-            problems.push(Problem::new("compression-level", message));
+            let message = message.map(|expected| format!("{level} is not a level here, expected {expected}"));
+            problems.extend(message.map(|message| Problem::new("compression-level", message)));
         }
         if !(ByteSize::mib(5)..=ByteSize::mib(512)).contains(&self.part_size) {
             let message = format!("{} is out of range, expected 5 MiB to 512 MiB", self.part_size);
@@ -299,10 +297,13 @@ mod tests {
                 json!({"url": "s3://x", "topics-dir": ".."}),
                 "topics-dir: part `..` of the object's name begins with a dot",
             ),
-            (json!({"url": "s3://x", "compression-level": 3}), "compression-level: goes with `compression: gzip`"),
+            (
+                json!({"url": "s3://x", "compression-level": 3}),
+                "compression-level: 3 is not a level here, expected `compression: gzip`",
+            ),
             (
                 json!({"url": "s3://x", "compression": "gzip", "compression-level": 12}),
-                "compression-level: 12 is not a level, expected 1 to 9",
+                "compression-level: 12 is not a level here, expected 1 to 9",
             ),
             (json!({"url": "s3://x", "part-size": "1 MiB"}), "part-size: 1 MiB is out of range"),
             (json!({"url": "s3://x", "endpoint": "http://x:9000"}), "endpoint: `http://x:9000` is not encrypted"),

@@ -47,6 +47,12 @@ struct Inner {
 
 /// Opens a bucket; no request is made.
 pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Arc<dyn Bucket>> {
+    let store = client(settings, bucket)?;
+    Ok(Arc::new(StoreBucket::new(store, bucket, prefix, settings.part_size.0 as usize)))
+}
+
+/// A client of the store that the settings name.
+pub(crate) fn client(settings: &S3Settings, bucket: &str) -> Result<Arc<dyn PartStore>> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     if let Some(endpoint) = &settings.endpoint {
         builder = builder.with_endpoint(endpoint.trim_end_matches('/')).with_allow_http(settings.allow_http);
@@ -70,7 +76,7 @@ pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Resu
     let retry = RetryConfig { backoff, max_retries: 2, retry_timeout: Duration::from_secs(30) };
     let builder = builder.with_virtual_hosted_style_request(!path_style).with_client_options(options).with_retry(retry);
     let store = builder.build().map_err(|cause| Error::fatal(format!("{}: {cause}", settings.url)))?;
-    Ok(Arc::new(StoreBucket::new(Arc::new(store), bucket, prefix, settings.part_size.0 as usize)))
+    Ok(Arc::new(store))
 }
 
 /// Tries what the sink will need, without leaving anything: a look, and an upload in parts that is given up.

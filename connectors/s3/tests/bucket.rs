@@ -1,0 +1,220 @@
+//! What the sink does when a store fails, loses answers, is used by somebody else, or lacks conditional puts.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod faulty;
+
+use std::sync::Arc;
+
+use aqueduct_api::conformance::sink::{Script, SinkWorld as _, deliver};
+use aqueduct_api::fault::{Mutant, mutate};
+use aqueduct_api::{ByteSize, Error, Sink, TopicId};
+use aqueduct_s3::S3Settings;
+use aqueduct_s3::testing::World;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt as _, PutPayload};
+use serde_json::json;
+use tempfile::TempDir;
+
+use faulty::{Fault, FaultyStore};
+
+struct Bed {
+    store: FaultyStore,
+    world: World,
+    _scratch: TempDir,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self::with_parts(200)
+    }
+
+    /// A bucket into which objects larger than that go in parts.
+    fn with_parts(part_size: u64) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = FaultyStore::default();
+        let settings: S3Settings = serde_json::from_value(json!({"url": "s3://lake/raw"})).unwrap();
+        let settings = S3Settings { part_size: ByteSize(part_size), ..settings };
+        Bed { world: World::over(settings, scratch.path(), Arc::new(store.clone())), store, _scratch: scratch }
+    }
+
+    async fn sink(&self) -> Box<dyn Sink> {
+        self.world.open().await.unwrap()
+    }
+
+    /// The reason why the sink stops on the chunk.
+    async fn fatal(&self, script: &Script) -> String {
+        match self.sink().await.write(&mut [script.chunk()]).await {
+            Err(Error::Fatal { cause }) => cause.to_string(),
+            outcome => panic!("{outcome:?} instead of a stop"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_fails_or_whose_answer_is_lost_the_chunk_is_there_once() {
+    let large = [("get", 0), ("create", 0), ("part", 0), ("part", 2), ("complete", 0)].map(|point| (200, point));
+    let small = [("get", 0), ("put", 0)].map(|point| (1 << 20, point));
+    for (part_size, (operation, after)) in large.into_iter().chain(small) {
+        for fault in [Fault::Before, Fault::After] {
+            let bed = Bed::with_parts(part_size);
+            let script = Script::new("t", 0).batch(0, 30).batch(30, 30);
+            bed.store.plan(operation, after, fault);
+            let failed = bed.sink().await.write(&mut [script.chunk()]).await;
+            assert!(
+                bed.store.is_done() && failed.is_err_and(|error| error.is_retry()),
+                "{operation} {after} {fault:?}"
+            );
+            deliver(&*bed.sink().await, &mut [script.again()]).await;
+            script.expect(&bed.world, 0..60).await;
+            assert_eq!(bed.store.paid_uploads(), 0, "{operation} {after} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_left_open_is_aborted_by_whoever_delivers_the_chunk_again() {
+    let mut left = 0;
+    for turns in 0..200 {
+        let bed = Bed::new();
+        let script = Script::new("t", 0).batch(0, 30).batch(30, 30);
+        let sink = bed.sink().await;
+        let mut chunk = [script.chunk()];
+        let pause = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = sink.write(&mut chunk) => {}
+            () = pause => {}
+        }
+        left += bed.store.paid_uploads();
+        // The abort that is due may fail once as well.
+        bed.store.plan("abort", 0, Fault::Before);
+        deliver(&*bed.sink().await, &mut [script.again()]).await;
+        assert_eq!(bed.store.paid_uploads(), 0, "dropped after {turns} turns");
+        script.expect(&bed.world, 0..60).await;
+    }
+    assert!(left > 0, "some of the drops leave an upload open");
+}
+
+#[tokio::test]
+async fn an_object_that_is_there_is_looked_at_and_not_uploaded_again() {
+    for part_size in [200, 1 << 20] {
+        let bed = Bed::with_parts(part_size);
+        let script = Script::new("t", 0).batch(0, 60);
+        deliver(&*bed.sink().await, &mut [script.chunk()]).await;
+        bed.store.operations();
+        deliver(&*bed.sink().await, &mut [script.chunk()]).await;
+        assert_eq!(bed.store.operations(), ["get"]);
+    }
+}
+
+#[tokio::test]
+async fn a_shorter_object_never_replaces_a_longer_one_unless_that_mistake_is_made_on_purpose() {
+    for part_size in [200, 1 << 20] {
+        let bed = Bed::with_parts(part_size);
+        let longer = Script::new("t", 0).batch(0, 60);
+        let shorter = Script::new("t", 0).batch(0, 40);
+        deliver(&*bed.sink().await, &mut [longer.chunk()]).await;
+        deliver(&*bed.sink().await, &mut [shorter.chunk()]).await;
+        longer.expect(&bed.world, 0..60).await;
+        mutate(Some(Mutant::ShorterOverLonger));
+        deliver(&*bed.sink().await, &mut [shorter.chunk()]).await;
+        mutate(None);
+        shorter.expect(&bed.world, 0..40).await;
+    }
+}
+
+#[tokio::test]
+async fn who_comes_second_keeps_what_the_first_put() {
+    let bed = Bed::with_parts(1 << 20);
+    let script = Script::new("t", 0).batch(0, 60);
+    let (one, two) = (bed.sink().await, bed.sink().await);
+    let (mut first, mut second) = ([script.chunk()], [script.chunk()]);
+    futures::join!(deliver(&*one, &mut first), deliver(&*two, &mut second));
+    // Both looked before either had put, so that the condition of the put decided.
+    assert_eq!(bed.store.operations(), ["get", "get", "put", "put", "get"]);
+    script.expect(&bed.world, 0..60).await;
+}
+
+#[tokio::test]
+async fn a_store_without_conditional_put_is_written_all_the_same() {
+    let bed = Bed::with_parts(1 << 20);
+    bed.store.without_conditional_put();
+    let script = Script::new("t", 0).batch(0, 60);
+    deliver(&*bed.sink().await, &mut [script.chunk()]).await;
+    script.expect(&bed.world, 0..60).await;
+}
+
+#[tokio::test]
+async fn the_objects_of_another_topic_of_the_same_name_are_left_alone() {
+    for part_size in [200, 1 << 20] {
+        let bed = Bed::with_parts(part_size);
+        let script = Script::new("t", 0).batch(0, 60);
+        let sink = bed.sink().await;
+        deliver(&*sink, &mut [script.chunk()]).await;
+        let mut chunk = script.chunk();
+        let old = chunk.topic_id;
+        chunk.topic_id = TopicId(7);
+        let stopped = sink.write(&mut [chunk]).await.unwrap_err();
+        assert!(matches!(stopped, Error::Fatal { .. }));
+        let told = stopped.to_string();
+        for part in ["raw/topics/t/partition=0/t+0+0000000000.bin", &old.to_string(), &TopicId(7).to_string()] {
+            assert!(told.contains(part), "{told}");
+        }
+        script.expect(&bed.world, 0..60).await;
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone() {
+    let bed = Bed::new();
+    let path = Path::from("raw/topics/t/partition=0/t+0+0000000000.bin");
+    bed.store.inner.put(&path, PutPayload::from_static(b"mine")).await.unwrap();
+    let told = bed.fatal(&Script::new("t", 0).batch(0, 60)).await;
+    assert!(told.contains("was not written by us"), "{told}");
+    assert_eq!(bed.store.inner.get(&path).await.unwrap().bytes().await.unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn what_only_a_person_can_mend_stops_the_sink_and_says_what_to_do() {
+    for (operation, said, told) in [
+        ("put", "404 Not Found: <Code>NoSuchBucket</Code>", "bucket `lake` of s3://lake/raw does not exist: create it"),
+        ("put", "403 Forbidden: <Code>SignatureDoesNotMatch</Code>", "check settings.access-key-id"),
+        ("get", "PUT http://169.254.169.254/latest/api/token", "no credentials for s3://lake/raw: set settings.access"),
+        ("put", "Server returned non-2xx status code: 400 Bad Request", "s3://lake/raw refuses it"),
+        ("get", "Received redirect without LOCATION", "is settings.region right?"),
+    ] {
+        let bed = Bed::with_parts(1 << 20);
+        bed.store.plan(operation, 0, Fault::Says(said));
+        let reason = bed.fatal(&Script::new("t", 0).batch(0, 3)).await;
+        assert!(reason.contains(told), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_tried_again() {
+    for said in ["429 Too Many Requests", "RequestTimeTooSkewed", "connection refused", "<Code>SlowDown</Code>"] {
+        let bed = Bed::with_parts(1 << 20);
+        bed.store.plan("put", 0, Fault::Says(said));
+        let script = Script::new("t", 0).batch(0, 3);
+        let failed = bed.sink().await.write(&mut [script.chunk()]).await;
+        assert!(failed.is_err_and(|error| error.is_retry()), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_vanishes_under_way_is_begun_again() {
+    for operation in ["part", "complete"] {
+        let bed = Bed::new();
+        let script = Script::new("t", 0).batch(0, 60);
+        bed.store.plan(operation, 0, Fault::Says("404 Not Found: <Code>NoSuchUpload</Code>"));
+        let failed = bed.sink().await.write(&mut [script.chunk()]).await;
+        assert!(failed.is_err_and(|error| error.is_retry() && error.to_string().contains("the upload is gone")));
+        deliver(&*bed.sink().await, &mut [script.again()]).await;
+        script.expect(&bed.world, 0..60).await;
+    }
+}

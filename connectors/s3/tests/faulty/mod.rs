@@ -1,0 +1,190 @@
+//! An in-memory store that fails, loses answers and counts the uploads that are open.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What goes wrong, once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// It is not done.
+    Before,
+    /// It is done, but the answer is lost.
+    After,
+    /// It is refused with these words, as S3 would say it.
+    Says(&'static str),
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct FaultyStore {
+    pub(crate) inner: InMemory,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The operation, how many of it pass before, and what happens then.
+    plan: Option<(&'static str, usize, Fault)>,
+    /// Open uploads and how many parts each has.
+    uploads: BTreeMap<String, usize>,
+    no_conditions: bool,
+    operations: Vec<&'static str>,
+}
+
+impl FaultyStore {
+    pub(crate) fn plan(&self, operation: &'static str, after: usize, fault: Fault) {
+        self.state.lock().unwrap().plan = Some((operation, after, fault));
+    }
+
+    /// Whether the plan was carried out.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.lock().unwrap().plan.is_none()
+    }
+
+    pub(crate) fn without_conditional_put(&self) {
+        self.state.lock().unwrap().no_conditions = true;
+    }
+
+    /// Open uploads that have parts, which somebody pays for.
+    pub(crate) fn paid_uploads(&self) -> usize {
+        self.state.lock().unwrap().uploads.values().filter(|parts| **parts > 0).count()
+    }
+
+    /// What was asked of the store since the last call.
+    pub(crate) fn operations(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state.lock().unwrap().operations)
+    }
+
+    fn fault(&self, operation: &'static str) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap();
+        state.operations.push(operation);
+        match &mut state.plan {
+            Some((planned, after, fault)) if *planned == operation => {
+                let fault = *fault;
+                if *after > 0 {
+                    *after -= 1;
+                    return None;
+                }
+                state.plan = None;
+                Some(fault)
+            }
+            _ => None,
+        }
+    }
+
+    async fn apply<T>(&self, operation: &'static str, done: impl Future<Output = Result<T>>) -> Result<T> {
+        // The network takes its time.
+        tokio::task::yield_now().await;
+        let error = |said: &str| Error::Generic { store: "S3", source: said.to_owned().into() };
+        match self.fault(operation) {
+            None => done.await,
+            Some(Fault::Before) => Err(error("Server returned non-2xx status code: 503 Service Unavailable")),
+            Some(Fault::After) => {
+                // Whatever the answer was, it does not arrive.
+                let _ = done.await;
+                Err(error("operation timed out"))
+            }
+            Some(Fault::Says(said)) => Err(error(said)),
+        }
+    }
+}
+
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyStore")
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyStore")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.state.lock().unwrap().no_conditions && options.mode == PutMode::Create {
+            let source = "Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>".into();
+            return Err(Error::Generic { store: "S3", source });
+        }
+        self.apply("put", self.inner.put_opts(path, payload, options)).await
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        unreachable!("uploads have ids")
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.apply("get", self.inner.get_opts(path, options)).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[async_trait]
+impl MultipartStore for FaultyStore {
+    async fn create_multipart(&self, _: &Path) -> Result<MultipartId> {
+        unreachable!("objects have attributes")
+    }
+
+    async fn create_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<MultipartId> {
+        let done = async {
+            let id = self.inner.create_multipart_opts(path, options).await?;
+            self.state.lock().unwrap().uploads.insert(id.clone(), 0);
+            Ok(id)
+        };
+        self.apply("create", done).await
+    }
+
+    async fn put_part(&self, path: &Path, id: &MultipartId, index: usize, data: PutPayload) -> Result<PartId> {
+        let done = async {
+            let part = self.inner.put_part(path, id, index, data).await?;
+            *self.state.lock().unwrap().uploads.get_mut(id).unwrap() += 1;
+            Ok(part)
+        };
+        self.apply("part", done).await
+    }
+
+    async fn complete_multipart(&self, path: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+        let done = async {
+            let completed = self.inner.complete_multipart(path, id, parts).await?;
+            self.state.lock().unwrap().uploads.remove(id);
+            Ok(completed)
+        };
+        self.apply("complete", done).await
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        let done = async {
+            self.inner.abort_multipart(path, id).await?;
+            self.state.lock().unwrap().uploads.remove(id);
+            Ok(())
+        };
+        self.apply("abort", done).await
+    }
+}
