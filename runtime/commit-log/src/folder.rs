@@ -52,7 +52,7 @@ impl Folder {
     fn check_format(&self) -> Result<bool> {
         let path = self.path.join(FORMAT_FILE);
         match read_whole(&*self.disk, &path).map_err(|cause| unusable(&path, cause))? {
-            Some(found) if found == FORMAT.as_bytes() => Ok(false),
+            Some(found) if found == FORMAT.as_bytes() => self.is_unused(),
             Some(found) => Err(Error::fatal(format!(
                 "{} says {:?}, but this release knows only {:?}: use the release that wrote the folder, or choose another \
                  folder",
@@ -76,6 +76,13 @@ impl Folder {
                 Ok(true)
             }
         }
+    }
+
+    /// Whether the making of the folder was cut short: it has a format, but neither an epoch nor topics.
+    fn is_unused(&self) -> Result<bool> {
+        let entries = self.disk.list(&self.path).map_err(|cause| unusable(&self.path, cause))?;
+        let mut names = entries.iter().map(|entry| entry.name.to_string_lossy());
+        Ok(names.all(|name| [LOCK, FORMAT_FILE, "lost+found"].contains(&&*name) || is_unfinished(&name)))
     }
 
     /// Replaces a small file: after a crash it is the old one or the new one, whole.

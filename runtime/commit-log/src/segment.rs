@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::folder::{at, read_whole, remove_if_there};
 use crate::index::Index;
 use crate::shared::Shared;
-use crate::walk::{Step, Walk};
+use crate::walk::{Step, Walk, Window};
 
 pub(crate) const LOG: &str = "log";
 const INDEX: &str = "index";
@@ -194,6 +194,9 @@ impl Segment {
         let times = read_whole(shared.disk(), &times).map_err(at(&times))?;
         let found = offsets.zip(times).and_then(|(offsets, times)| Index::from_files(&offsets, &times));
         let Some((index, size)) = found else { return Ok(None) };
+        if self.goes_on_at(size, shared)? {
+            return Ok(None);
+        }
         let mut state = self.state.write();
         if size == state.extent.size || size < state.extent.size && !state.is_exact {
             state.extent.size = size;
@@ -201,6 +204,18 @@ impl Segment {
             return Ok(Some(index));
         }
         Ok(None)
+    }
+
+    /// Whether a batch of the segment begins at `size`: an index that ends there is older than the segment, as one of an
+    /// earlier clean stop is when a crash undid the later one.
+    fn goes_on_at(&self, size: u64, shared: &Shared) -> Result<bool> {
+        let extent = self.extent();
+        if size >= extent.size {
+            return Ok(false);
+        }
+        let Some(file) = self.file(shared)? else { return Ok(false) };
+        let next = Window::over_all(file, extent.size).checked_header(size).map_err(at(&self.path))?;
+        Ok(next.is_some_and(|next| (self.base..extent.bound).contains(&next.base_offset)))
     }
 
     /// Walks all batches of a segment whose index is missing or does not fit.
