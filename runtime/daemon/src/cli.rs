@@ -2,14 +2,18 @@
 
 mod check;
 mod connectors;
+mod records;
+mod topics;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use axum::http::Method;
 use clap::{CommandFactory, Parser, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::client::{Client, DEFAULT_URL};
 use crate::load::{self, Loaded};
 use crate::terminal::{Failure, Terminal};
 
@@ -51,6 +55,16 @@ struct Common {
 enum Command {
     /// Say what is wrong with a configuration before running it
     Check(check::Check),
+    /// List, show, make, change or delete topics
+    Topics(topics::Topics),
+    /// List groups of readers, or show how far one has come
+    Groups(topics::Groups),
+    /// Append standard input to a topic, a record a line
+    Produce(records::Produce),
+    /// Print a topic's records: the last ten, or from anywhere on
+    Tail(records::Tail),
+    /// List what was set aside, or show it with the reasons
+    DeadLetters(records::DeadLetters),
     /// List connectors, or every setting of one
     Connectors(connectors::Connectors),
     /// Print the JSON Schema of a configuration, for editors
@@ -81,6 +95,26 @@ impl Context {
         let path = self.config_path(given);
         let registry = crate::connectors::registry();
         load::load(&path, &registry, &self.terminal.environment, &self.terminal.secrets).map_err(Failure::Problems)
+    }
+
+    /// Whoever can answer about data: the daemon at `--url`, the configuration's, or this process on its folder.
+    async fn client(&self, command: &str, make: bool) -> Result<Client, Failure> {
+        if let Some(url) = &self.common.url {
+            return Client::daemon(url);
+        }
+        if self.common.config.is_none() && !self.config_path(None).exists() {
+            return Client::daemon(DEFAULT_URL);
+        }
+        let loaded = self.load(None)?;
+        Client::of(&loaded, &loaded.url(), command, make).await
+    }
+
+    /// Asks once.
+    async fn ask(&self, command: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        let client = self.client(command, command.ends_with("create")).await?;
+        let answer = client.call(method, path, body.as_ref()).await;
+        client.close().await?;
+        answer
     }
 }
 
@@ -141,6 +175,11 @@ fn tell(context: &mut Context, failure: &Failure) {
 fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
         Command::Check(check) => runtime()?.block_on(check.run(context)),
+        Command::Topics(topics) => runtime()?.block_on(topics.run(context)),
+        Command::Groups(groups) => runtime()?.block_on(groups.run(context)),
+        Command::Produce(produce) => runtime()?.block_on(produce.run(context)),
+        Command::Tail(tail) => runtime()?.block_on(tail.run(context)),
+        Command::DeadLetters(letters) => runtime()?.block_on(letters.run(context)),
         Command::Connectors(connectors) => connectors.run(context),
         Command::Schema => {
             let schema = crate::schema::schema(&crate::connectors::registry());
@@ -155,7 +194,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// JSON for people to read.
-fn pretty(value: &serde_json::Value) -> String {
+fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
@@ -163,4 +202,23 @@ fn pretty(value: &serde_json::Value) -> String {
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     Ok(builder.worker_threads(2).max_blocking_threads(64).enable_all().build()?)
+}
+
+/// A text field of an answer.
+fn text(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// A number field of an answer; a dash where there is none.
+fn number(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        Some(Value::Number(number)) => number.to_string(),
+        _ => "-".to_owned(),
+    }
+}
+
+/// A time as people read it.
+fn time(millis: Option<i64>) -> String {
+    let time = millis.and_then(chrono::DateTime::from_timestamp_millis);
+    time.map_or_else(|| "-".to_owned(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }

@@ -1,12 +1,13 @@
 //! The connectors of this binary: one list, and what each says of itself.
 
 use aqueduct_api::{Described, Registry};
+use aqueduct_file::FileSettings;
 use aqueduct_s3::S3Settings;
 use serde_json::Value;
 
 /// Every connector that there is.
 pub fn registry() -> Registry {
-    Registry::default().sink::<S3Settings>()
+    Registry::default().source::<FileSettings>().sink::<S3Settings>()
 }
 
 /// Whether a connector brings records in or takes them out.

@@ -21,6 +21,7 @@ mod records;
 
 // What people type.
 mod cli;
+mod client;
 mod terminal;
 
 use std::process::ExitCode;

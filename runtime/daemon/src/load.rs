@@ -1,13 +1,15 @@
 //! From files to a plan: everything that can be said about a configuration without running it.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use aqueduct_api::{Described, Registry, TopicSettings};
+use aqueduct_commit_log::{DiskLimit, Options, WhenFull};
 use aqueduct_engine::{Plan, TopicPlan};
 use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{self, Config, Limit};
 use crate::diagnosis;
 use crate::merge;
 use crate::problems::{Place, Problem, Step};
@@ -26,6 +28,32 @@ pub(crate) struct Loaded {
     pub(crate) references: References,
     /// Where it was read from.
     pub(crate) path: PathBuf,
+}
+
+impl Loaded {
+    /// How the log is opened; `owner` says for people who holds the folder.
+    pub(crate) fn log_options(&self, owner: String) -> Options {
+        let limit = match self.config.log.limit {
+            Limit::Percent(percent) => DiskLimit::Percent(percent),
+            Limit::Bytes(bytes) => DiskLimit::Bytes(bytes),
+        };
+        let when_full = match self.config.log.when_full {
+            config::WhenFull::Refuse => WhenFull::Refuse,
+            config::WhenFull::DropOldest => WhenFull::DropOldest,
+        };
+        Options { limit, when_full, owner }
+    }
+
+    /// Where the daemon of this configuration is to be reached from this machine.
+    pub(crate) fn url(&self) -> String {
+        let mut address = self.config.listen.http;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        format!("http://{address}")
+    }
 }
 
 /// Parts of the design that this version does not have: a key of the first name's mapping, `*` standing for each.

@@ -101,6 +101,7 @@ mod tests {
             let pointer = reference.strip_prefix('#').unwrap();
             assert!(schema.pointer(pointer).is_some(), "{reference} leads nowhere");
         }
+        assert!(found.contains(&"#/$defs/source.file".to_owned()), "{found:?}");
         assert!(found.contains(&"#/$defs/sink.s3".to_owned()), "{found:?}");
         assert_eq!(schema["$defs"]["SinkPlan"]["properties"]["connector"]["enum"], json!(["s3"]));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct_api::{Appended, At, Log, Store, Topic, TopicPartition};
 use aqueduct_record::{Batch, BatchBuilder, Offset};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use futures::future::select_all;
 use serde::Deserialize;
@@ -21,6 +21,9 @@ const PAGE: usize = 1 << 20;
 
 /// The most records that one request answers with.
 const MOST: usize = 10_000;
+
+/// The most bytes of a request that appends.
+const LARGEST: usize = 64 << 20;
 
 /// The longest that a request waits for records.
 const LONGEST_WAIT: u64 = 30_000;

@@ -1,0 +1,107 @@
+//! The commands on data, against a folder that no daemon holds.
+
+mod outside;
+
+use outside::Outside;
+
+#[test]
+fn records_go_in_and_come_out() {
+    let outside = Outside::new("log: ./data\nlisten: { http: \"127.0.0.1:1\" }\n");
+    assert!(outside.fails(&["tail", "greetings"], 1).contains("there is no log in "));
+    outside.works(&["topics", "create", "greetings", "--partitions", "2"]);
+    outside.works_with(&["produce", "greetings", "--partition", "1"], b"one\ntwo\n\xff\xfe\nlast without newline");
+    assert_eq!(outside.works_bytes(&["tail", "greetings"]), b"one\ntwo\n\xff\xfe\nlast without newline\n");
+    assert_eq!(outside.works(&["tail", "greetings", "-n", "1"]), "last without newline\n");
+    assert_eq!(outside.works(&["tail", "greetings", "--from", "beginning", "-n", "2"]), "one\ntwo\n");
+    assert_eq!(
+        outside.works_bytes(&["tail", "greetings", "--from", "2", "--partition", "1", "-n", "1"]),
+        b"\xff\xfe\n"
+    );
+    assert_eq!(outside.works(&["tail", "greetings", "--from", "end"]), "");
+    assert_eq!(outside.works(&["tail", "greetings", "--partition", "0"]), "");
+    let json = outside.works(&["tail", "greetings", "--json", "-n", "4"]);
+    let records: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records[0]["value"], "one");
+    assert_eq!(records[0]["partition"], 1);
+    assert_eq!(records[2]["value"]["base64"], "//4=");
+    assert_eq!(records[3]["offset"], 3);
+}
+
+#[test]
+fn what_tail_writes_produce_reads() {
+    let outside = Outside::new("log: ./data\n");
+    outside.works(&["topics", "create", "a"]);
+    outside.works(&["topics", "create", "b"]);
+    outside.works_with(&["produce", "a", "--key-separator", "="], b"k=v\nl=w=x\n");
+    let lines = outside.works(&["tail", "a", "--json"]);
+    outside.works_with(&["produce", "b", "--json"], lines.as_bytes());
+    let copied = outside.works(&["tail", "b", "--json"]);
+    assert_eq!(copied, lines.replace("\"topic\":\"a\"", "\"topic\":\"b\""));
+    assert!(copied.contains(r#""key":"l","value":"w=x""#), "{copied}");
+    let wrong = outside.fails_with(&["produce", "b", "--json"], b"{\"value\":\"x\"}\n{\"valu\":1}\n", 2);
+    assert!(wrong.contains("standard input, line 2: unknown field `valu`"), "{wrong}");
+    let wrong = outside.fails_with(&["produce", "b", "--key-separator", "="], b"no separator\n", 2);
+    assert!(wrong.contains("line 1: no `=` in it"), "{wrong}");
+}
+
+#[test]
+fn topics_are_made_changed_shown_and_deleted() {
+    let outside = Outside::new("log: ./data\n");
+    let would = outside.works(&["topics", "create", "orders", "--set", "retention.ms=3d", "--dry-run"]);
+    assert_eq!(would, "topic orders would be made\n");
+    outside.works(&["topics", "create", "orders", "--set", "retention.ms=3d"]);
+    assert!(outside.fails(&["topics", "create", "orders"], 1).contains("orders"));
+    let wrong = outside.fails(&["topics", "create", "x", "--set", "retention.m=3d"], 2);
+    assert!(wrong.contains("unknown key `retention.m`, did you mean `retention.ms`?"), "{wrong}");
+    assert!(outside.fails(&["topics", "create", "__mine"], 2).contains("belongs to the runtime"));
+    assert!(outside.works(&["topics", "alter", "orders", "--partitions", "3"]).contains("topic orders changed"));
+    assert!(outside.fails(&["topics", "alter", "orders", "--partitions", "1"], 2).contains("cannot shrink to 1"));
+    let shown = outside.works(&["topics", "show", "orders", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["settings"]["retention.ms"], "3d");
+    assert_eq!(shown["partitions"].as_array().unwrap().len(), 3);
+    assert!(outside.works(&["topics", "show", "orders"]).contains("retention.ms: 3d"));
+    assert_eq!(
+        outside.works(&["topics", "list"]),
+        "TOPIC   PARTITIONS  RECORDS  KEPT\norders           3        0  3d\n"
+    );
+    assert!(
+        outside.fails(&["topics", "show", "order"], 1).contains("there is no topic `order`, did you mean `orders`?")
+    );
+    let unasked = outside.fails(&["topics", "delete", "orders"], 2);
+    assert!(unasked.contains("delete topic orders with 0 records: nobody can be asked here, give --yes"), "{unasked}");
+    assert_eq!(outside.works(&["topics", "delete", "orders", "--dry-run"]), "topic orders would be deleted\n");
+    assert_eq!(outside.works(&["topics", "delete", "orders", "--yes"]), "topic orders deleted\n");
+    assert_eq!(outside.works(&["topics", "list"]), "TOPIC  PARTITIONS  RECORDS  KEPT\n");
+}
+
+#[test]
+fn groups_and_dead_letters_that_are_not_there_are_said() {
+    let outside = Outside::new("log: ./data\n");
+    outside.works(&["topics", "create", "a"]);
+    assert_eq!(outside.works(&["groups", "list"]), "GROUP  PARTITIONS  LAG\n");
+    assert!(outside.fails(&["groups", "show", "connect-x"], 1).contains("there is no group `connect-x`"));
+    assert_eq!(outside.works(&["dead-letters", "list"]), "TOPIC  RECORDS\n");
+    assert!(outside.fails(&["dead-letters", "show", "x"], 1).contains("no dead letters of `x`: there are none"));
+}
+
+#[test]
+fn wrong_places_and_partitions_are_wrong_usage() {
+    let outside = Outside::new("log: ./data\n");
+    outside.works(&["topics", "create", "a"]);
+    assert!(outside.fails(&["tail", "a", "--from", "yesterday"], 2).contains("`yesterday` is not a place in a topic"));
+    assert!(outside.fails(&["tail", "a", "--partition", "7"], 2).contains("topic `a` has 1 partitions, not 7"));
+    assert!(outside.fails_with(&["produce", "a", "--partition", "7"], b"x\n", 2).contains("not 7"));
+    assert!(outside.fails_with(&["produce", "none"], b"x\n", 1).contains("there is no topic `none`"));
+}
+
+#[test]
+fn a_folder_that_somebody_holds_is_told_with_the_holder() {
+    let outside = Outside::new("log: ./data\nlisten: { http: \"127.0.0.1:1\" }\n");
+    outside.works(&["topics", "create", "a"]);
+    let held = outside.hold_log("aqueduct run, process 4711");
+    let error = outside.fails(&["topics", "list"], 1);
+    assert!(error.contains("aqueduct run, process 4711"), "{error}");
+    assert!(error.contains("no daemon that holds") && error.contains("answers at http://127.0.0.1:1"), "{error}");
+    drop(held);
+}
