@@ -8,6 +8,32 @@ mod plan;
 mod status;
 mod supervisor;
 
+mod check;
+mod counters;
+mod host;
+mod rewind;
+
+mod budget;
+mod holds;
+mod lease;
+mod retry;
+mod settings_by_digest;
+mod table;
+
+mod ingest;
+mod partitioning;
+mod placing;
+mod positions;
+
+mod commits;
+mod content;
+mod dead_letters;
+mod deliver;
+mod glob;
+mod partition;
+mod pin;
+mod takeover;
+
 pub use plan::{ChunkPlan, DeadLetterPlan, Plan, RetryPlan, RewindTo, SinkPlan, SourcePlan, Start, TopicPlan};
 pub use status::{BudgetStatus, ConnectorStatus, Kind, LastError, PartitionStatus, Rewound, State, Status, Unpinned};
 pub use supervisor::{Engine, Parts, Resolve};

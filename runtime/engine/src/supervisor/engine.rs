@@ -1,13 +1,26 @@
 //! The engine: all connectors of one plan over one store.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aqueduct_api::{ByteSize, Edge, Error, Problem, Registry, Result, Store};
+use futures::future::join_all;
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::{Plan, RewindTo, Rewound, Status, Unpinned};
+use crate::check::check;
+use crate::counters::{Counters, Progress};
+use crate::holds::Holds;
+use crate::host::Host;
+use crate::rewind::{self, Rewind};
+use crate::supervisor::connector::{Connector, Declared, PATIENCE, Target};
+use crate::{
+    BudgetStatus, ConnectorStatus, Kind, PartitionStatus, Plan, RewindTo, Rewound, SinkPlan, Status, TopicPlan,
+    Unpinned,
+};
 
 /// Resolves `${env:…}` and `${file:…}` in settings.
 pub type Resolve = Arc<dyn Fn(&Value) -> Result<Value> + Send + Sync>;
@@ -32,80 +45,280 @@ pub struct Parts {
 /// All connectors of one plan over one store. Clones are the same engine.
 #[derive(Clone)]
 pub struct Engine {
-    _parts: Arc<Parts>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Arc<Host>,
+    resolve: Resolve,
+    connectors: Mutex<BTreeMap<String, Arc<Connector>>>,
+    /// The plan that runs; locked while it is being changed.
+    plan: tokio::sync::Mutex<Plan>,
+    /// Holds of connectors that are no longer declared: they last until the process ends.
+    retired: Mutex<Vec<Arc<Holds>>>,
 }
 
 impl Engine {
     /// What is wrong with a plan, as far as can be told without touching anything. Each problem's setting is a path
     /// from the configuration's root: `sinks.lake.settings.url`.
-    pub fn check(_registry: &Registry, _resolve: &Resolve, _edge: &Edge, _plan: &Plan) -> Vec<Problem> {
-        Vec::new()
+    pub fn check(registry: &Registry, resolve: &Resolve, edge: &Edge, plan: &Plan) -> Vec<Problem> {
+        check(registry, resolve, edge, plan)
     }
 
     /// Makes the plan's topics, takes holds for all its sinks and sources, then starts them; one that can not be opened
     /// fails alone.
     ///
     /// # Errors
-    /// When the plan has problems, or the store does not answer.
-    pub async fn start(parts: Parts, _plan: Plan) -> Result<Engine> {
-        Ok(Engine { _parts: Arc::new(parts) })
+    /// `Refused` when the plan has problems; others when the store does not answer.
+    pub async fn start(parts: Parts, plan: Plan) -> Result<Engine> {
+        refuse_problems(&parts.registry, &parts.resolve, &parts.edge, &plan)?;
+        let resolve = parts.resolve.clone();
+        let host = Arc::new(Host::open(parts).await?);
+        make_topics(&host, &plan).await?;
+        let mut declarations = Vec::new();
+        for (name, declared) in declared(&plan) {
+            declarations.push(Connector::declare(&host, (&name, plan.folder.clone()), declared, None).await?);
+        }
+        let connectors = declarations.into_iter().map(|declaration| {
+            let connector = declaration.begin();
+            (connector.name.clone(), connector)
+        });
+        let connectors = Mutex::new(connectors.collect());
+        let inner = Inner { host, resolve, connectors, plan: tokio::sync::Mutex::new(plan), retired: Mutex::default() };
+        Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Applies what is different in `plan`, connector by connector, and says what it did.
+    /// Applies what is different in `plan`, connector by connector, and says what it did. What is the same keeps running.
     ///
     /// # Errors
-    /// When the plan has problems: nothing was changed then.
-    pub async fn reload(&self, _plan: Plan) -> Result<Vec<String>> {
-        Err(unwritten())
+    /// `Refused` when the plan has problems: nothing was changed then.
+    pub async fn reload(&self, plan: Plan) -> Result<Vec<String>> {
+        let host = &self.inner.host;
+        refuse_problems(&host.registry, &self.inner.resolve, &host.edge, &plan)?;
+        let mut running = self.inner.plan.lock().await;
+        let mut told = make_topics(host, &plan).await?;
+        let (was, will) = (declared(&running), declared(&plan));
+        for name in was.keys().filter(|name| !will.contains_key(*name)) {
+            let connector = self.inner.connectors.lock().remove(name);
+            if let Some(connector) = connector {
+                connector.end(PATIENCE).await;
+                self.inner.retired.lock().push(connector.holds.clone());
+            }
+            told.push(format!("stopped `{name}`, which is no longer declared"));
+        }
+        let grown: Vec<String> = told.iter().filter_map(|told| told.strip_prefix(GROWN).map(str::to_owned)).collect();
+        for (name, declared) in will {
+            let feeds_grown = matches!(&declared, Declared::Source(plan) if grown.contains(&plan.topic));
+            let is_same = was.get(&name) == Some(&declared) && running.folder == plan.folder && !feeds_grown;
+            let before = self.inner.connectors.lock().get(&name).cloned();
+            let holds = match before {
+                Some(_) if is_same => continue,
+                Some(before) => {
+                    before.end(PATIENCE).await;
+                    told.push(format!("restarted `{name}`, which has changed"));
+                    let same_kind = std::mem::discriminant(&before.declared) == std::mem::discriminant(&declared);
+                    Some(before.holds.clone()).filter(|_| same_kind)
+                }
+                None => {
+                    told.push(format!("started `{name}`"));
+                    None
+                }
+            };
+            let declaration = Connector::declare(host, (&name, plan.folder.clone()), declared, holds).await?;
+            self.inner.connectors.lock().insert(name, declaration.begin());
+        }
+        *running = plan;
+        Ok(told)
     }
 
     /// What every connector does right now; waits for none of them.
     pub async fn status(&self) -> Status {
-        Status { connectors: Vec::new(), budget: crate::BudgetStatus { bytes: 0, taken: 0 } }
+        let connectors: Vec<Arc<Connector>> = self.inner.connectors.lock().values().cloned().collect();
+        let mut told = Vec::with_capacity(connectors.len());
+        for connector in connectors {
+            told.push(self.connector_status(&connector).await);
+        }
+        let (bytes, taken) = self.inner.host.budget.usage();
+        Status { connectors: told, budget: BudgetStatus { bytes, taken } }
     }
 
-    /// Lets a connector rest, also after a restart of the process, until it is resumed.
-    pub async fn pause(&self, _name: &str) -> Result<()> {
-        Err(unwritten())
+    /// Lets a connector rest, also after a restart of the process, until it is resumed. Its place in the log is kept.
+    pub async fn pause(&self, name: &str) -> Result<()> {
+        self.connector(name)?.set_target(Target::Paused).await
     }
 
     /// Sets a paused or stopped connector to work again.
-    pub async fn resume(&self, _name: &str) -> Result<()> {
-        Err(unwritten())
+    pub async fn resume(&self, name: &str) -> Result<()> {
+        self.connector(name)?.set_target(Target::Started).await
     }
 
     /// Stops a connector, also after a restart of the process, until it is resumed.
-    pub async fn stop(&self, _name: &str) -> Result<()> {
-        Err(unwritten())
+    pub async fn stop(&self, name: &str) -> Result<()> {
+        self.connector(name)?.set_target(Target::Stopped).await
     }
 
     /// Stops a connector and starts it again at once, also one that waits after a failure.
-    pub async fn restart(&self, _name: &str) -> Result<()> {
-        Err(unwritten())
+    pub async fn restart(&self, name: &str) -> Result<()> {
+        self.connector(name)?.restart().await
     }
 
     /// Delivers again on purpose: sets a sink back, in one topic or in all, under the next `run` number. A dry run only
     /// says what would happen.
-    pub async fn rewind(
-        &self,
-        _sink: &str,
-        _topic: Option<&str>,
-        _to: RewindTo,
-        _dry_run: bool,
-    ) -> Result<Vec<Rewound>> {
-        Err(unwritten())
+    pub async fn rewind(&self, sink: &str, topic: Option<&str>, to: RewindTo, dry_run: bool) -> Result<Vec<Rewound>> {
+        let (connector, plan) = self.sink(sink)?;
+        let rewind = Rewind { topic, to };
+        if dry_run {
+            return rewind::plan(&self.inner.host, (sink, &plan), rewind).await;
+        }
+        let resting = connector.rest().await?;
+        let rewound = rewind::rewind(&self.inner.host, (sink, &plan), rewind).await;
+        if let Ok(rewound) = &rewound {
+            for rewound in rewound {
+                let of = aqueduct_api::TopicPartition::new(rewound.topic.as_str(), rewound.partition);
+                connector.counters.partition(&of).committed_at(rewound.to, Vec::new());
+                connector.holds.retake(&of, rewound.to).await?;
+            }
+        }
+        drop(resting);
+        rewound
     }
 
     /// Gives up a sink's pinned chunks: the way out when they can not be finished under the settings that they were
     /// pinned under. What they had written may be written again in other chunks.
-    pub async fn unpin(&self, _sink: &str) -> Result<Vec<Unpinned>> {
-        Err(unwritten())
+    pub async fn unpin(&self, sink: &str) -> Result<Vec<Unpinned>> {
+        let (connector, _) = self.sink(sink)?;
+        let resting = connector.rest().await?;
+        let unpinned = rewind::unpin(&self.inner.host, sink).await;
+        drop(resting);
+        unpinned
     }
 
-    /// Stops all connectors: each finishes, or saves, what it has in flight, and is ended after `deadline`.
-    pub async fn shutdown(&self, _deadline: Duration) {}
+    /// Stops all connectors: each finishes, or saves, what it has in flight, and is cut off after `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) {
+        let connectors: Vec<Arc<Connector>> = self.inner.connectors.lock().values().cloned().collect();
+        join_all(connectors.iter().map(|connector| connector.end(deadline))).await;
+    }
+
+    fn connector(&self, name: &str) -> Result<Arc<Connector>> {
+        let connectors = self.inner.connectors.lock();
+        connectors.get(name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = connectors.keys().map(String::as_str).collect();
+            Error::refused(format!("there is no source or sink `{name}`, there is `{}`", names.join("`, `")))
+        })
+    }
+
+    fn sink(&self, name: &str) -> Result<(Arc<Connector>, SinkPlan)> {
+        let connector = self.connector(name)?;
+        match &connector.declared {
+            Declared::Sink(plan) => Ok((connector.clone(), plan.clone())),
+            Declared::Source(_) => Err(Error::refused(format!("`{name}` is a source, not a sink"))),
+        }
+    }
+
+    async fn connector_status(&self, connector: &Connector) -> ConnectorStatus {
+        let counters = &connector.counters;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (state, reason) = counters.state();
+        let partitions = self.partitions(counters).await;
+        let (kind, class, topics) = match &connector.declared {
+            Declared::Source(plan) => (Kind::Source, &plan.connector, vec![plan.topic.clone()]),
+            Declared::Sink(plan) => {
+                let mut topics: Vec<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
+                topics.dedup();
+                (Kind::Sink, &plan.connector, topics)
+            }
+        };
+        ConnectorStatus {
+            name: connector.name.clone(),
+            kind,
+            connector: class.clone(),
+            state,
+            reason,
+            restarts: count(&counters.restarts),
+            records: count(&counters.records),
+            bytes: count(&counters.bytes),
+            dead_letters: count(&counters.dead_letters),
+            retries: count(&counters.retries),
+            lost: count(&counters.lost),
+            last_error: counters.last_error(),
+            topics,
+            streams: count(&counters.streams),
+            partitions,
+            in_flight_bytes: count(&counters.in_flight_bytes),
+            progressed_at_ms: counters.progressed_at(),
+        }
+    }
+
+    async fn partitions(&self, counters: &Counters) -> Vec<PartitionStatus> {
+        let mut told = Vec::new();
+        for (of, progress) in counters.partitions() {
+            let bounds = self.inner.host.store.bounds(&of).await;
+            let end = bounds.map_or(progress.end(), |bounds| bounds.stable);
+            told.push(PartitionStatus {
+                topic: of.topic.to_string(),
+                partition: of.partition,
+                committed: progress.committed(),
+                pinned: progress.pinned(),
+                end,
+                lag: (end - progress.committed().unwrap_or(0)).max(0) as u64,
+                chunk_age_ms: age(&progress, self.inner.host.edge.now()),
+                stopped: progress.stopped(),
+            });
+        }
+        told
+    }
 }
 
-fn unwritten() -> Error {
-    Error::fatal("not there yet")
+fn age(progress: &Progress, now: i64) -> u64 {
+    match progress.waiting_since() {
+        0 => 0,
+        since => (now - since).max(0) as u64,
+    }
+}
+
+fn refuse_problems(registry: &Registry, resolve: &Resolve, edge: &Edge, plan: &Plan) -> Result<()> {
+    let problems = check(registry, resolve, edge, plan);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.setting, problem.message)).collect();
+    Err(Error::refused(told.join("; ")))
+}
+
+fn declared(plan: &Plan) -> BTreeMap<String, Declared> {
+    let sources = plan.sources.iter().map(|(name, source)| (name.clone(), Declared::Source(source.clone())));
+    let sinks = plan.sinks.iter().map(|(name, sink)| (name.clone(), Declared::Sink(sink.clone())));
+    sources.chain(sinks).collect()
+}
+
+const GROWN: &str = "gave more partitions to topic ";
+
+/// Makes the topics that are missing, changes those that differ, and says what it did.
+async fn make_topics(host: &Host, plan: &Plan) -> Result<Vec<String>> {
+    let there: BTreeMap<_, _> =
+        host.store.topics().await?.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
+    let undeclared = plan.sources.values().map(|source| &source.topic).filter(|name| !plan.topics.contains_key(*name));
+    let undeclared = undeclared.filter(|name| !there.contains_key(*name));
+    let mut wanted: BTreeMap<String, TopicPlan> = undeclared.map(|name| (name.clone(), TopicPlan::default())).collect();
+    wanted.extend(plan.topics.clone());
+    let mut told = Vec::new();
+    for (name, mut topic) in wanted {
+        let Some(was) = there.get(&name) else {
+            host.store.create(&name, topic.partitions, &topic.settings).await?;
+            told.push(format!("made topic {name}"));
+            continue;
+        };
+        // The mark is the runtime's: a declaration without it does not take it away.
+        topic.settings.dead_letters |= was.settings.dead_letters;
+        if (was.partitions, &was.settings) != (topic.partitions, &topic.settings) {
+            let change = host.store.alter(&name, topic.partitions, &topic.settings).await;
+            change.map_err(|error| error.context(format!("topics.{name}")))?;
+            match topic.partitions > was.partitions {
+                true => told.push(format!("{GROWN}{name}")),
+                false => told.push(format!("changed topic {name}")),
+            }
+        }
+    }
+    Ok(told)
 }

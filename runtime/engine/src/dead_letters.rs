@@ -1,0 +1,229 @@
+//! Where a connector's dead letters go: original bytes, with Kafka Connect's headers on what happened.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aqueduct_api::fault::{Mutant, mutated, point};
+use aqueduct_api::{Appended, Durability, Error, Result, Span, TopicPartition, TopicSettings};
+use aqueduct_record::{Batch, BatchBuilder, Headers, Offset};
+
+use crate::host::Host;
+use crate::lease::Lease;
+
+/// Kafka Connect's header that names the connector.
+pub(crate) const CONNECTOR_HEADER: &str = "__connect.errors.connector.name";
+
+const TOPIC_HEADER: &str = "__connect.errors.topic";
+const PARTITION_HEADER: &str = "__connect.errors.partition";
+const OFFSET_HEADER: &str = "__connect.errors.offset";
+
+/// The dead letters of one run of a connector.
+pub(crate) struct DeadLetters {
+    host: Arc<Host>,
+    lease: Lease,
+    connector: String,
+    class: String,
+    topic: TopicPartition,
+    /// Whether the topic was seen to be there.
+    there: AtomicBool,
+}
+
+/// What a dead letter says beside its bytes.
+pub(crate) struct Reason<'a> {
+    /// Where the record was, or was going.
+    pub(crate) partition: &'a TopicPartition,
+    /// Its offset, where it had one.
+    pub(crate) offset: Option<Offset>,
+    /// At what stage it failed, in Kafka Connect's words.
+    pub(crate) stage: Stage,
+    /// Why, for people.
+    pub(crate) message: &'a str,
+}
+
+/// Kafka Connect's stages.
+#[derive(Clone, Copy)]
+pub(crate) enum Stage {
+    /// The source could not make a record of it.
+    Poll,
+    /// The log did not take it.
+    Produce,
+    /// The log could not give it any more.
+    Consume,
+    /// The destination did not take it.
+    Put,
+}
+
+/// The bytes of a dead letter.
+#[derive(Default)]
+pub(crate) struct Original<'a> {
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Vec<(&'a str, Option<&'a [u8]>)>,
+}
+
+impl DeadLetters {
+    /// The dead letters of a connector, in a topic that is made when first needed.
+    pub(crate) fn new(host: &Arc<Host>, lease: &Lease, names: (&str, &str), topic: String) -> Self {
+        let (connector, class) = names;
+        DeadLetters {
+            host: host.clone(),
+            lease: lease.clone(),
+            connector: connector.to_owned(),
+            class: class.to_owned(),
+            topic: TopicPartition::new(topic, 0),
+            there: AtomicBool::new(false),
+        }
+    }
+
+    /// Its one partition.
+    pub(crate) fn partition(&self) -> &TopicPartition {
+        &self.topic
+    }
+
+    /// Whether the topic is there already.
+    pub(crate) async fn exists(&self) -> Result<bool> {
+        if !self.there.load(Ordering::Relaxed) {
+            let topics = self.host.store.topics().await?;
+            self.there.store(topics.iter().any(|topic| topic.name == self.topic.topic), Ordering::Relaxed);
+        }
+        Ok(self.there.load(Ordering::Relaxed))
+    }
+
+    /// Makes the topic where it is missing, and marks one that was made by hand.
+    pub(crate) async fn make(&self) -> Result<()> {
+        let store = &self.host.store;
+        let name = &*self.topic.topic;
+        let Some(topic) = store.topics().await?.into_iter().find(|topic| *topic.name == *name) else {
+            let settings = TopicSettings {
+                dead_letters: true,
+                retention: Span::FOREVER,
+                durability: Durability::Fsync,
+                ..TopicSettings::default()
+            };
+            return store.create(name, 1, &settings).await.map(drop);
+        };
+        let settings = TopicSettings { dead_letters: true, durability: Durability::Fsync, ..topic.settings.clone() };
+        match topic.partitions {
+            1 if settings == topic.settings => Ok(()),
+            1 => store.alter(name, 1, &settings).await.map(drop),
+            partitions => {
+                Err(Error::fatal(format!("topic {name} has {partitions} partitions: dead letters need exactly one")))
+            }
+        }
+    }
+
+    /// An offset before which no later dead letter will be; 0 where the topic is not there yet.
+    pub(crate) async fn end(&self) -> Result<Offset> {
+        match self.exists().await? {
+            true => Ok(self.host.store.bounds(&self.topic).await?.stable),
+            false => Ok(0),
+        }
+    }
+
+    /// The offsets within `range` of a partition that this connector has dead letters of, from `from` on. No earlier run
+    /// of the connector appends any more.
+    pub(crate) async fn written(
+        &self,
+        from: Offset,
+        of: &TopicPartition,
+        range: Range<Offset>,
+    ) -> Result<BTreeSet<Offset>> {
+        let mut found = BTreeSet::new();
+        if mutated(Mutant::DeadLetterTwice) || !self.exists().await? {
+            return Ok(found);
+        }
+        let store = &self.host.store;
+        let end = store.sync(&self.topic).await?;
+        let start = store.bounds(&self.topic).await?.start;
+        let mut next = if from > end { start } else { from.max(start) };
+        while next < end {
+            let read = store.read(&self.topic, next, 1 << 20).await?;
+            let before = next;
+            next = read.lost.as_ref().map_or(next, |lost| lost.end.max(next));
+            let mut bytes = read.batches;
+            while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(Error::retry)? {
+                bytes = rest;
+                next = batch.next_offset().max(next);
+                self.learn(&batch, of, &range, &mut found)?;
+            }
+            if next == before {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn learn(
+        &self,
+        batch: &Batch,
+        of: &TopicPartition,
+        range: &Range<Offset>,
+        found: &mut BTreeSet<Offset>,
+    ) -> Result<()> {
+        for record in batch.records().map_err(Error::retry)?.iter() {
+            let headers = record.map_err(Error::retry)?.headers;
+            let ours = text(headers, CONNECTOR_HEADER) == Some(&self.connector);
+            let same = text(headers, TOPIC_HEADER) == Some(&*of.topic)
+                && number(headers, PARTITION_HEADER) == Some(i64::from(of.partition));
+            match number(headers, OFFSET_HEADER) {
+                Some(offset) if ours && same && range.contains(&offset) => {
+                    found.insert(offset);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a dead letter to a batch.
+    pub(crate) fn push(&self, builder: &mut BatchBuilder, original: Original<'_>, reason: &Reason<'_>) {
+        let (stage, exception) = reason.stage.names();
+        let partition = reason.partition.partition.to_string();
+        let offset = reason.offset.map(|offset| offset.to_string());
+        let mut headers = original.headers;
+        let mut add = |name, value| headers.push((name, Some(value)));
+        add(TOPIC_HEADER, reason.partition.topic.as_bytes());
+        add(PARTITION_HEADER, partition.as_bytes());
+        if let Some(offset) = &offset {
+            add(OFFSET_HEADER, offset.as_bytes());
+        }
+        add(CONNECTOR_HEADER, self.connector.as_bytes());
+        add("__connect.errors.task.id", b"0");
+        add("__connect.errors.stage", stage.as_bytes());
+        add("__connect.errors.class.name", self.class.as_bytes());
+        add("__connect.errors.exception.class.name", exception.as_bytes());
+        add("__connect.errors.exception.message", reason.message.as_bytes());
+        builder.push(original.timestamp, original.key, original.value, &headers);
+    }
+
+    /// Gives dead letters their place.
+    pub(crate) async fn append(&self, batch: Batch) -> Result<Appended> {
+        self.make().await?;
+        point("deadletter.append");
+        let appended = self.lease.append(&self.topic, batch).await?;
+        point("deadletter.append");
+        Ok(appended)
+    }
+}
+
+impl Stage {
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Stage::Poll => ("TASK_POLL", "aqueduct.Unreadable"),
+            Stage::Produce => ("KAFKA_PRODUCE", "aqueduct.Refused"),
+            Stage::Consume => ("KAFKA_CONSUME", "aqueduct.Lost"),
+            Stage::Put => ("TASK_PUT", "aqueduct.Rejected"),
+        }
+    }
+}
+
+fn text<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(headers.get(name)??).ok()
+}
+
+fn number(headers: Headers<'_>, name: &str) -> Option<i64> {
+    text(headers, name)?.parse().ok()
+}

@@ -1,0 +1,324 @@
+//! The way out: finds the partitions of a sink's topics, and delivers each in chunks, a few at once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_api::fault::{Mutant, mutated};
+use aqueduct_api::{Committed, Error, Result, Sink, Topic, TopicId, TopicPartition};
+use aqueduct_record::Offset;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::SinkPlan;
+use crate::commits::Commits;
+use crate::counters::Counters;
+use crate::dead_letters::DeadLetters;
+use crate::glob::Selection;
+use crate::holds::Holds;
+use crate::host::{Host, Stop};
+use crate::ingest::Ended;
+use crate::lease::Lease;
+use crate::pin::Pin;
+use crate::retry::Retry;
+use crate::takeover::{self, Found, take_over};
+use crate::{partition, settings_by_digest};
+
+/// What one run of a sink is made of.
+pub(crate) struct SinkRun {
+    pub(crate) host: Arc<Host>,
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) plan: SinkPlan,
+    pub(crate) lease: Lease,
+    pub(crate) stop: Stop,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) holds: Arc<Holds>,
+    /// The engine's runtime, for what must go on when the connector's thread does not.
+    pub(crate) runtime: Handle,
+}
+
+/// One run of a sink, shared by its partitions.
+pub(crate) struct Delivery {
+    pub(crate) host: Arc<Host>,
+    pub(crate) name: String,
+    pub(crate) plan: SinkPlan,
+    pub(crate) lease: Lease,
+    pub(crate) stop: Stop,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) holds: Arc<Holds>,
+    pub(crate) runtime: Handle,
+    /// The digest of the shaping settings that the sink is open with.
+    pub(crate) digest: String,
+    /// Chunks that may be written at once.
+    pub(crate) slots: Semaphore,
+    pub(crate) dead_letters: Option<DeadLetters>,
+    folder: PathBuf,
+    commits: Commits,
+    sink: Arc<dyn Sink>,
+    /// Where the dead-letter topic ended when each partition's chunk was pinned.
+    noted: Mutex<BTreeMap<TopicPartition, Offset>>,
+    /// Sinks that are open with earlier shaping settings, by digest.
+    earlier: tokio::sync::Mutex<BTreeMap<String, Arc<dyn Sink>>>,
+}
+
+/// How many chunks of one sink are written at once.
+const AT_ONCE: usize = 4;
+/// How often new topics and partitions are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The consumer group of a sink, so that every tool for Kafka shows its lag.
+pub(crate) fn group(sink: &str) -> String {
+    format!("connect-{sink}")
+}
+
+/// Runs a sink until it is told to stop or fails.
+pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
+    let host = run.host.clone();
+    let shaping = shaping(&host, &run.plan)?;
+    let digest = settings_by_digest::digest(&shaping);
+    let sink = open(&host, &run, &run.plan.settings).await?;
+    settings_by_digest::keep(&host.settings, &run.lease, &digest, &shaping).await?;
+    let token = host.store.join(&group(&run.name)).await?;
+    let committed = host.store.committed(&group(&run.name)).await?;
+    let selection = Selection::new(&run.plan.topics).map_err(|(_, told)| Error::fatal(told))?;
+    let names = (run.name.as_str(), run.plan.connector.as_str());
+    let dead_letters = run.plan.dead_letters.topic(&run.name);
+    let delivery = Arc::new(Delivery {
+        dead_letters: dead_letters.map(|topic| DeadLetters::new(&host, &run.lease, names, topic)),
+        commits: Commits::new(&host.store, token),
+        sink,
+        digest,
+        slots: Semaphore::new(AT_ONCE),
+        earlier: tokio::sync::Mutex::default(),
+        noted: Mutex::default(),
+        host,
+        name: run.name,
+        plan: run.plan,
+        lease: run.lease,
+        stop: run.stop,
+        counters: run.counters,
+        holds: run.holds,
+        runtime: run.runtime,
+        folder: run.folder,
+    });
+    Partitions { delivery, selection, committed, known: BTreeMap::new(), running: FuturesUnordered::new() }.run().await
+}
+
+impl Delivery {
+    /// Commits with the next commit of the sink.
+    pub(crate) async fn commit(&self, of: &TopicPartition, next: Offset, epoch: i32, pin: &Pin) -> Result<()> {
+        let committed = Committed { offset: next, leader_epoch: epoch, metadata: pin.metadata()? };
+        self.commits.commit(of, committed).await
+    }
+
+    /// Keeps dead letters from where they were when a partition's chunk was pinned, until it is written: whoever
+    /// delivers it again looks there.
+    pub(crate) async fn hold_dead_letters(&self, of: &TopicPartition, noted: Option<Offset>) -> Result<()> {
+        let Some(letters) = &self.dead_letters else { return Ok(()) };
+        let first = {
+            let mut all = self.noted.lock();
+            match noted {
+                Some(noted) => all.insert(of.clone(), noted),
+                None => all.remove(of),
+            };
+            all.values().min().copied()
+        };
+        match first {
+            None => self.holds.release(letters.partition()),
+            Some(first) if letters.exists().await? => {
+                self.holds.take(letters.partition(), first).await?;
+                self.holds.advance(letters.partition(), first);
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The sink, open with the shaping settings that a chunk was pinned under.
+    pub(crate) async fn sink_for(&self, digest: Option<&str>) -> Result<Arc<dyn Sink>> {
+        let digest = digest.filter(|digest| *digest != self.digest && !mutated(Mutant::SettingsUnderPin));
+        let Some(digest) = digest else { return Ok(self.sink.clone()) };
+        let mut earlier = self.earlier.lock().await;
+        if let Some(sink) = earlier.get(digest) {
+            return Ok(sink.clone());
+        }
+        let kept = settings_by_digest::kept(&self.host.settings, digest)?;
+        let settings = settings_by_digest::overlay(&self.plan.settings, &shaping(&self.host, &self.plan)?, &kept);
+        tracing::info!(
+            sink = self.name,
+            digest,
+            "a chunk that was pinned under earlier settings is finished under them"
+        );
+        let sink = open_with(&self.host, (&self.name, &self.folder), &self.plan, &settings).await?;
+        earlier.insert(digest.to_owned(), sink.clone());
+        Ok(sink)
+    }
+}
+
+fn shaping(host: &Host, plan: &SinkPlan) -> Result<Value> {
+    let connector = host.registry.sinks.get(plan.connector.as_str());
+    let connector = connector.ok_or_else(|| Error::fatal(format!("no sink `{}`", plan.connector)))?;
+    Ok(connector.shaping(&plan.settings))
+}
+
+async fn open(host: &Host, run: &SinkRun, settings: &Value) -> Result<Arc<dyn Sink>> {
+    open_with(host, (&run.name, &run.folder), &run.plan, settings).await
+}
+
+async fn open_with(
+    host: &Host,
+    (name, folder): (&str, &std::path::Path),
+    plan: &SinkPlan,
+    settings: &Value,
+) -> Result<Arc<dyn Sink>> {
+    let connector = host.registry.sinks.get(plan.connector.as_str());
+    let connector = connector.ok_or_else(|| Error::fatal(format!("no sink `{}`", plan.connector)))?;
+    Ok(Arc::from(connector.open(host.resolved(settings)?, host.sink_opening(name, folder)).await?))
+}
+
+type Running = BoxFuture<'static, (TopicPartition, Result<Option<String>>)>;
+type Taking = BoxFuture<'static, Result<Vec<(Topic, TopicPartition, Found)>>>;
+
+/// All partitions of a sink's topics.
+struct Partitions {
+    delivery: Arc<Delivery>,
+    selection: Selection,
+    committed: BTreeMap<TopicPartition, Committed>,
+    /// Partitions that were taken over; dropping the sender ends what runs there.
+    known: BTreeMap<TopicPartition, (TopicId, Option<oneshot::Sender<()>>)>,
+    running: FuturesUnordered<Running>,
+}
+
+impl Partitions {
+    async fn run(mut self) -> Result<Ended> {
+        let delivery = self.delivery.clone();
+        let mut retry = Retry::new(&delivery.plan.retry, &delivery.host.edge);
+        let committing = delivery.commits.drive(&mut retry, &delivery.counters);
+        tokio::pin!(committing);
+        let mut clock = interval(LOOK_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut taking: Option<Taking> = None;
+        let mut first = true;
+        loop {
+            let stopping = delivery.stop.is_given();
+            if stopping && self.running.is_empty() {
+                return Ok(Ended::Stopped);
+            }
+            tokio::select! {
+                biased;
+                error = &mut committing => return Err(error),
+                Some((of, result)) = self.running.next() => {
+                    if let Some(reason) = result? {
+                        self.stopped(&of, reason);
+                    }
+                }
+                () = delivery.stop.given(), if !stopping => taking = None,
+                found = async {
+                    match &mut taking {
+                        Some(taking) => taking.await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    taking = None;
+                    match found {
+                        Ok(found) => {
+                            self.begin(found);
+                            first = false;
+                        }
+                        Err(error) => self.later(error)?,
+                    }
+                }
+                _ = clock.tick(), if !stopping && taking.is_none() => match self.look().await {
+                    Ok(new) if new.is_empty() && !first => {}
+                    Ok(new) => taking = Some(self.take(new)),
+                    Err(error) => self.later(error)?,
+                },
+            }
+        }
+    }
+
+    /// A failure to look for partitions that the next look may not meet.
+    fn later(&self, error: Error) -> Result<()> {
+        let message = match error {
+            Error::Retry { .. } => error.context("look for partitions").to_string(),
+            error => return Err(error),
+        };
+        tracing::warn!(sink = self.delivery.name, cause = message, "looking for partitions is tried again");
+        self.delivery.counters.retried(message);
+        Ok(())
+    }
+
+    /// Partitions that this run does not know yet; what runs on a topic that is gone ends.
+    async fn look(&mut self) -> Result<Vec<(Topic, TopicPartition)>> {
+        let topics = self.delivery.host.store.topics().await?;
+        let topics: Vec<Topic> = topics.into_iter().filter(|topic| self.selection.matches(topic)).collect();
+        let ids: BTreeMap<_, _> = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
+        let counters = &self.delivery.counters;
+        self.known.retain(|of, (id, _)| {
+            let is_there = ids.get(&of.topic) == Some(id);
+            if !is_there {
+                counters.forget(of);
+            }
+            is_there
+        });
+        let all = topics.iter().flat_map(|topic| topic.all_partitions().map(|of| (topic.clone(), of)));
+        Ok(all.filter(|(_, of)| !self.known.contains_key(of)).collect())
+    }
+
+    /// Takes new partitions over, and remembers the sink's first start once that is done.
+    fn take(&self, new: Vec<(Topic, TopicPartition)>) -> Taking {
+        let (delivery, committed) = (self.delivery.clone(), self.committed.clone());
+        async move {
+            let found = take_over(&delivery, &committed, new).await?;
+            if !takeover::has_started(&delivery.host, &delivery.name) {
+                let started = takeover::started(&delivery.name, delivery.host.edge.now());
+                delivery.host.settings.put(&delivery.lease, vec![started]).await?;
+            }
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn begin(&mut self, found: Vec<(Topic, TopicPartition, Found)>) {
+        for (topic, of, found) in found {
+            let progress = self.delivery.counters.partition(&of);
+            match found {
+                Found::Stopped(reason) => {
+                    self.known.insert(of.clone(), (topic.id, None));
+                    self.stopped(&of, reason);
+                }
+                Found::Place(place) => {
+                    progress.stop(None);
+                    progress.committed_at(place.next, place.pin.ends.clone());
+                    let (keep, gone) = oneshot::channel::<()>();
+                    self.known.insert(of.clone(), (topic.id, Some(keep)));
+                    let delivering = partition::deliver(self.delivery.clone(), topic, of.clone(), place);
+                    self.running.push(
+                        async move {
+                            tokio::select! {
+                                biased;
+                                _ = gone => (of, Ok(None)),
+                                result = delivering => (of, result),
+                            }
+                        }
+                        .boxed(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn stopped(&self, of: &TopicPartition, reason: String) {
+        tracing::error!(sink = self.delivery.name, partition = %of, reason, "delivery of a partition has stopped");
+        self.delivery.counters.failed(format!("{of}: {reason}"));
+        self.delivery.counters.partition(of).stop(Some(reason));
+    }
+}

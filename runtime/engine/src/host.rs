@@ -1,0 +1,99 @@
+//! What all connectors of an engine share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aqueduct_api::{Edge, Error, Registry, Result, SinkOpening, Store, TopicPartition};
+use aqueduct_record::{Batch, Offset};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::Parts;
+use crate::budget::Budget;
+use crate::lease::Lease;
+use crate::table::{POSITIONS, SETTINGS, Table};
+
+/// What all connectors of an engine share.
+pub(crate) struct Host {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) edge: Edge,
+    pub(crate) registry: Arc<Registry>,
+    resolve: crate::Resolve,
+    scratch: PathBuf,
+    pub(crate) budget: Budget,
+    pub(crate) positions: Table,
+    pub(crate) settings: Table,
+    /// The engine's own right to append, never revoked.
+    pub(crate) lease: Lease,
+}
+
+impl Host {
+    pub(crate) async fn open(parts: Parts) -> Result<Host> {
+        Ok(Host {
+            positions: Table::open(&parts.store, &parts.edge, POSITIONS).await?,
+            settings: Table::open(&parts.store, &parts.edge, SETTINGS).await?,
+            lease: Lease::new(&parts.store),
+            budget: Budget::new(parts.budget),
+            store: parts.store,
+            edge: parts.edge,
+            registry: parts.registry,
+            resolve: parts.resolve,
+            scratch: parts.scratch,
+        })
+    }
+
+    /// Settings with their references resolved.
+    pub(crate) fn resolved(&self, settings: &Value) -> Result<Value> {
+        (self.resolve)(settings)
+    }
+
+    /// The leader epoch of the record before `offset`, where it is still there.
+    pub(crate) async fn epoch_before(&self, of: &TopicPartition, offset: Offset) -> Result<Option<i32>> {
+        let bounds = self.store.bounds(of).await?;
+        if offset <= bounds.start || offset > bounds.stable {
+            return Ok(None);
+        }
+        let read = self.store.read(of, offset - 1, 1).await?;
+        let first = Batch::split_first(&read.batches).map_err(Error::retry)?;
+        Ok(first.filter(|(batch, _)| batch.base_offset() < offset).map(|(batch, _)| batch.leader_epoch()))
+    }
+
+    pub(crate) fn sink_opening(&self, name: &str, folder: &std::path::Path) -> SinkOpening {
+        SinkOpening {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            scratch: self.scratch.clone(),
+            edge: self.edge.clone(),
+        }
+    }
+}
+
+/// The signal that a run of a connector should finish what it has in flight and end. Nobody there to give it means the
+/// same.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    pub(crate) fn channel() -> (watch::Sender<bool>, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Stop(receiver))
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
+    pub(crate) async fn given(&self) {
+        // An error says that the giver is gone.
+        let _ = self.0.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Waits for that long; false when the signal came first.
+    pub(crate) async fn sleep(&self, duration: std::time::Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.given() => false,
+            () = tokio::time::sleep(duration) => true,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A batch on its way to its place in the log: tried again in order, while everything after it is held back.
+
+use std::sync::Arc;
+
+use aqueduct_api::fault::{Mutant, mutated};
+use aqueduct_api::{Appended, Done, Error, POSITION_HEADER, Result, TopicPartition};
+use aqueduct_record::{Batch, BatchBuilder};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::budget::Taken;
+use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
+use crate::ingest::SourceRun;
+use crate::positions::{self, Known};
+use crate::retry::Retry;
+
+/// What was read and has no place yet.
+pub(crate) struct Unplaced {
+    /// Where it goes.
+    pub(crate) to: TopicPartition,
+    /// The partition that the stream keeps, also while dead letters go elsewhere.
+    pub(crate) partition: TopicPartition,
+    /// `None`: only a position.
+    pub(crate) batch: Option<Batch>,
+    /// What is known of the stream once this is durable; `None`: the source can not read again.
+    pub(crate) known: Option<Known>,
+    pub(crate) done: Option<Done>,
+    pub(crate) is_dead_letter: bool,
+    /// Shared bytes; `None`: it is in the connector's own room.
+    pub(crate) charge: Option<Taken>,
+}
+
+/// What became of it.
+pub(crate) enum Placed {
+    /// It has its place, if it needs one.
+    There(Unplaced, Option<Appended>),
+    /// The log will never take it.
+    Refused(Unplaced, Error),
+    /// The run was told to stop before the log took it: it is read again.
+    NotTaken,
+}
+
+pub(crate) type Placing = BoxFuture<'static, Result<Placed>>;
+
+impl Unplaced {
+    /// Gives it its place: among dead letters where those are given, in the partition else.
+    pub(crate) fn place(mut self, run: Arc<SourceRun>, letters: Option<Arc<DeadLetters>>, is_marked: bool) -> Placing {
+        async move {
+            let Some(batch) = self.batch.clone() else { return Ok(Placed::There(self, None)) };
+            let mut retry = Retry::new(&run.plan.retry, &run.host.edge);
+            loop {
+                let appended = match &letters {
+                    Some(letters) => append_dead_letter(&run, letters, &batch, is_marked).await,
+                    None => run.lease.append(&self.to, batch.clone()).await,
+                };
+                let error = match appended {
+                    Ok(appended) => return Ok(Placed::There(self, Some(appended))),
+                    Err(error @ Error::Refused { .. }) => return Ok(Placed::Refused(self, error)),
+                    Err(error) => error.context(format!("append to {}", self.to)),
+                };
+                let message = error.to_string();
+                let wait = retry.failed(error)?;
+                tracing::warn!(partition = %self.to, cause = message, "append is tried again");
+                run.counters.retried(message);
+                if !mutated(Mutant::BudgetHeldWaiting) {
+                    self.charge = None;
+                }
+                if !run.stop.sleep(wait).await {
+                    return Ok(Placed::NotTaken);
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// The same records as dead letters, under the same position.
+    pub(crate) fn into_dead_letters(self, letters: &DeadLetters) -> Result<Unplaced> {
+        let Some(batch) = &self.batch else { return Ok(self) };
+        let mut builder = BatchBuilder::new();
+        let records = batch.records().map_err(Error::fatal)?;
+        let mut rides = None;
+        for record in records.iter() {
+            let record = record.map_err(Error::fatal)?;
+            rides = record.headers.get(POSITION_HEADER).flatten();
+            let message = format!("{} does not take a batch of {} bytes", self.to, batch.size());
+            let original = Original {
+                timestamp: record.timestamp,
+                key: record.key,
+                value: record.value,
+                headers: record.headers.without(POSITION_HEADER).iter().collect(),
+            };
+            let reason = Reason { partition: &self.partition, offset: None, stage: Stage::Produce, message: &message };
+            letters.push(&mut builder, original, &reason);
+        }
+        if let Some(rides) = rides {
+            builder.add_header_to_last(POSITION_HEADER, rides);
+        }
+        let to = letters.partition().clone();
+        Ok(Unplaced { to, batch: Some(builder.finish()), is_dead_letter: true, ..self })
+    }
+}
+
+async fn append_dead_letter(
+    run: &SourceRun,
+    letters: &DeadLetters,
+    batch: &Batch,
+    is_marked: bool,
+) -> Result<Appended> {
+    if !is_marked {
+        letters.make().await?;
+        let of = letters.partition();
+        let end = run.host.store.sync(of).await?;
+        run.host.positions.put(&run.lease, vec![positions::scan_mark(&run.name, of, end)]).await?;
+        run.holds.take(of, end).await?;
+    }
+    letters.append(batch.clone()).await
+}

@@ -1,0 +1,181 @@
+//! What a sink finds when it comes to a partition: a place to go on from, or a reason to stop there and say so.
+
+use std::collections::BTreeMap;
+
+use aqueduct_api::{Bounds, Committed, Error, Result, Topic, TopicId, TopicPartition};
+use aqueduct_record::Offset;
+use serde::{Deserialize, Serialize};
+
+use crate::Start;
+use crate::deliver::Delivery;
+use crate::host::Host;
+use crate::partition::Place;
+use crate::pin::Pin;
+use crate::table::{Change, Table};
+
+/// A note in the positions topic that a sink has started on a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The topic that it started on.
+    pub(crate) topic: TopicId,
+    /// The leader epoch then.
+    pub(crate) epoch: i32,
+    /// How often the partition was rewound.
+    #[serde(default)]
+    pub(crate) run: u32,
+}
+
+/// What a sink finds at a partition.
+pub(crate) enum Found {
+    /// Where to go on.
+    Place(Place),
+    /// Why this partition alone stops.
+    Stopped(String),
+}
+
+/// The change that writes a mark.
+pub(crate) fn marked(sink: &str, of: &TopicPartition, mark: Mark) -> Result<Change> {
+    Ok((mark_key(sink, of), Some(serde_json::to_string(&mark).map_err(Error::fatal)?)))
+}
+
+/// The mark of a sink on a partition.
+pub(crate) fn mark(table: &Table, sink: &str, of: &TopicPartition) -> Result<Option<Mark>> {
+    let Some(text) = table.get(&mark_key(sink, of)) else { return Ok(None) };
+    let mark = serde_json::from_str(&text);
+    mark.map(Some).map_err(|cause| Error::fatal(format!("mark of {sink} on {of}: {cause}")))
+}
+
+/// Whether the sink has ever started: `start` no longer counts then.
+pub(crate) fn has_started(host: &Host, sink: &str) -> bool {
+    host.settings.get(&started_key(sink)).is_some()
+}
+
+/// The change that remembers the first start.
+pub(crate) fn started(sink: &str, now: i64) -> Change {
+    (started_key(sink), Some(format!("{{\"at\":{now}}}")))
+}
+
+/// The offset that a place stands for in a partition.
+pub(crate) async fn resolve(host: &Host, of: &TopicPartition, start: Start) -> Result<Offset> {
+    let bounds = host.store.bounds(of).await?;
+    match start {
+        Start::Beginning => Ok(bounds.start),
+        Start::End => Ok(bounds.stable),
+        Start::Time(millis) => Ok(host.store.find(of, millis).await?.clamp(bounds.start, bounds.stable)),
+    }
+}
+
+/// Takes over partitions that are new to this run: commits and marks where the sink has not been yet.
+pub(crate) async fn take_over(
+    delivery: &Delivery,
+    committed: &BTreeMap<TopicPartition, Committed>,
+    partitions: Vec<(Topic, TopicPartition)>,
+) -> Result<Vec<(Topic, TopicPartition, Found)>> {
+    let start = match has_started(&delivery.host, &delivery.name) {
+        true => Start::Beginning,
+        false => delivery.plan.start,
+    };
+    let mut found = Vec::new();
+    let mut marks = Vec::new();
+    for (topic, of) in partitions {
+        let bounds = delivery.host.store.bounds(&of).await.map_err(|error| error.context(&of))?;
+        let mark = mark(&delivery.host.positions, &delivery.name, &of)?;
+        let is_new = mark.is_none();
+        let here = match (committed.get(&of), mark) {
+            (None, None) => Found::Place(first_start(delivery, &topic, &of, start, bounds).await?),
+            (None, Some(mark)) => Found::Stopped(vanished(&topic, mark)),
+            (Some(committed), mark) => go_on(delivery, &topic, &of, (committed, mark), bounds).await?,
+        };
+        if let Found::Place(place) = &here {
+            delivery.holds.take(&of, place.next).await?;
+            if is_new {
+                let mark = Mark { topic: topic.id, epoch: bounds.leader_epoch, run: place.pin.run };
+                marks.push(marked(&delivery.name, &of, mark)?);
+            }
+        }
+        found.push((topic, of, here));
+    }
+    if !marks.is_empty() {
+        delivery.host.positions.put(&delivery.lease, marks).await?;
+    }
+    Ok(found)
+}
+
+async fn first_start(
+    delivery: &Delivery,
+    topic: &Topic,
+    of: &TopicPartition,
+    start: Start,
+    bounds: Bounds,
+) -> Result<Place> {
+    // On a topic that is not synced at once the end would be one that a crash can take back.
+    delivery.host.store.sync(of).await?;
+    let next = resolve(&delivery.host, of, start).await?;
+    let epoch = delivery.host.epoch_before(of, next).await?.unwrap_or(-1);
+    let pin = Pin::nothing(topic.id, 0);
+    delivery.commit(of, next, epoch, &pin).await?;
+    Ok(Place { next, epoch, pin, waiting_until: bounds.stable })
+}
+
+/// Compares what is committed with what the log is now.
+async fn go_on(
+    delivery: &Delivery,
+    topic: &Topic,
+    of: &TopicPartition,
+    (committed, mark): (&Committed, Option<Mark>),
+    bounds: Bounds,
+) -> Result<Found> {
+    let pin = match Pin::parse(&committed.metadata) {
+        Ok(pin) => pin,
+        Err(error) => return Ok(Found::Stopped(told(&error.to_string()))),
+    };
+    let other = |id: TopicId| told(&format!("it was {id} that was delivered, {} has the name now", topic.id));
+    if pin.topic != topic.id {
+        return Ok(Found::Stopped(other(pin.topic)));
+    }
+    if let Some(mark) = mark.filter(|mark| mark.topic != topic.id) {
+        return Ok(Found::Stopped(other(mark.topic)));
+    }
+    let next = committed.offset;
+    let until = pin.ends.last().copied().unwrap_or(next);
+    if until > bounds.end {
+        let end = bounds.end;
+        return Ok(Found::Stopped(told(&format!(
+            "offsets {end} to {until} were delivered and are not there any more"
+        ))));
+    }
+    if committed.leader_epoch >= 0 {
+        let now = delivery.host.epoch_before(of, next).await?;
+        let is_other = now.is_some_and(|epoch| epoch != committed.leader_epoch);
+        if is_other || committed.leader_epoch > bounds.leader_epoch {
+            let (was, is) = (committed.leader_epoch, now.unwrap_or(bounds.leader_epoch));
+            return Ok(Found::Stopped(told(&format!(
+                "what lies before offset {next} was written under leader epoch {was} when it was delivered, and \
+                 under {is} now: the log was changed from offset {} to {next}",
+                bounds.start
+            ))));
+        }
+    }
+    Ok(Found::Place(Place { next, epoch: committed.leader_epoch, pin, waiting_until: bounds.stable }))
+}
+
+fn vanished(topic: &Topic, mark: Mark) -> String {
+    match mark.topic == topic.id {
+        true => told("its committed offset has vanished"),
+        false => told(&format!("{} was delivered, {} has the name now", mark.topic, topic.id)),
+    }
+}
+
+fn told(what: &str) -> String {
+    format!("{what}: nothing is delivered until the sink is rewound here (`aqueduct sinks rewind`)")
+}
+
+fn mark_key(sink: &str, of: &TopicPartition) -> String {
+    let name = serde_json::Value::from(sink);
+    let topic = serde_json::Value::from(&*of.topic);
+    format!("[{name},{{\"aqueduct.mark\":{{\"topic\":{topic},\"partition\":{}}}}}]", of.partition)
+}
+
+fn started_key(sink: &str) -> String {
+    format!("started-{sink}")
+}
