@@ -11,6 +11,9 @@ use crate::encoder::Encoder;
 /// The most parts of an object, as S3 has it.
 const MOST_PARTS: usize = 10_000;
 
+/// Bytes by which most records exceed a part at most.
+const ROOM: usize = 64 << 10;
+
 /// An object under construction.
 pub(crate) struct Body {
     object: Object,
@@ -70,6 +73,8 @@ impl Body {
             State::Large { upload, parts, spare } => {
                 while encoded.len() > part_size {
                     let mut rest = mem::take(spare);
+                    // Room for the record that makes the part full, so that the buffer does not double for it.
+                    rest.reserve(part_size + ROOM);
                     rest.extend_from_slice(&encoded[part_size..]);
                     encoded.truncate(part_size);
                     let part = mem::replace(encoded, rest);

@@ -190,8 +190,8 @@ impl Place {
         // Any of the folders above may have been made just now, or just before an earlier process ended.
         for folder in self.root.ancestors().skip(1) {
             match self.disk.sync_folder(folder) {
-                // A folder that we may not even open was not made by us.
-                Err(cause) if cause.kind() == ErrorKind::PermissionDenied => {}
+                // A folder that we may not even open, or of a file system that knows no sync, was not made by us.
+                Err(cause) if matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {}
                 synced => synced.map_err(|cause| told(cause, "sync folder", folder))?,
             }
         }

@@ -158,3 +158,62 @@ impl<'a> Paths<'a> {
         &self.found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_record::BatchBuilder;
+
+    use super::*;
+
+    /// Where records of `(timestamp, key)` go under a template.
+    fn places(
+        template: &str,
+        share: Share,
+        records: &[(i64, &str)],
+    ) -> (Vec<Result<Place, String>>, Vec<(String, Offset)>) {
+        let template = Template::parse(template).unwrap();
+        let mut builder = BatchBuilder::new();
+        for (timestamp, key) in records {
+            builder.push(*timestamp, Some(key.as_bytes()), None, &[]);
+        }
+        let batch = builder.finish().at(100, 0);
+        let mut paths = Paths::new(&template, "t", 0, share);
+        let records = batch.records().unwrap();
+        let places = records.iter().map(|record| paths.place(&record.unwrap())).collect();
+        (places, paths.found().to_vec())
+    }
+
+    #[test]
+    fn records_of_one_folder_share_an_object_that_begins_at_the_first_of_them() {
+        let (found, paths) = places("{key}", Share::ALL, &[(0, "a"), (0, "b"), (0, "a")]);
+        assert_eq!(found, [0, 1, 0].map(|path| Ok(Place::Path(path))));
+        assert_eq!(paths, [("a".to_owned(), 100), ("b".to_owned(), 101)]);
+    }
+
+    #[test]
+    fn times_are_told_apart_by_the_second_and_no_time_is_none() {
+        let records = [(-1000, "a"), (-1, "a"), (-999, "a"), (0, "a"), (999, "a"), (1000, "a"), (500, "a")];
+        let (found, paths) = places("{timestamp:%S}", Share::ALL, &records);
+        let index: Vec<_> = found.iter().map(|place| place.clone().ok()).collect();
+        let path = |path| Some(Place::Path(path));
+        assert_eq!(index, [path(0), None, path(0), path(1), path(1), path(2), path(1)]);
+        assert_eq!(paths.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(), ["59", "00", "01"]);
+    }
+
+    #[test]
+    fn a_share_is_too_small_for_all_but_its_halves_hold_everything_once() {
+        let keys: Vec<String> = (0..100).map(|key| format!("k{key}")).collect();
+        let records: Vec<_> = keys.iter().map(|key| (0, key.as_str())).collect();
+        let (mut shares, mut seen) = (vec![Share::ALL], Vec::new());
+        while let Some(share) = shares.pop() {
+            let (found, paths) = places("{key}", share, &records);
+            match found.contains(&Ok(Place::TooMany)) {
+                true => shares.extend(share.halves()),
+                false => seen.extend(paths.into_iter().map(|(folder, _)| folder)),
+            }
+        }
+        let mut expected = keys.clone();
+        (seen.sort(), expected.sort());
+        assert_eq!(seen, expected);
+    }
+}

@@ -78,11 +78,15 @@ impl ObjectSink {
         let topic = chunk.partition.topic.clone();
         let mut paths = Paths::new(&self.layout.folder, &topic, chunk.partition.partition, share);
         let sorted = writer.sort(chunk, &mut paths, rejections).await;
-        if !matches!(sorted, Ok(true)) {
-            writer.abort().await;
-            return sorted;
+        match sorted {
+            Ok(true) => writer.finish(chunk, &paths).await.map(|()| true),
+            // What is tried again begins by aborting the upload that was noted.
+            Err(error) if error.is_retry() => Err(error),
+            stopped => {
+                writer.abort().await;
+                stopped
+            }
         }
-        writer.finish(chunk, &paths).await.map(|()| true)
     }
 
     fn object(&self, chunk: &Chunk, (folder, first): &(String, Offset)) -> Result<Object> {
@@ -187,11 +191,8 @@ impl Writer<'_> {
             let mut body = Body::new(self.sink.object(chunk, found)?, self.sink.encoder()?);
             while sorted.read(path as u32, body.input()).await? {
                 body.pushed();
-                if body.is_ripe(bucket)
-                    && let Err(error) = body.step(bucket, chunk).await
-                {
-                    body.abort().await;
-                    return Err(error);
+                if body.is_ripe(bucket) {
+                    body.step(bucket, chunk).await?;
                 }
             }
             puts.add(body.finish(bucket, chunk).await?).await?;

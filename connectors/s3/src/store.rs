@@ -242,13 +242,16 @@ impl Upload for PartUpload {
             let payload = PutPayload::from(Bytes::from(bytes));
             (index, inner.store.put_part(&path, &id, index, payload).await)
         });
-        Ok(Vec::with_capacity(self.inner.part_size))
+        // The bytes belong to the request now; the next part gets a buffer of its own.
+        Ok(Vec::new())
     }
 
     async fn complete(mut self: Box<Self>) -> Result<()> {
         let done = self.finish().await;
-        if done.is_err() {
-            self.abort().await;
+        match &done {
+            Err(error) if !error.is_retry() => self.abort().await,
+            // What is tried again begins by aborting the upload that was noted.
+            _ => {}
         }
         done
     }
