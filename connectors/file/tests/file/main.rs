@@ -1,0 +1,5 @@
+//! The file source over a disk in memory: what becomes of lines while files grow, rotate and go away.
+
+mod disk;
+mod reading;
+mod world;
