@@ -224,13 +224,23 @@ pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder, and makes its name and those of the missing folders above it durable.
+/// Makes a folder, and makes its name and those of the folders above it durable: one that is there may have been made by a
+/// run that was cut short before it had synced.
 fn make_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let is_missing =
-        |path: &&Path| matches!(disk.metadata(path, true), Err(cause) if cause.kind() == io::ErrorKind::NotFound);
-    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    let is_missing = |path: &&Path| matches!(disk.metadata(path, true), Err(cause) if cause.kind() == NotFound);
+    let missing = path.ancestors().take_while(is_missing).count();
     disk.create_folder(path)?;
-    missing.iter().try_for_each(|made| sync_parent(disk, made))
+    for (depth, made) in path.ancestors().enumerate() {
+        match sync_parent(disk, made) {
+            // Somebody else's folder that we may not even open was not made by us.
+            Err(cause)
+                if depth >= missing
+                    && matches!(cause.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// A failure at start: one that only a person can mend is told as such.

@@ -82,19 +82,20 @@ impl Partition {
         }
     }
 
-    /// Takes the first segments out of the partition, and removes their files.
+    /// Takes the first segments out of the partition, and removes their files. None goes while an older one stays: a
+    /// segment's end is known by where the next begins, and what a failed sync left behind it must not count again.
     fn drop_segments(&self, doomed: &[Arc<Segment>]) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
-        let mut segments = self.segments.write();
         for segment in doomed {
-            segments.remove(&segment.base);
+            let mut segments = self.segments.write();
             segment.retire(&self.shared);
-        }
-        drop(segments);
-        for segment in doomed {
-            segment.remove(&self.shared).map_err(at(segment.path()))?;
+            if let Err(cause) = segment.remove(&self.shared) {
+                segment.revive();
+                return Err(at(segment.path())(cause));
+            }
+            segments.remove(&segment.base);
             tracing::info!(segment = %segment.path().display(), "segment deleted: its retention is over");
         }
         self.shared.disk().sync_folder(&self.folder).map_err(at(&self.folder))?;

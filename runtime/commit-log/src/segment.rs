@@ -150,6 +150,11 @@ impl Segment {
         shared.indexes.remove(self.id);
     }
 
+    /// Takes back that the segment was removed, because its file could not be.
+    pub(crate) fn revive(&self) {
+        self.retired.store(false, Ordering::SeqCst);
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::SeqCst)
     }
@@ -287,7 +292,11 @@ impl Segment {
     /// Removes the files of a retired segment.
     pub(crate) fn remove(&self, shared: &Shared) -> io::Result<()> {
         remove_if_there(shared.disk(), &self.path)?;
-        self.index_paths().iter().try_for_each(|path| remove_if_there(shared.disk(), path))
+        for path in self.index_paths() {
+            // An index without a segment is removed at the next start.
+            let _ = remove_if_there(shared.disk(), &path);
+        }
+        Ok(())
     }
 
     fn index_paths(&self) -> [PathBuf; 2] {

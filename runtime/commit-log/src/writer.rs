@@ -102,7 +102,7 @@ impl Partition {
                 _ => self.roll_active(writer).and_then(|()| self.begin_segment(writer, writer.written)),
             };
             for waiting in work.roll {
-                let _ = waiting.send(rolled.as_ref().map(|()| ()).map_err(again));
+                let _ = waiting.send(rolled.as_ref().copied().map_err(again));
             }
         }
     }
@@ -165,7 +165,15 @@ impl Partition {
         active.segment.change_index(&self.shared, |_| ())?;
         let file =
             active.segment.file(&self.shared)?.ok_or_else(|| Error::retry(format!("{} was deleted", self.of)))?;
-        self.write_batches(&*file, active.size, run).map_err(at(active.segment.path()))?;
+        if writer.epoch_due {
+            self.shared.epoch.raise()?;
+            writer.epoch_due = false;
+        }
+        if let Err(cause) = self.write_batches(&*file, active.size, run) {
+            // What was written of it may come back after a crash, in the place of what is written here next.
+            writer.epoch_due = true;
+            return Err(at(active.segment.path())(cause));
+        }
         fault::point("append.written");
         let segment = active.segment.clone();
         segment.pin(file);
