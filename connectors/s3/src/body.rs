@@ -63,7 +63,7 @@ impl Body {
     /// Compresses what was appended, and sends the parts that are full.
     pub(crate) async fn step(&mut self, bucket: &dyn Bucket, chunk: &mut Chunk) -> Result<()> {
         let part_size = bucket.part_size();
-        let encoded = self.encoder.step()?;
+        let encoded = self.encoder.step().await?;
         if matches!(self.state, State::Small) && encoded.len() > part_size {
             self.state = begin(bucket, chunk, &self.object).await?;
         }
@@ -90,8 +90,7 @@ impl Body {
         if self.records == 0 {
             return Ok(Finished::Done);
         }
-        self.step(bucket, chunk).await?;
-        let mut rest = self.encoder.finish()?;
+        let mut rest = self.encoder.finish().await?;
         if matches!(self.state, State::Small) && rest.len() <= bucket.part_size() {
             return Ok(Finished::Small(self.object, rest));
         }

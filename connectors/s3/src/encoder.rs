@@ -1,12 +1,15 @@
 //! Records in, the bytes of an object out.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
+use aqueduct_api::edge::Threads;
 use aqueduct_api::{Error, Result};
 use flate2::GzBuilder;
 use flate2::write::GzEncoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 /// How objects are compressed.
@@ -26,34 +29,45 @@ pub enum Compression {
 /// its work, small enough to stay in the processor's cache.
 const STEP: usize = 256 << 10;
 
-/// Takes what format made of records and compresses it. There is one at a time for each chunk under way.
+/// Takes what format made of records and compresses it: one step runs off the connector's thread while the next one is
+/// collected there. There is one encoder at a time for each chunk under way.
 pub(crate) struct Encoder {
+    threads: Arc<dyn Threads>,
     raw: Vec<u8>,
+    encoded: Vec<u8>,
     codec: Codec,
 }
 
 enum Codec {
     Plain,
+    Idle(Box<Compressor>),
+    /// At work on the last step; answers with the step's buffer, to be used again.
+    Busy(oneshot::Receiver<io::Result<(Box<Compressor>, Vec<u8>)>>),
+    /// Gone with a step that failed: the object is given up.
+    Lost,
+}
+
+enum Compressor {
     Gzip(GzEncoder<Vec<u8>>),
     Zstd(ZstdEncoder<'static, Vec<u8>>),
 }
 
 impl Encoder {
     /// An encoder for one object.
-    pub(crate) fn new(compression: Compression, level: Option<i32>) -> Result<Self> {
+    pub(crate) fn new(threads: &Arc<dyn Threads>, compression: Compression, level: Option<i32>) -> Result<Self> {
         let codec = match compression {
             Compression::None => Codec::Plain,
             Compression::Gzip => {
                 let level = flate2::Compression::new(level.unwrap_or(6).unsigned_abs());
-                Codec::Gzip(GzBuilder::new().write(Vec::new(), level))
+                Codec::Idle(Box::new(Compressor::Gzip(GzBuilder::new().write(Vec::new(), level))))
             }
             Compression::Zstd => {
                 let mut encoder = ZstdEncoder::new(Vec::new(), level.unwrap_or(1)).map_err(failed)?;
                 encoder.include_checksum(true).map_err(failed)?;
-                Codec::Zstd(encoder)
+                Codec::Idle(Box::new(Compressor::Zstd(encoder)))
             }
         };
-        Ok(Encoder { raw: Vec::new(), codec })
+        Ok(Encoder { threads: threads.clone(), raw: Vec::new(), encoded: Vec::new(), codec })
     }
 
     /// Where records are appended.
@@ -69,27 +83,82 @@ impl Encoder {
         }
     }
 
-    /// Compresses what was appended, and hands out what is encoded so far: the caller takes from it what it can use.
-    pub(crate) fn step(&mut self) -> Result<&mut Vec<u8>> {
-        let encoded = match &mut self.codec {
-            Codec::Plain => return Ok(&mut self.raw),
-            Codec::Gzip(encoder) => encoder.write_all(&self.raw).map(|()| encoder.get_mut()),
-            Codec::Zstd(encoder) => encoder.write_all(&self.raw).map(|()| encoder.get_mut()),
-        };
-        self.raw.clear();
+    /// Begins to compress what was appended, and hands out what is encoded so far: the caller takes from it what it can
+    /// use.
+    pub(crate) async fn step(&mut self) -> Result<&mut Vec<u8>> {
+        if matches!(self.codec, Codec::Plain) {
+            return Ok(&mut self.raw);
+        }
+        let (compressor, mut spare) = self.compressor().await?;
         // One huge record must not keep its room for ever.
-        self.raw.shrink_to(2 * STEP);
-        encoded.map_err(failed)
+        spare.shrink_to(2 * STEP);
+        self.begin(compressor, spare);
+        Ok(&mut self.encoded)
     }
 
     /// The rest of the object.
-    pub(crate) fn finish(self) -> Result<Vec<u8>> {
-        match self.codec {
-            Codec::Plain => Ok(self.raw),
-            Codec::Gzip(mut encoder) => encoder.write_all(&self.raw).and_then(|()| encoder.finish()),
-            Codec::Zstd(mut encoder) => encoder.write_all(&self.raw).and_then(|()| encoder.finish()),
+    pub(crate) async fn finish(mut self) -> Result<Vec<u8>> {
+        if matches!(self.codec, Codec::Plain) {
+            return Ok(self.raw);
         }
-        .map_err(failed)
+        let (mut compressor, _) = self.compressor().await?;
+        let rest = compressor.push(&self.raw).and_then(|()| compressor.finish()).map_err(failed)?;
+        match self.encoded.is_empty() {
+            true => Ok(rest),
+            false => {
+                self.encoded.extend_from_slice(&rest);
+                Ok(self.encoded)
+            }
+        }
+    }
+
+    /// The compressor when it has nothing to do, with what it made moved to what is encoded; and a buffer.
+    async fn compressor(&mut self) -> Result<(Box<Compressor>, Vec<u8>)> {
+        let (mut compressor, spare) = match std::mem::replace(&mut self.codec, Codec::Lost) {
+            Codec::Plain | Codec::Lost => return Err(Error::retry("compress: an earlier step failed")),
+            Codec::Idle(compressor) => (compressor, Vec::new()),
+            Codec::Busy(answer) => {
+                let answer = answer.await.map_err(|_| Error::fatal("compress: the job panicked"))?;
+                answer.map_err(failed)?
+            }
+        };
+        self.encoded.append(compressor.output());
+        Ok((compressor, spare))
+    }
+
+    fn begin(&mut self, mut compressor: Box<Compressor>, spare: Vec<u8>) {
+        let (sender, answer) = oneshot::channel();
+        let mut raw = std::mem::replace(&mut self.raw, spare);
+        self.threads.blocking(Box::new(move || {
+            let pushed = compressor.push(&raw);
+            raw.clear();
+            // Whoever gave the object up does not wait any more.
+            let _ = sender.send(pushed.map(|()| (compressor, raw)));
+        }));
+        self.codec = Codec::Busy(answer);
+    }
+}
+
+impl Compressor {
+    fn push(&mut self, raw: &[u8]) -> io::Result<()> {
+        match self {
+            Compressor::Gzip(encoder) => encoder.write_all(raw),
+            Compressor::Zstd(encoder) => encoder.write_all(raw),
+        }
+    }
+
+    fn output(&mut self) -> &mut Vec<u8> {
+        match self {
+            Compressor::Gzip(encoder) => encoder.get_mut(),
+            Compressor::Zstd(encoder) => encoder.get_mut(),
+        }
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Compressor::Gzip(encoder) => encoder.finish(),
+            Compressor::Zstd(encoder) => encoder.finish(),
+        }
     }
 }
 
@@ -100,6 +169,8 @@ fn failed(cause: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+
+    use aqueduct_api::Edge;
 
     use super::*;
 
@@ -113,38 +184,38 @@ mod tests {
         plain
     }
 
-    fn check(compression: Compression, level: Option<i32>) {
+    async fn check(compression: Compression, level: Option<i32>) {
         let lines: Vec<String> = (0..100_000).map(|n| format!("line {n} of a log that goes on and on\n")).collect();
-        let object = || {
-            let mut encoder = Encoder::new(compression, level).unwrap();
+        let object = async || {
+            let mut encoder = Encoder::new(&Edge::real().threads, compression, level).unwrap();
             let mut object = Vec::new();
             for line in &lines {
                 encoder.input().extend_from_slice(line.as_bytes());
                 if encoder.is_ripe(1 << 20) {
-                    object.append(encoder.step().unwrap());
+                    object.append(encoder.step().await.unwrap());
                 }
             }
-            object.append(&mut encoder.finish().unwrap());
+            object.append(&mut encoder.finish().await.unwrap());
             object
         };
-        let first = object();
+        let first = object().await;
         assert_eq!(decompressed(compression, &first), lines.concat().into_bytes());
-        assert_eq!(first, object(), "the same records make the same bytes");
+        assert_eq!(first, object().await, "the same records make the same bytes");
     }
 
-    #[test]
-    fn every_compression_gives_back_what_went_in_and_always_the_same_bytes() {
+    #[tokio::test]
+    async fn every_compression_gives_back_what_went_in_and_always_the_same_bytes() {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            check(compression, None);
+            check(compression, None).await;
         }
-        check(Compression::Gzip, Some(1));
-        check(Compression::Zstd, Some(3));
+        check(Compression::Gzip, Some(1)).await;
+        check(Compression::Zstd, Some(3)).await;
     }
 
-    #[test]
-    fn an_object_without_records_is_still_well_formed() {
+    #[tokio::test]
+    async fn an_object_without_records_is_still_well_formed() {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let object = Encoder::new(compression, None).unwrap().finish().unwrap();
+            let object = Encoder::new(&Edge::real().threads, compression, None).unwrap().finish().await.unwrap();
             assert_eq!(decompressed(compression, &object), b"");
         }
     }

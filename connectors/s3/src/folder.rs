@@ -64,7 +64,7 @@ impl Folder {
         let opened = path.clone();
         let claimed = object.clone();
         let file = self.blocking(move |place| {
-            place.claim(&claimed)?;
+            place.claim(&claimed, random)?;
             place.disk.open(&opened, Open::New).map_err(|cause| told(cause, "make staging file", &opened))
         });
         let file = file.await?;
@@ -80,11 +80,12 @@ impl Bucket for Folder {
 
     async fn find(&self, object: &Object) -> Result<bool> {
         let object = object.clone();
+        let random = self.edge.random();
         self.blocking(move |place| {
             let path = place.root.join(&object.name);
             match place.disk.metadata(&path, false) {
                 Ok(found) if found.kind == Kind::File => {
-                    place.claim(&object)?;
+                    place.claim(&object, random)?;
                     // Whoever put it there may have ended before its name was durable.
                     place.sync_folders(&path, false)?;
                     Ok(true)
@@ -199,7 +200,7 @@ impl Place {
     }
 
     /// Checks that the objects of the topic's name here are those of this very topic, and says so durably before the first.
-    fn claim(&self, object: &Object) -> Result<()> {
+    fn claim(&self, object: &Object, random: u64) -> Result<()> {
         let mut name = String::new();
         escape(&object.topic, &mut name);
         if object.run > 0 {
@@ -207,7 +208,7 @@ impl Place {
         }
         let path = self.root.join(".aqueduct/topics").join(name);
         if self.owner(&path)?.is_none() {
-            self.mark(&path, object.topic_id)?;
+            self.mark(&path, object.topic_id, random)?;
         }
         match self.owner(&path)? {
             Some(owner) if owner != object.topic_id => Err(Error::fatal(format!(
@@ -236,11 +237,10 @@ impl Place {
             .ok_or_else(|| Error::fatal(format!("{} holds no topic id: it was not written by us", path.display())))
     }
 
-    fn mark(&self, path: &Path, id: TopicId) -> Result<()> {
-        // Two sinks of one name and topic write the same bytes here, so a name without chance in it is safe: a rename
-        // that comes too late finds the file gone and is tried again.
-        let staged = self.staging.join(format!("{id}.topic"));
-        let file = self.disk.open(&staged, Open::Write).map_err(|cause| told(cause, "make", &staged))?;
+    /// Writes the mark of a topic. Several may do so at once: who comes last decides, and all look again afterwards.
+    fn mark(&self, path: &Path, id: TopicId, random: u64) -> Result<()> {
+        let staged = self.staging.join(format!("{random:016x}.topic"));
+        let file = self.disk.open(&staged, Open::New).map_err(|cause| told(cause, "make", &staged))?;
         let written = file.write_at(&[IoSlice::new(format!("{id}\n").as_bytes())], 0).and_then(|()| file.sync());
         written.map_err(|cause| told(cause, "write", &staged))?;
         self.disk.rename(&staged, path).map_err(|cause| told(cause, "rename into place", path))?;

@@ -165,12 +165,10 @@ mod tests {
 
     use super::*;
 
+    type Found = (Vec<Result<Place, String>>, Vec<(String, Offset)>);
+
     /// Where records of `(timestamp, key)` go under a template.
-    fn places(
-        template: &str,
-        share: Share,
-        records: &[(i64, &str)],
-    ) -> (Vec<Result<Place, String>>, Vec<(String, Offset)>) {
+    fn places(template: &str, share: Share, records: &[(i64, &str)]) -> Found {
         let template = Template::parse(template).unwrap();
         let mut builder = BatchBuilder::new();
         for (timestamp, key) in records {
@@ -213,7 +211,8 @@ mod tests {
             }
         }
         let mut expected = keys.clone();
-        (seen.sort(), expected.sort());
+        seen.sort();
+        expected.sort();
         assert_eq!(seen, expected);
     }
 }

@@ -94,7 +94,7 @@ impl ObjectSink {
     }
 
     fn encoder(&self) -> Result<Encoder> {
-        Encoder::new(self.compression, self.level)
+        Encoder::new(&self.edge.threads, self.compression, self.level)
     }
 }
 

@@ -133,8 +133,9 @@ async fn an_object_counts_only_when_every_folder_up_to_the_url_is_synced() {
     }
     deliver(&*sink, &mut [Script::new("t", 0).batch(0, 3).chunk()]).await;
     let mut steps = bed.steps();
-    let staging = steps.remove(2);
-    assert!(staging.starts_with("new deep/lake/.aqueduct/staging/lake%2F1/"), "{staging}");
+    for staging in [steps.remove(3), steps.remove(0)] {
+        assert!(staging.starts_with("new deep/lake/.aqueduct/staging/lake%2F1/"), "{staging}");
+    }
     let expected = [
         "rename deep/lake/.aqueduct/topics/t",
         "sync deep/lake/.aqueduct/topics",
