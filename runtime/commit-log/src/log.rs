@@ -87,8 +87,14 @@ impl Inner {
 
     /// Finishes all partitions, and notes it. Blocks.
     fn close(&self) -> Result<()> {
+        let mut is_epoch_due = false;
         for partition in self.registry.partitions() {
             partition.finish()?;
+            is_epoch_due |= partition.writer.lock().epoch_due;
+        }
+        if is_epoch_due {
+            // A clean start does not raise it, and would use offsets again that a failed sync made void.
+            self.shared.epoch.raise()?;
         }
         let mark = serde_json::to_vec(&self.registry.mark()).expect("a mark has only texts and numbers");
         let path = self.shared.folder.path.join(CLEAN);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aqueduct_api::{Appended, At, Bounds, Durability, Error, Hold, Result, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, Offset};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::reader::Cursors;
@@ -237,7 +237,7 @@ impl Partition {
             .ok_or_else(|| Error::refused(format!("{}: no offsets are left for a batch at {base}", self.of)))?;
         queue.next = next;
         queue.work.appends.push(Pending { batch, base, next, answer, _room: room });
-        self.wake(&mut queue);
+        self.wake(queue);
         Ok((base, next))
     }
 
@@ -259,14 +259,17 @@ impl Partition {
                 return Err(self.refusal(stopped));
             }
             put(&mut queue.work, answer);
-            self.wake(&mut queue);
+            self.wake(queue);
         }
         answered.await.unwrap_or_else(|_| Err(Error::retry(format!("{}: the log ended", self.of))))
     }
 
-    fn wake(self: &Arc<Self>, queue: &mut Queue) {
-        if !queue.is_busy {
-            queue.is_busy = true;
+    /// Sees to it that a job takes what was queued.
+    fn wake(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+        let was_busy = std::mem::replace(&mut queue.is_busy, true);
+        // The job may run before this returns, and wants the queue.
+        drop(queue);
+        if !was_busy {
             let partition = self.clone();
             self.shared.edge.threads.blocking(Box::new(move || partition.write_queued()));
         }

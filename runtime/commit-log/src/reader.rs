@@ -135,72 +135,60 @@ impl Partition {
 
     /// Where a chunk ends that begins at `from`: no more is read than the headers behind the last index entry within it.
     pub(crate) fn measure(&self, from: Offset, limit: Limit) -> Result<Measured> {
-        let mut found = Measured { end: from, bytes: 0, full: false };
         let stable = self.stable();
+        let mut bytes = 0;
         let mut offset = from.max(self.start());
         while offset < stable {
             let Some(segment) = self.segment_at(offset) else { break };
-            let rest = Rest { from, bytes: limit.bytes.saturating_sub(found.bytes), records: limit.records };
-            match self.measure_in(&segment, offset.max(segment.base), stable, rest)? {
-                Within::Found((end, bytes)) => {
-                    return Ok(Measured { end, bytes: found.bytes + bytes, full: true });
-                }
-                Within::Lost(bytes) => {
-                    found.bytes += bytes as u64;
+            let rest = Rest { from, stable, bytes: limit.bytes.saturating_sub(bytes), records: limit.records };
+            match self.measure_in(&segment, offset.max(segment.base), rest)? {
+                Stretch::Ends { end, bytes: more } => return Ok(Measured { end, bytes: bytes + more, full: true }),
+                Stretch::GoesOn { bytes: more } => {
+                    bytes += more;
                     offset = self.segment_after(segment.base).map_or(stable, |next| next.base);
                 }
-                Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
-                Within::Gone => {}
+                Stretch::Gone => {}
             }
         }
-        found.end = stable.max(from);
-        Ok(found)
+        Ok(Measured { end: stable.max(from), bytes, full: false })
     }
 
-    /// `Found`: the chunk ends in this segment, at that offset and after so many bytes of it. `Lost`: it has so many
-    /// bytes up to the segment's end.
-    fn measure_in(
-        &self,
-        segment: &Arc<Segment>,
-        offset: Offset,
-        stable: Offset,
-        rest: Rest,
-    ) -> Result<Within<(Offset, u64)>> {
+    fn measure_in(&self, segment: &Arc<Segment>, offset: Offset, rest: Rest) -> Result<Stretch> {
+        let mut offset = offset;
         let first = loop {
             match self.seek(segment, offset)? {
                 Within::Found(first) => break first,
-                Within::Lost(to) if to < segment.extent().bound.min(stable) => {
-                    return self.measure_in(segment, to, stable, rest);
-                }
-                Within::Lost(_) | Within::Past => return Ok(Within::Past),
-                Within::Gone => return Ok(Within::Gone),
+                Within::Lost(to) if to < segment.extent().bound => offset = to,
+                Within::Lost(_) | Within::Past => return Ok(Stretch::GoesOn { bytes: 0 }),
+                Within::Gone => return Ok(Stretch::Gone),
             }
         };
         let begin = first.position;
         let delta = rest.from.saturating_add_unsigned(rest.records).saturating_sub(segment.base).max(0) as u64;
-        let within = segment.with_index(&self.shared, |index| index.within(begin.saturating_add(rest.bytes), delta))?;
-        let Some(within) = within else { return Ok(Within::Gone) };
-        let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
-        let jump = within.filter(|entry| u64::from(entry.position) > begin);
+        let entry = segment.with_index(&self.shared, |index| index.within(begin.saturating_add(rest.bytes), delta))?;
+        let (Some(entry), Some(file)) = (entry, segment.file(&self.shared)?) else { return Ok(Stretch::Gone) };
+        let jump = entry.filter(|entry| u64::from(entry.position) > begin);
         let (position, expected) = jump.map_or((begin, first.header.base_offset), |entry| {
             (u64::from(entry.position), segment.base + i64::from(entry.delta))
         });
         let mut walk = Walk::new(segment, file, position, expected);
+        let mut end = position;
         loop {
             match walk.next()? {
-                Step::Batch(batch) if batch.header.base_offset >= stable => break,
+                Step::Batch(batch) if batch.header.base_offset >= rest.stable => break,
                 Step::Batch(batch) => {
-                    let (bytes, next) = (batch.end() - begin, batch.header.next_offset());
-                    if bytes >= rest.bytes || (next - rest.from) as u64 >= rest.records {
-                        self.cursors.note(next, segment.id, batch.end());
-                        return Ok(Within::Found((next, bytes)));
+                    end = batch.end();
+                    let next = batch.header.next_offset();
+                    if end - begin >= rest.bytes || (next - rest.from) as u64 >= rest.records {
+                        self.cursors.note(next, segment.id, end);
+                        return Ok(Stretch::Ends { end: next, bytes: end - begin });
                     }
                 }
                 Step::Damaged(_) => {}
                 Step::End => break,
             }
         }
-        Ok(Within::Lost(walk.position.saturating_sub(begin) as Offset))
+        Ok(Stretch::GoesOn { bytes: end - begin })
     }
 
     /// The offset of the first record that is as late as `timestamp`, else the end.
@@ -249,10 +237,21 @@ impl Partition {
     }
 }
 
+/// What a chunk takes of one segment.
+enum Stretch {
+    /// It ends here.
+    Ends { end: Offset, bytes: u64 },
+    /// All there is, and more.
+    GoesOn { bytes: u64 },
+    /// The segment was removed or replaced meanwhile: look again.
+    Gone,
+}
+
 /// What is left of a limit.
 #[derive(Clone, Copy)]
 struct Rest {
     from: Offset,
+    stable: Offset,
     bytes: u64,
     records: u64,
 }

@@ -1,0 +1,401 @@
+//! Syncs that fail and disks that are full.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use aqueduct_api::conformance::log::{append, batch, read_all};
+use aqueduct_api::disk::{Disk, Entry, File, LockError, Metadata, Open, RealDisk, Space};
+use aqueduct_api::edge::{Abort, Threads};
+use aqueduct_api::fault::{Mutant, mutate};
+use aqueduct_api::{
+    Appended, At, ByteSize, Committed, Durability, Edge, Error, Groups as _, Log as _, Result, TopicPartition,
+    TopicSettings, Topics as _,
+};
+use aqueduct_commit_log::{CommitLog, DiskLimit, Options, WhenFull};
+use futures::future::BoxFuture;
+
+use crate::opened::{Time, edge, fill, filled, killed, of, open, small_segments, value};
+
+/// What is wrong with the disk.
+#[derive(Default)]
+struct Faults {
+    /// So many of the next syncs of files fail.
+    syncs: AtomicU64,
+    /// So many of the next syncs of folders fail.
+    folder_syncs: AtomicU64,
+    /// Syncs of files that were asked for.
+    synced: AtomicU64,
+    /// Writes find no room, unless the ballast is gone.
+    full: AtomicBool,
+    /// Percent of the file system that are in use.
+    used: AtomicU64,
+}
+
+fn fails(count: &AtomicU64) -> io::Result<()> {
+    match count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+        Ok(_) => Err(io::Error::other("no answer from the disk")),
+        Err(_) => Ok(()),
+    }
+}
+
+struct Faulty(Arc<Faults>);
+
+struct FaultyFile {
+    file: Arc<dyn File>,
+    faults: Arc<Faults>,
+    ballast: std::path::PathBuf,
+}
+
+impl Disk for Faulty {
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
+        let file = RealDisk.open(path, open)?;
+        let root = path.ancestors().find(|folder| folder.join("format").exists()).unwrap_or(path);
+        Ok(Arc::new(FaultyFile { file, faults: self.0.clone(), ballast: root.join("ballast") }))
+    }
+    fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        RealDisk.list(folder)
+    }
+    fn metadata(&self, path: &Path, follow: bool) -> io::Result<Metadata> {
+        RealDisk.metadata(path, follow)
+    }
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_folder(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        fails(&self.0.folder_syncs)?;
+        RealDisk.sync_folder(path)
+    }
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Send + Sync>, LockError> {
+        RealDisk.lock(path, owner)
+    }
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        let total = 1 << 30;
+        Ok(Space { total, available: total / 100 * (100 - self.0.used.load(Ordering::SeqCst)) })
+    }
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, length, offset)
+    }
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        if self.faults.full.load(Ordering::SeqCst) && self.ballast.exists() {
+            // A part of it finds room.
+            self.file.write_at(&parts[..parts.len() / 2], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_at(parts, offset)
+    }
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.truncate(length)
+    }
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.file.truncate(length)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.faults.synced.fetch_add(1, Ordering::SeqCst);
+        fails(&self.faults.syncs)?;
+        self.file.sync()
+    }
+    fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+}
+
+/// Jobs that run when the test says so, while `held`.
+#[derive(Default)]
+struct Later {
+    is_held: AtomicBool,
+    jobs: std::sync::Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Later {
+    fn run(&self) {
+        self.is_held.store(false, Ordering::SeqCst);
+        let jobs = std::mem::take(&mut *self.jobs.lock().unwrap());
+        jobs.into_iter().for_each(|job| job());
+    }
+}
+
+impl Threads for Later {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        match self.is_held.load(Ordering::SeqCst) {
+            true => self.jobs.lock().unwrap().push(job),
+            false => job(),
+        }
+    }
+
+    fn connector(&self, _: &str, _: BoxFuture<'static, ()>) -> Abort {
+        unreachable!("no connector runs here")
+    }
+}
+
+struct Setup {
+    folder: tempfile::TempDir,
+    faults: Arc<Faults>,
+    later: Arc<Later>,
+    log: CommitLog,
+}
+
+async fn setup(settings: &TopicSettings, options: Options) -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let (faults, later) = (Arc::new(Faults::default()), Arc::new(Later::default()));
+    let edge = Edge { disk: Arc::new(Faulty(faults.clone())), threads: later.clone(), ..edge(&Time::default()) };
+    let log = CommitLog::open(edge, folder.path(), options).await.unwrap();
+    log.create("t", 1, settings).await.unwrap();
+    Setup { folder, faults, later, log }
+}
+
+async fn try_append(log: &CommitLog, n: usize) -> Result<i64> {
+    append_later(log, n).await?.durable().await
+}
+
+async fn append_later(log: &CommitLog, n: usize) -> Result<Appended> {
+    log.append(&of(), batch(&[&value(n)], 1000 + n as i64), At::End).await
+}
+
+fn settings(durability: Durability) -> TopicSettings {
+    TopicSettings { durability, ..small_segments() }
+}
+
+#[tokio::test]
+async fn appends_that_wait_for_the_same_file_share_a_write_and_a_sync() {
+    let Setup { folder: _folder, faults, later, log } = setup(&TopicSettings::default(), Options::default()).await;
+    fill(&log, 1).await;
+    later.is_held.store(true, Ordering::SeqCst);
+    let mut waiting = Vec::new();
+    for n in 1..20 {
+        waiting.push(append_later(&log, n).await.unwrap());
+    }
+    let before = faults.synced.load(Ordering::SeqCst);
+    assert_eq!(log.bounds(&of()).await.unwrap().stable, 1, "nobody reads what is not synced");
+    later.run();
+    for (n, appended) in waiting.into_iter().enumerate() {
+        assert_eq!(appended.durable().await.unwrap(), n as i64 + 1);
+    }
+    assert_eq!(faults.synced.load(Ordering::SeqCst) - before, 1);
+    assert_eq!(read_all(&log, &of(), 0, 1 << 20).await.0, filled(0..20));
+}
+
+/// What holds after a sync failed that covered offsets 4, 5 and 6: they are void, and the next append gets 4.
+async fn check_after_failed_sync(setup: Setup, epoch: i32) {
+    let Setup { folder, log, .. } = setup;
+    let bounds = log.bounds(&of()).await.unwrap();
+    assert_eq!((bounds.stable, bounds.end), (4, 4));
+    assert_eq!(read_all(&log, &of(), 0, 1 << 20).await, (filled(0..4), vec![]));
+    for n in 4..8 {
+        assert_eq!(try_append(&log, n).await.unwrap(), n as i64);
+    }
+    assert_eq!(log.sync(&of()).await.unwrap(), 8);
+    assert!(log.bounds(&of()).await.unwrap().leader_epoch > epoch, "offsets are used again only under a new epoch");
+    assert_eq!(read_all(&log, &of(), 0, 1 << 20).await, (filled(0..8), vec![]));
+    let copy = killed(folder.path());
+    let again = open(copy.path()).await;
+    assert_eq!(read_all(&again, &of(), 0, 1 << 20).await, (filled(0..8), vec![]));
+}
+
+#[tokio::test]
+async fn what_a_failed_sync_covered_is_void() {
+    for settings in [settings(Durability::Fsync), TopicSettings::default()] {
+        let setup = setup(&settings, Options::default()).await;
+        fill(&setup.log, 4).await;
+        let epoch = setup.log.bounds(&of()).await.unwrap().leader_epoch;
+        setup.later.is_held.store(true, Ordering::SeqCst);
+        let mut waiting = Vec::new();
+        for n in 14..17 {
+            waiting.push(append_later(&setup.log, n).await.unwrap());
+        }
+        setup.faults.syncs.store(1, Ordering::SeqCst);
+        setup.later.run();
+        for appended in waiting {
+            let error = appended.durable().await.unwrap_err();
+            assert!(error.is_retry() && error.to_string().contains("could not be synced"), "{error}");
+        }
+        check_after_failed_sync(setup, epoch).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_without_a_sync_is_void_when_its_sync_fails() {
+    for durability in [Durability::Interval, Durability::Os] {
+        let setup = setup(&TopicSettings { durability, ..TopicSettings::default() }, Options::default()).await;
+        fill(&setup.log, 4).await;
+        assert_eq!(setup.log.sync(&of()).await.unwrap(), 4);
+        let epoch = setup.log.bounds(&of()).await.unwrap().leader_epoch;
+        for n in 14..17 {
+            try_append(&setup.log, n).await.unwrap();
+        }
+        assert_eq!(setup.log.bounds(&of()).await.unwrap().stable, 7);
+        setup.faults.syncs.store(1, Ordering::SeqCst);
+        assert!(setup.log.sync(&of()).await.unwrap_err().is_retry());
+        check_after_failed_sync(setup, epoch).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_before_anything_was_synced_voids_the_whole_segment() {
+    let setup = setup(&TopicSettings::default(), Options::default()).await;
+    setup.faults.syncs.store(1, Ordering::SeqCst);
+    assert!(try_append(&setup.log, 9).await.unwrap_err().is_retry());
+    assert_eq!(read_all(&setup.log, &of(), 0, 1000).await, (vec![], vec![]));
+    fill(&setup.log, 3).await;
+    assert_eq!(read_all(&setup.log, &of(), 0, 1000).await.0, filled(0..3));
+    let copy = killed(setup.folder.path());
+    assert_eq!(read_all(&open(copy.path()).await, &of(), 0, 1000).await.0, filled(0..3));
+}
+
+#[tokio::test]
+async fn failures_between_two_segments_lose_nothing_that_was_acknowledged() {
+    for folder_too in [false, true] {
+        let Setup { folder, faults, log, .. } = setup(&small_segments(), Options::default()).await;
+        let mut next = 0;
+        let mut failed = 0;
+        while next < 30 {
+            let (files, folders) = if folder_too { (0, 1) } else { (1, 0) };
+            if (next + failed) % 2 == 0 {
+                faults.syncs.store(files, Ordering::SeqCst);
+                faults.folder_syncs.store(folders, Ordering::SeqCst);
+            }
+            match try_append(&log, next).await {
+                Ok(offset) => {
+                    assert_eq!(offset, next as i64);
+                    next += 1;
+                }
+                Err(error) => {
+                    assert!(error.is_retry(), "{error}");
+                    failed += 1;
+                }
+            }
+            faults.syncs.store(0, Ordering::SeqCst);
+            faults.folder_syncs.store(0, Ordering::SeqCst);
+        }
+        assert!(failed > 5, "{failed}");
+        assert_eq!(read_all(&log, &of(), 0, 1000).await, (filled(0..30), vec![]));
+        let copy = killed(folder.path());
+        assert_eq!(read_all(&open(copy.path()).await, &of(), 0, 1000).await, (filled(0..30), vec![]));
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers_without_a_restart() {
+    let Setup { folder, faults, later, log } = setup(&TopicSettings::default(), Options::default()).await;
+    fill(&log, 3).await;
+    faults.full.store(true, Ordering::SeqCst);
+    later.is_held.store(true, Ordering::SeqCst);
+    let waiting = [append_later(&log, 3).await.unwrap(), append_later(&log, 4).await.unwrap()];
+    later.run();
+    for appended in waiting {
+        assert!(appended.durable().await.unwrap_err().is_retry());
+    }
+    assert_eq!(log.bounds(&of()).await.unwrap().end, 3, "the offsets are given back");
+    assert_eq!(read_all(&log, &of(), 0, 1000).await, (filled(0..3), vec![]));
+    let copy = killed(folder.path());
+    assert_eq!(open(copy.path()).await.recovery().cut, [], "nothing half-written stays in the file");
+
+    let token = log.join("g").await.unwrap();
+    let offset = Committed { offset: 3, leader_epoch: 0, metadata: String::new() };
+    log.commit(&token, vec![(of(), Some(offset))]).await.expect("commits use the room that is reserved for them");
+    assert!(!folder.path().join("ballast").exists());
+
+    faults.full.store(false, Ordering::SeqCst);
+    assert_eq!(try_append(&log, 3).await.unwrap(), 3);
+    log.clean().await.unwrap();
+    assert!(folder.path().join("ballast").exists(), "the room is reserved again");
+}
+
+#[tokio::test]
+async fn appends_are_refused_past_the_limit_but_for_internal_topics() {
+    let options = Options { limit: DiskLimit::Percent(80), ..Options::default() };
+    let Setup { folder: _folder, faults, log, .. } = setup(&small_segments(), options).await;
+    log.create("__internal", 1, &small_segments()).await.unwrap();
+    fill(&log, 3).await;
+    faults.used.store(90, Ordering::SeqCst);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        let error = try_append(&log, 3).await.unwrap_err();
+        assert!(error.is_retry() && error.to_string().contains("past the limit of 80%"), "{error}");
+    }
+    assert!(log.usage().full.is_some());
+    append(&log, &TopicPartition::new("__internal", 0), batch(&["x"], 0)).await;
+    faults.used.store(10, Ordering::SeqCst);
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert_eq!(try_append(&log, 3).await.unwrap(), 3);
+    assert_eq!(log.usage().full, None);
+}
+
+#[tokio::test]
+async fn the_oldest_go_loudly_where_the_configuration_says_so() {
+    let options = Options { limit: DiskLimit::Percent(80), when_full: WhenFull::DropOldest, ..Options::default() };
+    let Setup { folder: _folder, faults, log, .. } = setup(&small_segments(), options).await;
+    fill(&log, 10).await;
+    let _hold = log.hold(&of(), 0, "sink lake").await.unwrap();
+    faults.used.store(90, Ordering::SeqCst);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    // Nothing that is dropped makes this disk emptier, so that all closed segments go.
+    assert!(try_append(&log, 10).await.unwrap_err().is_retry());
+    let usage = log.usage();
+    let start = log.bounds(&of()).await.unwrap().start;
+    assert!(start > 0 && usage.dropped_offsets == start as u64 && usage.dropped_bytes > 0, "{usage:?}");
+    let (found, lost) = read_all(&log, &of(), 0, 1000).await;
+    assert_eq!((found, lost), (filled(start as usize..10), vec![0..start]));
+}
+
+/// The mistakes that tests of the whole can switch on do what their names say.
+#[tokio::test]
+async fn mutants_break_the_rules_they_are_named_for() {
+    let acknowledged = async |mutant| {
+        let Setup { folder: _folder, faults, log, .. } = setup(&TopicSettings::default(), Options::default()).await;
+        mutate(mutant);
+        faults.syncs.store(1, Ordering::SeqCst);
+        let appended = try_append(&log, 0).await;
+        mutate(None);
+        appended.is_ok()
+    };
+    assert!(!acknowledged(None).await);
+    assert!(acknowledged(Some(Mutant::AcknowledgeBeforeSync)).await);
+    assert!(acknowledged(Some(Mutant::SyncAgain)).await);
+
+    let Setup { folder, faults, log, .. } = setup(&TopicSettings::default(), Options::default()).await;
+    mutate(Some(Mutant::NoFolderSync));
+    faults.folder_syncs.store(1, Ordering::SeqCst);
+    fill(&log, 1).await;
+    mutate(Some(Mutant::SameEpoch));
+    let copy = killed(folder.path());
+    assert_eq!(open(copy.path()).await.usage().leader_epoch, log.usage().leader_epoch);
+    mutate(Some(Mutant::CommitAfterRevocation));
+    let old = log.join("g").await.unwrap();
+    log.join("g").await.unwrap();
+    log.commit(&old, vec![(of(), None)]).await.expect("the mistake takes a void token");
+    mutate(None);
+    assert!(matches!(log.commit(&old, vec![(of(), None)]).await, Err(Error::Fatal { .. })));
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_room_keeps_its_turn() {
+    let large = TopicSettings { max_batch: ByteSize::mib(40), ..TopicSettings::default() };
+    let Setup { folder: _folder, later, log, .. } = setup(&large, Options::default()).await;
+    fill(&log, 1).await;
+    later.is_held.store(true, Ordering::SeqCst);
+    let whole = "x".repeat(33 << 20);
+    let first = log.append(&of(), batch(&[&whole], 0), At::End).await.unwrap();
+    let (of_second, of_third) = (of(), of());
+    let second = log.append(&of_second, batch(&[&whole], 0), At::End);
+    let third = log.append(&of_third, batch(&["small"], 0), At::End);
+    futures::pin_mut!(second, third);
+    assert!(futures::poll!(&mut second).is_pending(), "there is no room for it yet");
+    assert!(futures::poll!(&mut third).is_pending(), "nobody overtakes");
+    later.run();
+    first.durable().await.unwrap();
+    let (second, third) = futures::join!(second, third);
+    assert_eq!((second.unwrap().base_offset, third.unwrap().base_offset), (2, 3));
+}
