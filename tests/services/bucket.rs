@@ -63,7 +63,7 @@ impl S3 {
     /// The settings of an `s3` sink that reach this server, apart from `url`, as YAML flow entries.
     pub fn settings(&self) -> String {
         format!(
-            "endpoint: \"{}\", region: {}, access-key-id: {}, secret-access-key: {}",
+            "endpoint: \"{}\", allow-http: true, region: {}, access-key-id: {}, secret-access-key: {}",
             self.endpoint, self.region, self.access_key, self.secret_key
         )
     }

@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, reason = "tests are the outside")]
 
+pub mod daemon;
+pub mod lines;
+pub mod network;
 #[path = "../services/mod.rs"]
 pub mod services;
