@@ -82,6 +82,12 @@ struct Flight {
     charge: Option<Taken>,
 }
 
+impl Flight {
+    fn is_in_own_room(&self) -> bool {
+        self.bytes > 0 && self.charge.is_none()
+    }
+}
+
 /// What is saved at once: positions by stream, and how far each partition is covered by them.
 #[derive(Default)]
 struct Save {
@@ -233,9 +239,11 @@ impl Ingest {
         unplaced.is_dead_letter == self.last_was_dead_letter || unplaced.batch.is_none() || self.in_flight.is_empty()
     }
 
-    fn place(&mut self, unplaced: Unplaced) -> Placing {
-        if unplaced.batch.is_some() {
+    fn place(&mut self, mut unplaced: Unplaced) -> Placing {
+        if let Some(batch) = &unplaced.batch {
             self.last_was_dead_letter = unplaced.is_dead_letter;
+            // What is in hand is in the connector's own room, what is under way takes shared bytes where there are any.
+            unplaced.charge = self.run.host.budget.try_take(batch.size() as u64);
         }
         let letters = self.dead_letters.clone().filter(|_| unplaced.is_dead_letter);
         // The mark comes before the first append, so that a partition without one need not be looked at.
@@ -307,9 +315,7 @@ impl Ingest {
             }
             builder.finish()
         });
-        let bytes = batch.as_ref().map_or(0, |batch| batch.size() as u64);
-        let charge = self.run.host.budget.try_take(bytes);
-        Ok(Unplaced { to, partition, batch, known: snapshot, done, is_dead_letter, charge })
+        Ok(Unplaced { to, partition, batch, known: snapshot, done, is_dead_letter, charge: None })
     }
 
     /// What became of an append; what goes to the dead letters instead is put in hand again, before anything else.
@@ -349,7 +355,7 @@ impl Ingest {
         if mutated(Mutant::PositionAheadOfData) {
             self.note(&flight);
         }
-        self.in_own_room += usize::from(flight.charge.is_none());
+        self.in_own_room += usize::from(flight.is_in_own_room());
         self.run.counters.in_flight_bytes.fetch_add(flight.bytes, Ordering::Relaxed);
         self.in_flight.push_back(durable.map(|durable| (flight, durable)).boxed());
         Ok(())
@@ -358,7 +364,7 @@ impl Ingest {
     /// A batch is durable, or never will be: then nothing that came after it may be either, and the run is over. The
     /// next one begins with what is in the log.
     fn landed(&mut self, flight: Flight, durable: Result<()>) -> Result<()> {
-        self.in_own_room -= usize::from(flight.charge.is_none());
+        self.in_own_room -= usize::from(flight.is_in_own_room());
         self.run.counters.in_flight_bytes.fetch_sub(flight.bytes, Ordering::Relaxed);
         durable.map_err(|error| error.context("append was not made durable"))?;
         self.note(&flight);

@@ -121,8 +121,9 @@ impl Partition {
                 self.commit(self.place.next, self.place.epoch, &pin).await?;
                 point("pin");
             }
-            self.delivery.hold_dead_letters(&self.of, pin.dead_letters).await?;
+            let noted = pin.dead_letters;
             self.pinned(pin, cut.bytes);
+            self.delivery.hold_dead_letters(&self.of, noted).await?;
         }
         if !self.write().await? {
             return Ok(false);
@@ -363,18 +364,17 @@ impl Partition {
         self.commit(end, epoch, &next).await?;
         point("commit");
         self.delivery.holds.advance(&self.of, end);
-        let noted = next.dead_letters.filter(|_| !next.ends.is_empty());
-        self.delivery.hold_dead_letters(&self.of, noted).await?;
         self.delivery.counters.progressed(records, bytes);
         self.place.next = end;
         self.place.epoch = epoch;
         self.work = None;
         self.progress.committed_at(end, next.ends.clone());
+        let noted = next.dead_letters.filter(|_| !next.ends.is_empty());
         match next.ends.len() {
             1 if next_bytes > 0 => self.pinned(next, next_bytes),
             _ => self.place.pin = next,
         }
-        Ok(())
+        self.delivery.hold_dead_letters(&self.of, noted).await
     }
 
     async fn next_cut(&mut self, from: Offset) -> Result<Option<Cut>> {

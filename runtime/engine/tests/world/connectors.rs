@@ -1,0 +1,349 @@
+//! A source and a sink that do as they are told, and remember.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use aqueduct_api::{
+    Chunk, DeadLetter, Error, Incoming, Outcome, Position, Problem, Registry, Rejected, Result, Settings, Sink,
+    SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings, Stream,
+};
+use aqueduct_record::{BatchBuilder, Offset};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+
+/// What is there to read and what was written, for one test.
+pub struct Outside {
+    pub id: u64,
+    /// Lines of each stream. `bad …` can not be a record, `big N` is a record of N bytes, `reject …` is what the sink
+    /// rejects, `panic` and `end` are what they say.
+    streams: Mutex<BTreeMap<String, Vec<String>>>,
+    changed: watch::Sender<u64>,
+    objects: Mutex<BTreeMap<Name, Vec<String>>>,
+    /// What the sink does in its next writes; then it just writes.
+    pub script: Mutex<VecDeque<Do>>,
+    /// All chunks that were written, and whether they were called redelivered.
+    pub writes: Mutex<Vec<(Name, bool)>>,
+    pub opened: Mutex<u32>,
+    pub notes: Mutex<Vec<Option<String>>>,
+}
+
+/// What an object is named by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    pub place: String,
+    pub topic: String,
+    pub partition: i32,
+    pub start: Offset,
+    pub end: Offset,
+    pub run: u32,
+}
+
+/// What a sink does with a write.
+#[derive(Clone, Debug)]
+pub enum Do {
+    Write,
+    Retry,
+    Fatal,
+    Panic,
+    /// Write, and never answer.
+    WriteAndHang,
+    /// Write nothing, and answer after a while.
+    Wait(Duration),
+    /// Write, and answer after a while.
+    WriteAndWait(Duration),
+    /// Leave the second half for later.
+    Half,
+    Note(String),
+}
+
+static WORLDS: LazyLock<Mutex<BTreeMap<u64, Arc<Outside>>>> = LazyLock::new(Mutex::default);
+
+impl Outside {
+    pub fn new() -> Arc<Outside> {
+        let mut worlds = WORLDS.lock();
+        let id = worlds.len() as u64;
+        let outside = Arc::new(Outside {
+            id,
+            streams: Mutex::default(),
+            changed: watch::channel(0).0,
+            objects: Mutex::default(),
+            script: Mutex::default(),
+            writes: Mutex::default(),
+            opened: Mutex::default(),
+            notes: Mutex::default(),
+        });
+        worlds.insert(id, outside.clone());
+        outside
+    }
+
+    pub fn put(&self, stream: &str, lines: &[&str]) {
+        let mut streams = self.streams.lock();
+        streams.entry(stream.to_owned()).or_default().extend(lines.iter().map(|&line| line.to_owned()));
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Lines `stream 0`, `stream 1`, … so many.
+    pub fn put_many(&self, stream: &str, count: usize) {
+        let from = self.streams.lock().get(stream).map_or(0, Vec::len);
+        let lines: Vec<String> = (from..from + count).map(|n| format!("{stream} {n}")).collect();
+        self.put(stream, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    pub fn script(&self, script: &[Do]) {
+        self.script.lock().extend(script.iter().cloned());
+    }
+
+    pub fn objects(&self) -> BTreeMap<Name, Vec<String>> {
+        self.objects.lock().clone()
+    }
+
+    /// Values of all objects, in the order of their offsets.
+    pub fn out(&self) -> Vec<String> {
+        self.objects.lock().values().flatten().cloned().collect()
+    }
+
+    fn expected(&self) -> Vec<String> {
+        let is_record =
+            |line: &&String| !["bad", "reject", "big", "panic", "end"].iter().any(|word| line.starts_with(word));
+        self.streams.lock().values().flatten().filter(is_record).cloned().collect()
+    }
+
+    pub fn is_all_out(&self) -> bool {
+        let out: BTreeSet<String> = self.out().into_iter().collect();
+        self.expected().iter().all(|line| out.contains(line))
+    }
+
+    /// Every line of every stream came out once, in order.
+    pub fn check(&self) {
+        let out = self.out();
+        for (stream, lines) in &*self.streams.lock() {
+            let prefix = format!("{stream} ");
+            let came: Vec<&String> = out.iter().filter(|line| line.starts_with(&prefix)).collect();
+            let went: Vec<&String> = lines.iter().filter(|line| line.starts_with(&prefix)).collect();
+            assert_eq!(came, went, "stream {stream}: {:#?}", self.objects());
+        }
+    }
+}
+
+pub fn registry() -> Registry {
+    Registry::default().source::<Script>().sink::<Objects>()
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    outside: u64,
+    /// Lines in one batch.
+    #[serde(default = "three")]
+    lines: usize,
+}
+
+fn three() -> usize {
+    3
+}
+
+impl Settings for Script {
+    const NAME: &'static str = "script";
+    const SUMMARY: &'static str = "reads what a test says";
+
+    fn problems(&self) -> Vec<Problem> {
+        match self.lines {
+            0 => vec![Problem::new("lines", "is 0")],
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl SourceSettings for Script {
+    async fn open(self, opening: SourceOpening) -> Result<Box<dyn Source>> {
+        let outside = WORLDS.lock().get(&self.outside).cloned().unwrap();
+        *outside.opened.lock() += 1;
+        let mut at = BTreeMap::new();
+        for (stream, position) in &opening.positions {
+            let id: serde_json::Value = serde_json::from_str(&stream.id).unwrap();
+            let position: serde_json::Value = position.read()?;
+            at.insert(id["stream"].as_str().unwrap().to_owned(), position["at"].as_u64().unwrap() as usize);
+        }
+        Ok(Box::new(ScriptSource { outside, at, lines: self.lines }))
+    }
+
+    async fn probe(&self, _: SourceOpening) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+struct ScriptSource {
+    outside: Arc<Outside>,
+    at: BTreeMap<String, usize>,
+    lines: usize,
+}
+
+impl ScriptSource {
+    fn next(&mut self) -> Option<Incoming> {
+        let streams = self.outside.streams.lock();
+        let (name, lines) = streams.iter().find(|(name, lines)| self.at.get(*name).unwrap_or(&0) < &lines.len())?;
+        let from = *self.at.get(name).unwrap_or(&0);
+        let mut records = BatchBuilder::new();
+        let (mut at, mut last, mut dead_letter) = (from, false, None);
+        for line in lines[from..].iter().take(self.lines) {
+            let is_special = ["bad", "end", "panic", "big"].iter().any(|word| line.starts_with(word));
+            if is_special && at > from {
+                break;
+            }
+            at += 1;
+            match line.split_once(' ') {
+                _ if line == "panic" => panic!("told to"),
+                _ if line == "end" => last = true,
+                Some(("bad", _)) => {
+                    dead_letter = Some(DeadLetter {
+                        value: Some(Bytes::from(line.clone())),
+                        headers: vec![("path".into(), Bytes::from(name.clone()))],
+                        reason: "a bad line".into(),
+                    });
+                }
+                Some(("big", size)) => {
+                    let value = vec![b'x'; size.parse().unwrap()];
+                    records.push(1000, None, Some(&value), &[]);
+                }
+                _ => records.push(1000 + at as i64, Some(name.as_bytes()), Some(line.as_bytes()), &[("h", Some(b"1"))]),
+            }
+            if is_special {
+                break;
+            }
+        }
+        self.at.insert(name.clone(), at);
+        let stream = Stream { id: json!({ "stream": name }).to_string(), key: name.clone() };
+        let position = Position::of(&json!({ "at": at })).unwrap();
+        Some(Incoming { last, dead_letter, ..Incoming::records(Arc::new(stream), position, records) })
+    }
+}
+
+#[async_trait]
+impl Source for ScriptSource {
+    async fn read(&mut self) -> Result<Option<Incoming>> {
+        let mut changed = self.outside.changed.subscribe();
+        loop {
+            if let Some(incoming) = self.next() {
+                return Ok(Some(incoming));
+            }
+            changed.changed().await.map_err(Error::retry)?;
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objects {
+    outside: u64,
+    /// Part of every name.
+    #[schemars(extend("x-shaping" = true))]
+    place: String,
+}
+
+impl Settings for Objects {
+    const NAME: &'static str = "objects";
+    const SUMMARY: &'static str = "writes where a test looks";
+}
+
+#[async_trait]
+impl SinkSettings for Objects {
+    async fn open(self, _: SinkOpening) -> Result<Box<dyn Sink>> {
+        let outside = WORLDS.lock().get(&self.outside).cloned().unwrap();
+        match self.place.as_str() {
+            "nowhere" => Err(Error::fatal("there is no such place")),
+            _ => Ok(Box::new(ObjectsSink { outside, place: self.place })),
+        }
+    }
+
+    async fn probe(&self, _: SinkOpening) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn destination(&self, _: &SinkOpening) -> Option<String> {
+        Some(format!("{}/{}", self.outside, self.place))
+    }
+}
+
+struct ObjectsSink {
+    outside: Arc<Outside>,
+    place: String,
+}
+
+#[async_trait]
+impl Sink for ObjectsSink {
+    async fn write(&self, chunks: &mut [Chunk]) -> Result<Outcome> {
+        let todo = self.outside.script.lock().pop_front().unwrap_or(Do::Write);
+        let mut outcome = Outcome::default();
+        for (index, chunk) in chunks.iter_mut().enumerate() {
+            self.outside.notes.lock().push(chunk.note.clone());
+            match &todo {
+                Do::Retry => return Err(Error::retry("not now")),
+                Do::Fatal => return Err(Error::fatal("never")),
+                Do::Panic => panic!("told to"),
+                Do::Wait(duration) => tokio::time::sleep(*duration).await,
+                Do::Note(note) => {
+                    chunk.save_note(note).await?;
+                    return Err(Error::retry("after the note"));
+                }
+                _ => {}
+            }
+            if matches!(todo, Do::Half) {
+                let middle = (chunk.start + chunk.end) / 2;
+                outcome.unfinished.push((index, middle..chunk.end));
+                continue;
+            }
+            self.write_one(index, chunk, &mut outcome).await?;
+            match &todo {
+                Do::WriteAndHang => std::future::pending().await,
+                Do::WriteAndWait(duration) => tokio::time::sleep(*duration).await,
+                _ => {}
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+impl ObjectsSink {
+    async fn write_one(&self, index: usize, chunk: &Chunk, outcome: &mut Outcome) -> Result<()> {
+        let name = Name {
+            place: self.place.clone(),
+            topic: chunk.partition.topic.to_string(),
+            partition: chunk.partition.partition,
+            start: chunk.start,
+            end: chunk.end,
+            run: chunk.run,
+        };
+        let mut values = Vec::new();
+        let mut batches = chunk.batches();
+        while let Some(batch) = batches.next().await? {
+            for record in batch.records()?.iter() {
+                let record = record?;
+                assert!(record.headers.get(aqueduct_api::POSITION_HEADER).is_none());
+                let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+                match value.starts_with("reject") {
+                    true => outcome.rejected.push(Rejected {
+                        chunk: index,
+                        offset: record.offset,
+                        reason: format!("does not like {value}"),
+                    }),
+                    false => values.push(value),
+                }
+            }
+        }
+        let mut objects = self.outside.objects.lock();
+        if let Some(before) = objects.get(&name) {
+            let is_part = chunk.ranges != [chunk.start..chunk.end];
+            assert!(is_part || *before == values, "{name:?} was written with other records");
+        }
+        self.outside.writes.lock().push((name.clone(), chunk.redelivered));
+        objects.insert(name, values);
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! What the engine's tests run it in: a store in memory that forgets what is not synced when it crashes, a source and a
+//! sink that do as they are told, and time that passes when nobody has anything to do.
+
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "every test file uses another part")]
+
+mod connectors;
+mod store;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aqueduct_api::disk::RealDisk;
+use aqueduct_api::edge::{Abort, Chance, Clock, Threads};
+use aqueduct_api::{ByteSize, Edge, Span};
+use aqueduct_engine::{ChunkPlan, Engine, Parts, Plan, RetryPlan, SinkPlan, SourcePlan, Start, State};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::json;
+
+pub use connectors::{Do, Name, Outside, registry};
+pub use store::Memory;
+
+/// A store, what is outside of it, and a plan: run as one process after the other.
+pub struct World {
+    pub store: Memory,
+    pub outside: Arc<Outside>,
+    pub plan: Plan,
+    pub budget: ByteSize,
+    /// Whether aborted connectors live on.
+    pub zombies: bool,
+}
+
+impl World {
+    /// One source `in` into the topic `t`, one sink `out` from it.
+    pub fn new() -> World {
+        let outside = Outside::new();
+        let mut plan = Plan::default();
+        plan.sources.insert("in".into(), source(&outside, "t"));
+        plan.sinks.insert("out".into(), sink(&outside, &["t"]));
+        World { store: Memory::default(), outside, plan, budget: ByteSize::mib(64), zombies: false }
+    }
+
+    /// Runs a process until `body` is done; whatever is still running is gone then, as when it is killed.
+    pub fn run<F: Future<Output = ()>>(&mut self, body: impl FnOnce(Process) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let parts = self.parts();
+            let engine = Engine::start(parts.clone(), self.plan.clone()).await.unwrap();
+            let process = Process {
+                engine,
+                parts,
+                store: self.store.clone(),
+                outside: self.outside.clone(),
+                plan: self.plan.clone(),
+            };
+            body(process).await;
+        });
+        drop(runtime);
+        self.store = self.store.crash();
+    }
+
+    pub fn parts(&self) -> Parts {
+        Parts {
+            store: Arc::new(self.store.clone()),
+            edge: edge(self.zombies),
+            registry: Arc::new(registry()),
+            resolve: Arc::new(|settings| Ok(settings.clone())),
+            scratch: "/nowhere".into(),
+            budget: self.budget,
+        }
+    }
+
+    pub fn sink(&mut self) -> &mut SinkPlan {
+        self.plan.sinks.get_mut("out").unwrap()
+    }
+
+    pub fn source(&mut self) -> &mut SourcePlan {
+        self.plan.sources.get_mut("in").unwrap()
+    }
+}
+
+/// A running engine and its surroundings.
+#[derive(Clone)]
+pub struct Process {
+    pub engine: Engine,
+    pub parts: Parts,
+    pub store: Memory,
+    pub outside: Arc<Outside>,
+    pub plan: Plan,
+}
+
+impl Process {
+    /// Waits until it is so; ten simulated minutes are too long.
+    pub async fn until(&self, what: &str, so: impl Fn(&Process) -> bool) {
+        for _ in 0..60_000 {
+            if so(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let status = self.engine.status().await;
+        panic!("never: {what}\n{:#?}\n{:#?}\n{:#?}", status, self.store, self.outside.objects());
+    }
+
+    /// Waits until everything that went in has come out, and checks that it did so once.
+    pub async fn delivered(&self) {
+        self.until("all is delivered", |process| process.outside.is_all_out()).await;
+        self.outside.check();
+    }
+
+    pub async fn state(&self, name: &str) -> (State, Option<String>) {
+        let status = self.engine.status().await;
+        let found = status.connectors.into_iter().find(|connector| connector.name == name).unwrap();
+        (found.state, found.reason)
+    }
+
+    pub async fn in_state(&self, name: &str, state: State) -> Option<String> {
+        for _ in 0..60_000 {
+            let (now, reason) = self.state(name).await;
+            if now == state {
+                return reason;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{name} is never {state:?}: {:#?}", self.engine.status().await);
+    }
+
+    pub async fn connector(&self, name: &str) -> aqueduct_engine::ConnectorStatus {
+        let status = self.engine.status().await;
+        status.connectors.into_iter().find(|connector| connector.name == name).unwrap()
+    }
+}
+
+pub fn source(outside: &Outside, topic: &str) -> SourcePlan {
+    SourcePlan {
+        connector: "script".into(),
+        topic: topic.into(),
+        settings: json!({ "outside": outside.id }),
+        retry: retry(),
+        dead_letters: Default::default(),
+    }
+}
+
+pub fn sink(outside: &Outside, topics: &[&str]) -> SinkPlan {
+    SinkPlan {
+        connector: "objects".into(),
+        topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+        settings: json!({ "outside": outside.id, "place": "a" }),
+        chunk: ChunkPlan { bytes: ByteSize::mib(8), records: None, age: Span::seconds(1) },
+        retry: retry(),
+        dead_letters: Default::default(),
+        start: Start::Beginning,
+    }
+}
+
+fn retry() -> RetryPlan {
+    RetryPlan { first: Span::millis(100), longest: Span::seconds(5), give_up: Span::FOREVER }
+}
+
+pub fn edge(zombies: bool) -> Edge {
+    Edge {
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(PausedClock),
+        threads: Arc::new(Tasks { zombies }),
+        chance: Arc::new(Counted(AtomicU64::new(7))),
+    }
+}
+
+struct PausedClock;
+
+impl Clock for PausedClock {
+    fn now(&self) -> i64 {
+        static START: Mutex<Option<tokio::time::Instant>> = Mutex::new(None);
+        let start = *START.lock().get_or_insert_with(tokio::time::Instant::now);
+        1_700_000_000_000 + start.elapsed().as_millis() as i64
+    }
+}
+
+struct Tasks {
+    zombies: bool,
+}
+
+impl Threads for Tasks {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        job();
+    }
+
+    fn connector(&self, _: &str, connector: BoxFuture<'static, ()>) -> Abort {
+        let task = tokio::spawn(connector);
+        let zombies = self.zombies;
+        Abort::new(move || {
+            if !zombies {
+                task.abort();
+            }
+        })
+    }
+}
+
+struct Counted(AtomicU64);
+
+impl Chance for Counted {
+    fn bits(&self) -> u64 {
+        self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+/// A switch that tests turn.
+#[derive(Default)]
+pub struct Switch(AtomicBool);
+
+impl Switch {
+    pub fn on(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn off(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub type Streams = BTreeMap<String, Vec<String>>;

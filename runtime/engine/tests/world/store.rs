@@ -1,0 +1,387 @@
+//! A store in memory. An append is synced a millisecond later, unless syncs are stuck; a crash forgets what is not synced
+//! and raises the leader epoch.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_api::{
+    Appended, At, Bounds, Committed, Error, Groups, Hold, Limit, Log, Measured, Read, Result, Token, Topic, TopicId,
+    TopicPartition, TopicSettings, Topics,
+};
+use aqueduct_record::{Batch, Offset};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::Switch;
+
+#[derive(Clone)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+    changed: Arc<watch::Sender<u64>>,
+    pub faults: Arc<Faults>,
+}
+
+/// What goes wrong.
+#[derive(Default)]
+pub struct Faults {
+    /// Appends to topics that do not begin with `__` are refused for now.
+    pub full: Switch,
+    /// Nothing becomes durable in topics that do not begin with `__`.
+    pub stuck: Switch,
+    /// The next sync fails, once.
+    pub sync_fails: Switch,
+    /// Commits fail for now.
+    pub no_commits: Switch,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    topics: BTreeMap<String, (Topic, Vec<Part>)>,
+    groups: BTreeMap<String, Group>,
+    ids: u128,
+    epoch: i32,
+    holds: BTreeMap<u64, (TopicPartition, Offset, String)>,
+    hold_ids: u64,
+}
+
+#[derive(Clone, Default)]
+struct Group {
+    generation: i32,
+    committed: BTreeMap<TopicPartition, Committed>,
+}
+
+#[derive(Clone, Default)]
+struct Part {
+    start: Offset,
+    batches: Vec<Batch>,
+    synced: Offset,
+    lost: Option<std::ops::Range<Offset>>,
+    end: Offset,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { state: Arc::default(), changed: Arc::new(watch::channel(0).0), faults: Arc::default() }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        for (name, (_, parts)) in &state.topics {
+            for (partition, part) in parts.iter().enumerate() {
+                writeln!(f, "{name}-{partition}: {}..{} synced {}", part.start, part.end, part.synced)?;
+            }
+        }
+        for (name, group) in &state.groups {
+            writeln!(f, "{name} {}: {:#?}", group.generation, group.committed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// What is there after a crash.
+    pub fn crash(&self) -> Memory {
+        let mut state = self.state.lock().clone();
+        for (_, parts) in state.topics.values_mut() {
+            for part in parts {
+                let synced = part.synced;
+                part.batches.retain(|batch| batch.next_offset() <= synced);
+                part.end = part.synced;
+            }
+        }
+        state.epoch += 1;
+        state.holds.clear();
+        Memory { state: Arc::new(Mutex::new(state)), ..Memory::default() }
+    }
+
+    /// Values of all records of a partition, with header `name` where one is given.
+    pub fn records(&self, of: &TopicPartition) -> Vec<Kept> {
+        let state = self.state.lock();
+        let Some((_, parts)) = state.topics.get(&*of.topic) else { return Vec::new() };
+        let mut kept = Vec::new();
+        for batch in &parts[of.partition as usize].batches {
+            for record in batch.records().unwrap().iter() {
+                let record = record.unwrap();
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                kept.push(Kept {
+                    offset: record.offset,
+                    key: record.key.map(text),
+                    value: record.value.map(text),
+                    headers: record.headers.iter().map(|(name, value)| (name.into(), value.map(text))).collect(),
+                });
+            }
+        }
+        kept
+    }
+
+    pub fn committed_now(&self, group: &str, of: &TopicPartition) -> Option<Committed> {
+        self.state.lock().groups.get(group)?.committed.get(of).cloned()
+    }
+
+    pub fn set_committed(&self, group: &str, of: &TopicPartition, committed: Option<Committed>) {
+        let mut state = self.state.lock();
+        let all = &mut state.groups.entry(group.to_owned()).or_default().committed;
+        match committed {
+            Some(committed) => all.insert(of.clone(), committed),
+            None => all.remove(of),
+        };
+    }
+
+    /// Where records are held from, by holder.
+    pub fn held(&self, of: &TopicPartition) -> Vec<(String, Offset)> {
+        let state = self.state.lock();
+        let holds = state.holds.values().filter(|(held, ..)| held == of);
+        holds.map(|(_, offset, holder)| (holder.clone(), *offset)).collect()
+    }
+
+    /// Makes a range unreadable.
+    pub fn damage(&self, of: &TopicPartition, range: std::ops::Range<Offset>) {
+        self.with(of, |part, _| part.lost = Some(range)).unwrap();
+    }
+
+    /// Cuts a partition's end off.
+    pub fn cut(&self, of: &TopicPartition, end: Offset) {
+        let cut = |part: &mut Part, _: i32| {
+            part.batches.retain(|batch| batch.next_offset() <= end);
+            (part.end, part.synced) = (end, end);
+        };
+        self.with(of, cut).unwrap();
+    }
+
+    fn with<T>(&self, of: &TopicPartition, body: impl FnOnce(&mut Part, i32) -> T) -> Result<T> {
+        let mut state = self.state.lock();
+        let epoch = state.epoch;
+        let part = state.topics.get_mut(&*of.topic).and_then(|(_, parts)| parts.get_mut(of.partition as usize));
+        part.map(|part| body(part, epoch)).ok_or_else(|| Error::retry(format!("no partition {of}")))
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// A record as a test looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub offset: Offset,
+    pub key: Option<String>,
+    pub value: Option<String>,
+    pub headers: Vec<(String, Option<String>)>,
+}
+
+impl Kept {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name)?.1.as_deref()
+    }
+}
+
+#[async_trait]
+impl Log for Memory {
+    async fn append(&self, to: &TopicPartition, batch: Batch, _: At) -> Result<Appended> {
+        if self.faults.full.is_on() && !to.topic.starts_with("__") {
+            return Err(Error::retry("disk is full"));
+        }
+        let largest = self.state.lock().topics.get(&*to.topic).map(|(topic, _)| topic.settings.max_batch.0);
+        if largest.is_some_and(|largest| batch.size() as u64 > largest) {
+            return Err(Error::refused(format!("batch of {} bytes is too large", batch.size())));
+        }
+        let (base_offset, next_offset) = self.with(to, |part, epoch| {
+            let batch = batch.at(part.end, epoch);
+            let (base, next) = (batch.base_offset(), batch.next_offset());
+            part.batches.push(batch);
+            part.end = next;
+            (base, next)
+        })?;
+        let (memory, of) = (self.clone(), to.clone());
+        let durable = async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            while memory.faults.stuck.is_on() && !of.topic.starts_with("__") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            if memory.faults.sync_fails.is_on() && !of.topic.starts_with("__") {
+                memory.faults.sync_fails.off();
+                memory.with(&of, |part, _| {
+                    part.batches.retain(|batch| batch.base_offset() < base_offset);
+                    part.end = base_offset.min(part.end);
+                })?;
+            }
+            let end = memory.with(&of, |part, _| {
+                part.synced = part.synced.max(next_offset.min(part.end));
+                part.end
+            })?;
+            memory.tell();
+            match end < next_offset {
+                true => Err(Error::retry("sync failed")),
+                false => Ok(()),
+            }
+        };
+        Ok(Appended { base_offset, next_offset, durable: durable.boxed() })
+    }
+
+    async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
+        self.with(of, |part, epoch| Bounds {
+            start: part.start,
+            stable: part.synced,
+            end: part.end,
+            leader_epoch: epoch,
+        })
+    }
+
+    async fn find(&self, of: &TopicPartition, timestamp: i64) -> Result<Offset> {
+        self.with(of, |part, _| {
+            let found = part.batches.iter().find(|batch| batch.header().max_timestamp >= timestamp);
+            found.map_or(part.end, Batch::base_offset)
+        })
+    }
+
+    async fn measure(&self, of: &TopicPartition, from: Offset, limit: Limit) -> Result<Measured> {
+        self.with(of, |part, _| {
+            let mut measured = Measured { end: from, bytes: 0, full: false };
+            for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
+                if measured.full || batch.next_offset() > part.synced {
+                    break;
+                }
+                measured.end = batch.next_offset();
+                measured.bytes += batch.size() as u64;
+                let records = (measured.end - from) as u64;
+                measured.full = measured.bytes >= limit.bytes || records >= limit.records;
+            }
+            measured
+        })
+    }
+
+    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read> {
+        self.with(of, |part, _| {
+            if let Some(lost) = part.lost.clone().filter(|lost| lost.contains(&from)) {
+                return Read { batches: Bytes::new(), lost: Some(lost) };
+            }
+            let mut bytes = BytesMut::new();
+            for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
+                let is_lost = part.lost.as_ref().is_some_and(|lost| lost.contains(&batch.base_offset()));
+                let is_full = !bytes.is_empty() && bytes.len() + batch.size() > max_bytes;
+                if batch.next_offset() > part.synced || is_lost || is_full {
+                    break;
+                }
+                bytes.extend_from_slice(batch.bytes());
+            }
+            Read { batches: bytes.freeze(), lost: None }
+        })
+    }
+
+    async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
+        let mut changed = self.changed.subscribe();
+        while self.with(of, |part, _| part.synced)? <= offset {
+            changed.changed().await.map_err(Error::retry)?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&self, of: &TopicPartition) -> Result<Offset> {
+        let synced = self.with(of, |part, _| {
+            part.synced = part.end;
+            part.synced
+        });
+        self.tell();
+        synced
+    }
+}
+
+#[async_trait]
+impl Topics for Memory {
+    async fn topics(&self) -> Result<Vec<Topic>> {
+        Ok(self.state.lock().topics.values().map(|(topic, _)| topic.clone()).collect())
+    }
+
+    async fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let mut state = self.state.lock();
+        if state.topics.contains_key(name) {
+            return Err(Error::refused(format!("topic {name} is there already")));
+        }
+        state.ids += 1;
+        let topic = Topic { name: name.into(), id: TopicId(state.ids), partitions, settings: settings.clone() };
+        state.topics.insert(name.into(), (topic.clone(), vec![Part::default(); partitions as usize]));
+        Ok(topic)
+    }
+
+    async fn alter(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let mut state = self.state.lock();
+        let (topic, parts) = state.topics.get_mut(name).ok_or_else(|| Error::refused(format!("no topic {name}")))?;
+        if partitions < topic.partitions {
+            return Err(Error::refused("a topic never shrinks"));
+        }
+        parts.resize(partitions as usize, Part::default());
+        topic.partitions = partitions;
+        topic.settings = settings.clone();
+        Ok(topic.clone())
+    }
+
+    async fn delete(&self, name: &str, _: bool) -> Result<()> {
+        let gone = self.state.lock().topics.remove(name);
+        gone.map(drop).ok_or_else(|| Error::refused(format!("no topic {name}")))
+    }
+
+    async fn hold(&self, of: &TopicPartition, offset: Offset, holder: &str) -> Result<Hold> {
+        let mut state = self.state.lock();
+        state.hold_ids += 1;
+        let id = state.hold_ids;
+        state.holds.insert(id, (of.clone(), offset, holder.to_owned()));
+        let shared = self.state.clone();
+        Ok(Hold::new(move |offset| {
+            let mut state = shared.lock();
+            match offset {
+                Some(offset) => {
+                    if let Some(hold) = state.holds.get_mut(&id) {
+                        hold.1 = offset;
+                    }
+                }
+                None => {
+                    state.holds.remove(&id);
+                }
+            }
+        }))
+    }
+}
+
+#[async_trait]
+impl Groups for Memory {
+    async fn join(&self, group: &str) -> Result<Token> {
+        let mut state = self.state.lock();
+        let found = state.groups.entry(group.to_owned()).or_default();
+        found.generation += 1;
+        Ok(Token { group: group.to_owned(), generation: found.generation })
+    }
+
+    async fn committed(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
+        Ok(self.state.lock().groups.get(group).map(|group| group.committed.clone()).unwrap_or_default())
+    }
+
+    async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if self.faults.no_commits.is_on() {
+            return Err(Error::retry("no commits today"));
+        }
+        let mut state = self.state.lock();
+        let group = state.groups.entry(token.group.clone()).or_default();
+        if group.generation != token.generation {
+            return Err(Error::fatal(format!("token {} of {} is void", token.generation, token.group)));
+        }
+        for (of, committed) in offsets {
+            match committed {
+                Some(committed) => group.committed.insert(of, committed),
+                None => group.committed.remove(&of),
+            };
+        }
+        Ok(())
+    }
+
+    async fn groups(&self) -> Result<Vec<String>> {
+        Ok(self.state.lock().groups.keys().cloned().collect())
+    }
+}
