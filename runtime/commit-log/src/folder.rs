@@ -36,53 +36,27 @@ impl Folder {
     /// Takes the folder, making it where it is missing.
     pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, owner: &str) -> Result<Folder> {
         make_folder(&**disk, path).map_err(|cause| unusable(path, cause))?;
+        // Asked before anything is written, so that nothing is left behind in a folder of somebody else's.
+        is_new(&**disk, path)?;
         let lock = disk.lock(&path.join(LOCK), owner).map_err(|cause| match cause {
-            LockError::Held(holder) => Error::fatal(format!(
-                "data folder {} is held by {holder}: stop that first, or choose another folder",
-                path.display()
-            )),
+            LockError::Held(holder) => {
+                let holder = if holder.is_empty() { "another process" } else { &holder };
+                Error::fatal(format!(
+                    "data folder {} is held by {holder}: stop that first, or choose another folder",
+                    path.display()
+                ))
+            }
             LockError::Io(cause) => unusable(&path.join(LOCK), cause),
         })?;
-        let mut folder = Folder { path: path.to_owned(), is_new: false, disk: disk.clone(), _lock: lock };
-        folder.is_new = folder.check_format()?;
-        Ok(folder)
-    }
-
-    /// Whether the folder is new; it has the format's file afterwards.
-    fn check_format(&self) -> Result<bool> {
-        let path = self.path.join(FORMAT_FILE);
-        match read_whole(&*self.disk, &path).map_err(|cause| unusable(&path, cause))? {
-            Some(found) if found == FORMAT.as_bytes() => self.is_unused(),
-            Some(found) => Err(Error::fatal(format!(
-                "{} says {:?}, but this release knows only {:?}: use the release that wrote the folder, or choose another \
-                 folder",
-                path.display(),
-                String::from_utf8_lossy(&found[..found.len().min(40)]).trim(),
-                FORMAT.trim()
-            ))),
-            None => {
-                let entries = self.disk.list(&self.path).map_err(|cause| unusable(&self.path, cause))?;
-                let mut names: Vec<_> = entries.iter().map(|entry| entry.name.to_string_lossy()).collect();
-                names.retain(|name| name != LOCK && name != "lost+found" && !name.ends_with(UNFINISHED));
-                names.sort();
-                if let Some(name) = names.first() {
-                    return Err(Error::fatal(format!(
-                        "{} is no data folder of aqueduct: it holds {name:?} but no file `{FORMAT_FILE}`; choose an empty \
-                         folder, or put that file back",
-                        self.path.display()
-                    )));
-                }
-                self.write_state(&path, FORMAT.as_bytes()).map_err(|cause| unusable(&path, cause))?;
-                Ok(true)
+        let is_new = is_new(&**disk, path)?;
+        if is_new {
+            // The format comes last: with it the folder is complete.
+            for (name, content) in [(EPOCH, "0\n"), (FORMAT_FILE, FORMAT)] {
+                let path = path.join(name);
+                write_state(&**disk, &path, content.as_bytes()).map_err(|cause| unusable(&path, cause))?;
             }
         }
-    }
-
-    /// Whether the making of the folder was cut short: it has a format, but neither an epoch nor topics.
-    fn is_unused(&self) -> Result<bool> {
-        let entries = self.disk.list(&self.path).map_err(|cause| unusable(&self.path, cause))?;
-        let mut names = entries.iter().map(|entry| entry.name.to_string_lossy());
-        Ok(names.all(|name| [LOCK, FORMAT_FILE, "lost+found"].contains(&&*name) || is_unfinished(&name)))
+        Ok(Folder { path: path.to_owned(), is_new, disk: disk.clone(), _lock: lock })
     }
 
     /// Replaces a small file: after a crash it is the old one or the new one, whole.
@@ -102,6 +76,35 @@ impl Folder {
     }
 }
 
+/// Whether there is no log in a folder yet; a folder that holds other things is refused.
+fn is_new(disk: &dyn Disk, folder: &Path) -> Result<bool> {
+    let path = folder.join(FORMAT_FILE);
+    match read_whole(disk, &path).map_err(|cause| unusable(&path, cause))? {
+        Some(found) if found == FORMAT.as_bytes() => Ok(false),
+        Some(found) => Err(Error::fatal(format!(
+            "{} says {:?}, but this release knows only {:?}: use the release that wrote the folder, or choose another \
+             folder",
+            path.display(),
+            String::from_utf8_lossy(&found[..found.len().min(40)]).trim(),
+            FORMAT.trim()
+        ))),
+        None => {
+            let entries = disk.list(folder).map_err(|cause| unusable(folder, cause))?;
+            let mut names: Vec<_> = entries.iter().map(|entry| entry.name.to_string_lossy()).collect();
+            names.retain(|name| ![LOCK, EPOCH, "lost+found"].contains(&&**name) && !is_unfinished(name));
+            names.sort();
+            match names.first() {
+                None => Ok(true),
+                Some(name) => Err(Error::fatal(format!(
+                    "{} is no data folder of aqueduct: it holds {name:?} but no file `{FORMAT_FILE}`; choose an empty \
+                     folder, or put that file back",
+                    folder.display()
+                ))),
+            }
+        }
+    }
+}
+
 /// The leader epoch of the folder: appends carry it, and it rises whenever offsets might be used a second time.
 pub(crate) struct Epoch {
     path: PathBuf,
@@ -111,35 +114,25 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    /// Reads the epoch, and raises it after an unclean stop.
-    pub(crate) fn open(folder: &Folder, clean: bool) -> Result<Epoch> {
+    pub(crate) fn open(folder: &Folder) -> Result<Epoch> {
         let path = folder.path.join(EPOCH);
-        let found = read_whole(&*folder.disk, &path).map_err(at(&path))?;
-        let current = match found {
-            Some(found) => {
-                std::str::from_utf8(&found).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
-                    Error::fatal(format!(
-                        "{} does not hold a number: put back the file from a backup, or write a number into it that is \
-                     larger than the leader epoch of every record",
-                        path.display()
-                    ))
-                })?
-            }
-            None if folder.is_new => -1,
-            None => {
-                return Err(Error::fatal(format!(
-                    "{} is missing: put back the file from a backup, or make one with a number in it that is larger than \
-                     the leader epoch of every record",
-                    path.display()
-                )));
-            }
-        };
-        let epoch =
-            Epoch { path, disk: folder.disk.clone(), raising: Mutex::new(()), current: AtomicI32::new(current) };
-        if current < 0 || !clean && !fault::mutated(Mutant::SameEpoch) {
-            epoch.raise()?;
-        }
-        Ok(epoch)
+        let found = read_whole(&*folder.disk, &path).map_err(at(&path))?.ok_or_else(|| {
+            Error::fatal(format!(
+                "{} is missing: put back the file from a backup, or make one with a number in it that is larger than the \
+                 leader epoch of every record",
+                path.display()
+            ))
+        })?;
+        let number = std::str::from_utf8(&found).ok().and_then(|text| text.trim().parse().ok());
+        let current: i32 = number.ok_or_else(|| {
+            Error::fatal(format!(
+                "{} does not hold a number: put back the file from a backup, or write a number into it that is larger \
+                 than the leader epoch of every record",
+                path.display()
+            ))
+        })?;
+        let current = AtomicI32::new(current);
+        Ok(Epoch { path, disk: folder.disk.clone(), raising: Mutex::new(()), current })
     }
 
     /// The epoch under which appends are written now.
@@ -148,10 +141,10 @@ impl Epoch {
     }
 
     /// Makes a higher epoch durable, then uses it.
-    pub(crate) fn raise(&self) -> Result<()> {
+    pub(crate) fn raise(&self) -> io::Result<()> {
         let _raising = self.raising.lock();
         let next = self.current().saturating_add(1);
-        write_state(&*self.disk, &self.path, format!("{next}\n").as_bytes()).map_err(at(&self.path))?;
+        write_state(&*self.disk, &self.path, format!("{next}\n").as_bytes())?;
         self.current.store(next, Ordering::SeqCst);
         Ok(())
     }
@@ -245,10 +238,10 @@ fn make_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 /// A failure at start: one that only a person can mend is told as such.
 fn unusable(path: &Path, cause: io::Error) -> Error {
-    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     let told = format!("data folder can not be used: {}: {cause}", path.display());
     match cause.kind() {
-        PermissionDenied | ReadOnlyFilesystem | NotADirectory => Error::fatal(told),
+        AlreadyExists | PermissionDenied | ReadOnlyFilesystem | NotADirectory => Error::fatal(told),
         _ => Error::retry(told),
     }
 }

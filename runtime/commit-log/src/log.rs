@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
     Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Read, Result,
     Token, Topic, TopicPartition, TopicSettings, Topics,
@@ -57,7 +58,10 @@ impl Inner {
             }
         });
         let clean = mark.is_some() || folder.is_new;
-        let shared = Arc::new(Shared::new(edge, folder, options, clean)?);
+        let shared = Arc::new(Shared::new(edge, folder, options)?);
+        if !clean && !fault::mutated(Mutant::SameEpoch) {
+            shared.raise_epoch()?;
+        }
         let mut recovery = Recovery { clean, ..Recovery::default() };
         let registry = Arc::new(Registry::open(shared.clone(), mark.as_ref(), &mut recovery)?);
         shared.introduce(&registry);
@@ -87,18 +91,11 @@ impl Inner {
 
     /// Finishes all partitions, and notes it. Blocks.
     fn close(&self) -> Result<()> {
-        let mut is_epoch_due = false;
-        for partition in self.registry.partitions() {
-            partition.finish()?;
-            is_epoch_due |= partition.writer.lock().epoch_due;
-        }
-        if is_epoch_due {
-            // A clean start does not raise it, and would use offsets again that a failed sync made void.
-            self.shared.epoch.raise()?;
-        }
+        let finished = self.registry.partitions().into_iter().map(|partition| partition.finish());
+        finished.fold(Ok(()), Result::and)?;
         let mark = serde_json::to_vec(&self.registry.mark()).expect("a mark has only texts and numbers");
         let path = self.shared.folder.path.join(CLEAN);
-        self.shared.folder.write_state(&path, &mark).map_err(at(&path))
+        self.shared.room.or_on_ballast(|| self.shared.folder.write_state(&path, &mark)).map_err(at(&path))
     }
 }
 

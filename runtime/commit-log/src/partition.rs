@@ -300,6 +300,18 @@ impl Partition {
         }
     }
 
+    pub(crate) fn is_broken(&self) -> bool {
+        self.queue.lock().stopped == Some(Stopped::Broken)
+    }
+
+    /// Refuses when the topic was deleted meanwhile.
+    pub(crate) fn check_there(&self) -> Result<()> {
+        match self.queue.lock().stopped {
+            Some(Stopped::Deleted) => Err(self.refusal(Stopped::Deleted)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes appends again, after it turned out that the topic stays.
     pub(crate) fn revive(&self) {
         self.queue.lock().stopped = None;

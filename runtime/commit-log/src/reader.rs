@@ -75,7 +75,7 @@ impl Partition {
                 Within::Found(batches) => return Ok(Read { batches, lost: None }),
                 Within::Lost(to) => return lost(to.min(stable)),
                 Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
-                Within::Gone => {}
+                Within::Gone => self.check_there()?,
             }
         }
     }
@@ -147,7 +147,7 @@ impl Partition {
                     bytes += more;
                     offset = self.segment_after(segment.base).map_or(stable, |next| next.base);
                 }
-                Stretch::Gone => {}
+                Stretch::Gone => self.check_there()?,
             }
         }
         Ok(Measured { end: stable.max(from), bytes, full: false })
@@ -199,7 +199,7 @@ impl Partition {
             let Some(segment) = self.segment_at(offset) else { break };
             match self.find_in(&segment, timestamp, stable)? {
                 Within::Found(found) => return Ok(found),
-                Within::Gone => {}
+                Within::Gone => self.check_there()?,
                 Within::Past | Within::Lost(_) => {
                     offset = self.segment_after(segment.base).map_or(stable, |next| next.base);
                 }

@@ -223,16 +223,19 @@ impl Opening<'_> {
         let path = segment::path(self.folder, base, LOG);
         let file = self.shared.disk().open(&path, Open::Write).map_err(at(&path))?;
         let found = file.metadata().map_err(at(&path))?;
-        let (mut index, mut size, mut end) = (Index::new(), 0, base);
+        let (mut index, mut size, mut end, mut epoch) = (Index::new(), 0, base, i32::MIN);
         let mut window = Window::over_all(file.clone(), found.length);
         while let Some(header) = window.checked_header(size).map_err(at(&path))? {
-            let is_next = header.base_offset >= end && header.base_offset - base <= i64::from(u32::MAX);
+            // A batch of an older epoch than the one before it is what a failed write left behind, and void.
+            let is_next = header.base_offset >= end
+                && header.base_offset - base <= i64::from(u32::MAX)
+                && header.leader_epoch >= epoch;
             if !is_next {
                 break;
             }
             index.add(base, &header, header.base_offset, size);
             size += header.size() as u64;
-            end = header.next_offset();
+            (end, epoch) = (header.next_offset(), header.leader_epoch);
         }
         if size < found.length {
             self.cut(end, found.length - size);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aqueduct_api::disk::{File, Open};
+use aqueduct_api::disk::{File, Metadata, Open};
 use aqueduct_api::fault;
 use aqueduct_api::{Error, Result};
 use aqueduct_record::Offset;
@@ -92,6 +92,7 @@ impl Segment {
     pub(crate) fn missing(shared: &Shared, folder: &Path, base: Offset, bound: Offset) -> Self {
         let segment = Segment::live(shared, folder, base, Extent { size: 0, bound }, Index::new());
         segment.state.write().damage.push(Damage { from: base, to: bound, position: 0, resume: 0 });
+        segment.pin(Arc::new(Nothing));
         segment
     }
 
@@ -116,20 +117,32 @@ impl Segment {
         if let Some(file) = self.pinned.lock().clone().or_else(|| shared.files.get(self.id)) {
             return Ok(Some(file));
         }
-        let opened = shared.disk().open(&self.path, Open::Write);
-        let opened = match opened {
+        let opened = match self.open(shared) {
             Err(cause) if cause.raw_os_error() == Some(EMFILE) => {
                 shared.files.halve();
-                shared.disk().open(&self.path, Open::Write)
+                self.open(shared)
             }
             opened => opened,
         };
         if self.is_retired() {
             return Ok(None);
         }
-        let file = opened.map_err(at(&self.path))?;
-        shared.files.put(self.id, file.clone());
-        Ok(Some(file))
+        opened.map(Some).map_err(at(&self.path))
+    }
+
+    fn open(&self, shared: &Shared) -> io::Result<Arc<dyn File>> {
+        let disk = shared.disk();
+        // A file that somebody removed must not come to be again, empty.
+        disk.metadata(&self.path, true)?;
+        match disk.open(&self.path, Open::Write) {
+            Err(cause)
+                if matches!(cause.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) =>
+            {
+                // What can not be written can be read all the same; not kept, since a writer needs another one.
+                disk.open(&self.path, Open::Read)
+            }
+            opened => opened.inspect(|file| shared.files.put(self.id, file.clone())),
+        }
     }
 
     pub(crate) fn pin(&self, file: Arc<dyn File>) {
@@ -327,6 +340,35 @@ impl Segment {
 
     pub(crate) fn damage(&self) -> Vec<Damage> {
         self.state.read().damage.clone()
+    }
+}
+
+/// What stands for a file that is gone.
+struct Nothing;
+
+impl File for Nothing {
+    fn read_at(&self, _: &mut Vec<u8>, _: usize, _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn truncate(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 

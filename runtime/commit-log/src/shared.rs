@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use aqueduct_api::disk::{Disk, File};
-use aqueduct_api::{Edge, Result};
+use aqueduct_api::{Edge, Error, Result};
 
 use crate::folder::{Epoch, Folder};
 use crate::index::Index;
@@ -36,9 +36,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(edge: Edge, folder: Folder, options: &Options, clean: bool) -> Result<Self> {
+    pub(crate) fn new(edge: Edge, folder: Folder, options: &Options) -> Result<Self> {
         Ok(Shared {
-            epoch: Epoch::open(&folder, clean)?,
+            epoch: Epoch::open(&folder)?,
             files: Recent::new(OPEN_FILES),
             indexes: Recent::new(INDEXES),
             room: Room::new(&edge.disk, &folder.path, options.limit),
@@ -59,6 +59,12 @@ impl Shared {
     pub(crate) fn introduce(&self, registry: &Arc<Registry>) {
         // There is one registry, and it is introduced once.
         let _ = self.registry.set(Arc::downgrade(registry));
+    }
+
+    /// Raises the leader epoch, on the room that is reserved where the disk is full. Blocks.
+    pub(crate) fn raise_epoch(&self) -> Result<()> {
+        let raised = self.room.or_on_ballast(|| self.epoch.raise());
+        raised.map_err(|cause| Error::from(cause).context("the leader epoch could not be raised"))
     }
 
     /// Takes room on the disk for `bytes` more, or makes it where the configuration says so. Blocks.

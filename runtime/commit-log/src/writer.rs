@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aqueduct_api::disk::{File, Open};
 use aqueduct_api::fault::{self, Mutant};
-use aqueduct_api::{Error, Result, TopicSettings};
+use aqueduct_api::{Durability, Error, Result, TopicSettings};
 use aqueduct_record::Offset;
 
 use crate::folder::{at, remove_if_there, sync_parent};
@@ -166,7 +166,7 @@ impl Partition {
         let file =
             active.segment.file(&self.shared)?.ok_or_else(|| Error::retry(format!("{} was deleted", self.of)))?;
         if writer.epoch_due {
-            self.shared.epoch.raise()?;
+            self.shared.raise_epoch()?;
             writer.epoch_due = false;
         }
         if let Err(cause) = self.write_batches(&*file, active.size, run) {
@@ -176,7 +176,9 @@ impl Partition {
         }
         fault::point("append.written");
         let segment = active.segment.clone();
-        segment.pin(file);
+        if settings.durability == Durability::Fsync {
+            segment.pin(file);
+        }
         segment.change_index(&self.shared, |index| {
             let mut position = active.size;
             for append in &*run {
@@ -233,7 +235,7 @@ impl Partition {
     /// Begins a segment at `base`. Its name is durable before anything in it is acknowledged.
     fn begin_segment(&self, writer: &mut Writer, base: Offset) -> Result<()> {
         if writer.epoch_due {
-            self.shared.epoch.raise()?;
+            self.shared.raise_epoch()?;
             writer.epoch_due = false;
         }
         let fresh = segment::path(&self.folder, base, "fresh");
@@ -336,7 +338,15 @@ impl Partition {
         while let Some(work) = self.take_work() {
             self.write_round(&mut writer, work);
         }
+        if self.is_broken() {
+            return Err(Error::retry(format!("{}: its writer panicked", self.of)));
+        }
         self.sync_file(&mut writer)?;
+        if writer.epoch_due {
+            // A clean start does not raise it, and would use offsets again that a failed sync made void.
+            self.shared.raise_epoch()?;
+            writer.epoch_due = false;
+        }
         if let Some(active) = &writer.active {
             active.segment.close(&self.shared);
         }

@@ -1,5 +1,7 @@
 //! The suite that every log must pass, on a real disk.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 
 use aqueduct_api::conformance::log;

@@ -30,6 +30,7 @@ async fn a_folder_of_another_version_or_somebody_else_s_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.tex"), "").unwrap();
     let error = open_error(folder.path()).await;
+    assert!(!folder.path().join(".lock").exists(), "nothing is written into it");
     assert!(error.contains("\"thesis.tex\"") && error.contains("choose an empty folder"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! The log on a real disk, after what disks and people do to its files.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod cleaning;
 mod damage;
 mod faults;
