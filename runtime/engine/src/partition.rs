@@ -1,6 +1,6 @@
 //! The way out of one partition: wait until a chunk is ripe, pin it, let the sink write it, commit, again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,8 +38,8 @@ pub(crate) struct Partition {
     place: Place,
     progress: Arc<Progress>,
     retry: Retry,
-    /// Since when the first record that is not delivered is known of.
-    seen: Option<Instant>,
+    /// Where the partition was seen to end, and when: what a record's age is counted from.
+    seen: VecDeque<(Offset, Instant)>,
     work: Option<Work>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn deliver(
 ) -> Result<Option<String>> {
     let progress = delivery.counters.partition(&of);
     let retry = Retry::new(&delivery.plan.retry, &delivery.host.edge);
-    Partition { delivery, topic, of, place, progress, retry, seen: None, work: None }.run().await
+    Partition { delivery, topic, of, place, progress, retry, seen: VecDeque::new(), work: None }.run().await
 }
 
 impl Partition {
@@ -144,11 +144,11 @@ impl Partition {
                 (Some(cut), _) => return Ok(Some(cut)),
                 (None, stable) => stable,
             };
-            let ripens = self.seen.zip(age).map(|(seen, age)| seen + age);
+            let ripens = self.seen.front().zip(age).map(|((_, seen), age)| *seen + age);
             let store = &self.delivery.host.store;
             let grown = async {
                 store.grown(&self.of, stable).await?;
-                if self.seen.is_some() {
+                if !self.seen.is_empty() {
                     tokio::time::sleep(pause).await;
                 }
                 Ok::<_, Error>(())
@@ -166,12 +166,16 @@ impl Partition {
     async fn cut(&mut self, from: Offset) -> Result<(Option<Cut>, Offset)> {
         let (store, chunk) = (&self.delivery.host.store, &self.delivery.plan.chunk);
         let stable = store.bounds(&self.of).await?.stable;
-        if stable <= from {
-            self.seen = None;
+        if self.seen.back().is_none_or(|(end, _)| *end < stable) {
+            self.seen.push_back((stable, Instant::now()));
+        }
+        while self.seen.front().is_some_and(|(end, _)| *end <= from) {
+            self.seen.pop_front();
+        }
+        let Some((_, seen)) = self.seen.front().copied() else {
             self.progress.saw(stable, 0);
             return Ok((None, stable.max(from)));
-        }
-        let seen = *self.seen.get_or_insert_with(Instant::now);
+        };
         self.progress.saw(stable, self.delivery.host.edge.now() - seen.elapsed().as_millis() as i64);
         let limit = Limit { bytes: chunk.bytes.0, records: chunk.records.unwrap_or(u64::MAX) };
         let measured = store.measure(&self.of, from, limit).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aqueduct_api::{Bounds, Committed, Error, Result, Topic, TopicId, TopicPartition};
 use aqueduct_record::Offset;
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::Start;
@@ -75,30 +76,43 @@ pub(crate) async fn take_over(
         true => Start::Beginning,
         false => delivery.plan.start,
     };
-    let mut found = Vec::new();
-    let mut marks = Vec::new();
-    for (topic, of) in partitions {
-        let bounds = delivery.host.store.bounds(&of).await.map_err(|error| error.context(&of))?;
-        let mark = mark(&delivery.host.positions, &delivery.name, &of)?;
-        let is_new = mark.is_none();
-        let here = match (committed.get(&of), mark) {
-            (None, None) => Found::Place(first_start(delivery, &topic, &of, start, bounds).await?),
-            (None, Some(mark)) => Found::Stopped(vanished(&topic, mark)),
-            (Some(committed), mark) => go_on(delivery, &topic, &of, (committed, mark), bounds).await?,
-        };
-        if let Found::Place(place) = &here {
-            delivery.holds.take(&of, place.next).await?;
-            if is_new {
-                let mark = Mark { topic: topic.id, epoch: bounds.leader_epoch, run: place.pin.run };
-                marks.push(marked(&delivery.name, &of, mark)?);
-            }
-        }
-        found.push((topic, of, here));
-    }
+    let coming = partitions.into_iter().map(|(topic, of)| async move {
+        let committed = committed.get(&of);
+        let come = come(delivery, &topic, &of, committed, start).await;
+        let (found, mark) = come.map_err(|error| error.context(&of))?;
+        Ok::<_, Error>(((topic, of, found), mark))
+    });
+    let (found, marks): (Vec<_>, Vec<_>) = try_join_all(coming).await?.into_iter().unzip();
+    let marks: Vec<Change> = marks.into_iter().flatten().collect();
     if !marks.is_empty() {
         delivery.host.positions.put(&delivery.lease, marks).await?;
     }
     Ok(found)
+}
+
+/// Comes to one partition: what is found, and the mark that it still needs.
+async fn come(
+    delivery: &Delivery,
+    topic: &Topic,
+    of: &TopicPartition,
+    committed: Option<&Committed>,
+    start: Start,
+) -> Result<(Found, Option<Change>)> {
+    let bounds = delivery.host.store.bounds(of).await?;
+    let mark = mark(&delivery.host.positions, &delivery.name, of)?;
+    let found = match (committed, mark) {
+        (None, None) => Found::Place(first_start(delivery, topic, of, start, bounds).await?),
+        (None, Some(mark)) => Found::Stopped(vanished(topic, mark)),
+        (Some(committed), mark) => go_on(delivery, topic, of, (committed, mark), bounds).await?,
+    };
+    let Found::Place(place) = &found else { return Ok((found, None)) };
+    delivery.holds.take(of, place.next).await?;
+    if mark.is_some() {
+        return Ok((found, None));
+    }
+    let mark = Mark { topic: topic.id, epoch: bounds.leader_epoch, run: place.pin.run };
+    let change = marked(&delivery.name, of, mark)?;
+    Ok((found, Some(change)))
 }
 
 async fn first_start(
