@@ -21,6 +21,10 @@ pub(crate) enum Content {
 #[derive(Default)]
 pub(crate) struct Inflated {
     decoder: Option<MultiGzDecoder<InOrder>>,
+    /// The stored length at which nothing more could be inflated.
+    ended: Option<u64>,
+    /// Whether it ended in the middle of a member: the rest is being written, or was lost.
+    cut: bool,
     kept: Vec<u8>,
     /// Where `kept` begins.
     from: u64,
@@ -40,8 +44,7 @@ impl Content {
     /// Opens a file.
     pub(crate) fn open(disk: &dyn Disk, path: &Path, inflate: bool) -> io::Result<Content> {
         let file = disk.open(path, Open::Read)?;
-        let gzip = inflate && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        Ok(if gzip { Content::Gzip(file, Arc::default()) } else { Content::Plain(file) })
+        Ok(if inflate && is_gzip(path) { Content::Gzip(file, Arc::default()) } else { Content::Plain(file) })
     }
 
     /// Whether the file is compressed: its length says nothing of how much is left to read.
@@ -49,11 +52,67 @@ impl Content {
         matches!(self, Content::Gzip(..))
     }
 
+    /// Whether what was read to its end may be all of it: a compressed file says where it ends.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Content::Plain(_) => true,
+            Content::Gzip(_, inflated) => !inflated.lock().unwrap_or_else(PoisonError::into_inner).cut,
+        }
+    }
+
     /// What the file is now.
     pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         match self {
             Content::Plain(file) | Content::Gzip(file, _) => file.metadata(),
         }
+    }
+
+    /// How many bytes there are, inflated ones where the file is compressed.
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        if let Content::Plain(file) = self {
+            return Ok(file.metadata()?.length);
+        }
+        let (mut length, mut block) = (0, Vec::new());
+        loop {
+            block.clear();
+            match self.read(&mut block, 1 << 20, length)? {
+                0 => return Ok(length),
+                read => length += read as u64,
+            }
+        }
+    }
+
+    /// Where the last line that has an end ends: 0 where there is none.
+    pub(crate) fn last_end(&self, delimiter: u8) -> io::Result<u64> {
+        let (mut to, mut block) = (self.length()?, Vec::new());
+        while to > 0 {
+            let from = to.saturating_sub(64 << 10);
+            block.clear();
+            self.read(&mut block, (to - from) as usize, from)?;
+            if let Some(at) = memchr::memrchr(delimiter, &block) {
+                return Ok(from + at as u64 + 1);
+            }
+            to = from;
+        }
+        Ok(0)
+    }
+
+    /// Whether another file begins with all that is in this one, as far as a stretch of `compared` bytes at its head and
+    /// one before its end tell (at the head alone where it is compressed).
+    pub(crate) fn is_beginning_of(&self, other: &Content, compared: u64) -> io::Result<bool> {
+        let mut stretches = vec![0];
+        if !self.is_compressed() {
+            stretches.push(self.length()?.saturating_sub(compared));
+        }
+        for from in stretches {
+            let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+            let length = self.read(&mut mine, compared as usize, from)?;
+            other.read(&mut theirs, length, from)?;
+            if mine != theirs {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Appends up to `length` bytes from `offset` on, and says how many: fewer only at the end of what is there. A
@@ -69,26 +128,29 @@ impl Content {
     }
 }
 
+/// Whether a name says that the file is compressed.
+pub(crate) fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
+}
+
 impl Inflated {
     fn read(&mut self, file: &Arc<dyn File>, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
-        if self.decoder.is_none() || offset < self.from {
-            let in_order = InOrder { file: file.clone(), at: 0, buffer: Vec::new() };
-            *self = Inflated { decoder: Some(MultiGzDecoder::new(in_order)), kept: Vec::new(), from: 0 };
-        }
         let end = offset + length as u64;
-        let mut block = vec![0; 128 << 10];
+        if offset < self.from || self.decoder.is_none() && self.ended != Some(file.metadata()?.length) {
+            let in_order = InOrder { file: file.clone(), at: 0, buffer: Vec::new() };
+            *self = Inflated { decoder: Some(MultiGzDecoder::new(in_order)), ..Inflated::default() };
+        }
+        let mut block = Vec::new();
         while self.from + (self.kept.len() as u64) < end {
             let Some(decoder) = &mut self.decoder else { break };
+            block.resize(128 << 10, 0);
             match decoder.read(&mut block) {
-                Ok(0) => break,
-                Ok(count) => self.keep(&block[..count], offset),
-                Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
-                    // The rest is not written yet: the next read begins anew.
-                    self.decoder = None;
-                    break;
-                }
+                Ok(count) if count > 0 => self.keep(&block[..count], offset),
+                // The rest may not be written yet: a read after that begins anew.
+                Ok(_) => self.end(false),
+                Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => self.end(true),
                 Err(cause) => {
-                    self.decoder = None;
+                    *self = Inflated::default();
                     return Err(cause);
                 }
             }
@@ -98,6 +160,11 @@ impl Inflated {
         let take = (self.kept.len() - skip).min(length);
         buffer.extend_from_slice(&self.kept[skip..skip + take]);
         Ok(take)
+    }
+
+    fn end(&mut self, cut: bool) {
+        self.cut = cut;
+        self.ended = self.decoder.take().map(|decoder| decoder.get_ref().at);
     }
 
     fn keep(&mut self, bytes: &[u8], offset: u64) {

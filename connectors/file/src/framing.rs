@@ -54,14 +54,22 @@ pub(crate) struct Skip {
 
 /// What a look found.
 pub(crate) enum Taken {
-    /// Records, the progress after them, and whether there may be more.
-    Records(BatchBuilder, Progress, bool),
+    /// Records, the progress after them, and what is left.
+    Records(BatchBuilder, Progress, Rest),
     /// A line that is too long, and the progress after it.
     TooLong(DeadLetter, Progress),
-    /// Nothing that is complete.
-    Nothing(Option<Skip>),
+    /// Nothing that is complete, and whether something incomplete is there.
+    Nothing(Option<Skip>, bool),
     /// The file does not hold what was read before: it was truncated or replaced.
     Replaced,
+}
+
+/// What is left of a file after a look.
+pub(crate) struct Rest {
+    /// Whether there may be complete records.
+    pub(crate) more: bool,
+    /// Whether there are bytes.
+    pub(crate) partial: bool,
 }
 
 impl Framer {
@@ -85,6 +93,11 @@ impl Framer {
         })
     }
 
+    /// The byte that ends a line.
+    pub(crate) fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
     /// Reads what comes next in a file. Blocks.
     pub(crate) fn take(&self, look: &Look) -> io::Result<Taken> {
         let context = look.progress.context() as usize;
@@ -96,18 +109,24 @@ impl Framer {
             if read < context || !look.progress.continues(&bytes[..context]) {
                 return Ok(Taken::Replaced);
             }
+            // A compressed file is not written anew in place, and going back to its head would inflate it again.
+            if !look.content.is_compressed() && !look.progress.begins(&look.content) {
+                return Ok(Taken::Replaced);
+            }
             let (before, data) = bytes.split_at(context);
             let at_end = read < context + want;
             let (builder, consumed) = self.frame(look, data, at_end);
             if consumed > 0 {
                 let progress = look.progress.after(before, &data[..consumed]);
-                return Ok(Taken::Records(builder, progress, !at_end || consumed < data.len()));
+                let partial = consumed < data.len() && look.content.is_whole();
+                let more = !at_end || builder.size() > look.batch;
+                return Ok(Taken::Records(builder, progress, Rest { more, partial }));
             }
             if data.len() > self.max_record {
                 return self.skip(look);
             }
             if at_end {
-                return Ok(Taken::Nothing(None));
+                return Ok(Taken::Nothing(None, !data.is_empty() && look.content.is_whole()));
             }
             want = (want * 4).min(self.max_record + 1);
         }
@@ -122,7 +141,8 @@ impl Framer {
             Some(group) => records.groups(group, data, at_end && look.flush_group),
         };
         let rest = &data[consumed..];
-        let whole = at_end && look.flush_line && !rest.is_empty() && rest.len() <= self.max_record;
+        let whole =
+            at_end && look.flush_line && look.content.is_whole() && !rest.is_empty() && rest.len() <= self.max_record;
         if whole && !records.is_full() && memchr::memchr(self.delimiter, rest).is_none() {
             records.push(rest, consumed);
             return (records.builder, data.len());
@@ -146,7 +166,7 @@ impl Framer {
                 continue;
             }
             if end.is_none() && !look.flush_line {
-                return Ok(Taken::Nothing(Some(skip)));
+                return Ok(Taken::Nothing(Some(skip), true));
             }
             let next = start + skip.scanned + u64::from(end.is_some());
             let progress = look.progress.at(&look.content, next)?;

@@ -37,6 +37,12 @@ pub(crate) struct Progress {
     pub(crate) device: u64,
     /// Its path when it was last seen; the end of it where it is very long.
     pub(crate) path: String,
+    /// When it was first seen, in milliseconds since 1970, raised where needed so that later files have later times.
+    #[serde(default)]
+    pub(crate) since: i64,
+    /// The stored length of a compressed file that was read whole, so that it need not be inflated to find that out again.
+    #[serde(default)]
+    pub(crate) whole: u64,
 }
 
 impl Progress {
@@ -84,7 +90,18 @@ impl Progress {
     /// Whether `before`, the [`Progress::context`] bytes before the offset, are what was consumed.
     pub(crate) fn continues(&self, before: &[u8]) -> bool {
         let tail = self.tail.length as usize;
-        before.len() >= tail && crc32c(&before[before.len() - tail..]) == self.tail.crc
+        let head_too = self.offset >= HEAD || crc32c(before) == self.head.crc;
+        head_too && before.len() >= tail && crc32c(&before[before.len() - tail..]) == self.tail.crc
+    }
+
+    /// Whether the file begins with what was consumed first, where [`Progress::context`] does not reach so far back.
+    pub(crate) fn begins(&self, content: &Content) -> bool {
+        self.offset < HEAD || self.begins_like(content, &mut BTreeMap::new())
+    }
+
+    /// The file that it is of.
+    pub(crate) fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 
     /// Whether a file holds, at its head and before the offset, what was consumed.

@@ -1,6 +1,7 @@
 //! Taking turns: one batch of one file at a time, from the files that have something to read.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::catalog::{Catalog, TailId, grow};
+use crate::catalog::{Addition, Catalog};
 use crate::content::Content;
 use crate::framing::{Framer, Look, Taken};
 use crate::progress::{Progress, shortened};
+use crate::tail::{Tail, TailId};
 use crate::walk::{Findings, Found, Walk};
 use crate::{Compressed, FileSettings, Start};
 
@@ -34,8 +36,12 @@ pub(crate) struct FileSource {
     framer: Arc<Framer>,
     batch: usize,
     catalog: Catalog,
-    /// Files that may have something to read, in the order of their turns.
-    turns: VecDeque<TailId>,
+    /// Files that may have something to read: each gets its turn after the one before it.
+    turns: BTreeSet<TailId>,
+    /// Whose turn it was.
+    last_turn: TailId,
+    /// When the newest file was first seen.
+    last_since: i64,
     /// Positions to be saved or forgotten though nothing was read.
     bookkeeping: VecDeque<Incoming>,
     /// Open files, the one used longest ago first.
@@ -56,15 +62,13 @@ struct Id {
 impl FileSource {
     /// Goes on at the saved positions.
     pub(crate) fn open(settings: FileSettings, opening: SourceOpening) -> Result<Self> {
-        let mut catalog = Catalog::default();
+        let mut saved = Vec::new();
         let started = opening.positions.iter().any(|(stream, _)| stream.id == STARTED);
         for (stream, position) in &opening.positions {
             let Ok(id) = serde_json::from_str::<Id>(&stream.id) else { continue };
             let stream = Arc::new(Stream { id: stream.id.clone(), key: id.path });
-            catalog.add(stream, position.read::<Progress>()?, None);
+            saved.push((stream, position.read::<Progress>()?));
         }
-        // Which of two streams of one path came first is not known here: whichever has no file is finished soon.
-        catalog.tails.values_mut().for_each(|tail| tail.after = None);
         let now = Instant::now();
         Ok(FileSource {
             walk: Walk::new(&settings, &opening.folder)?,
@@ -72,9 +76,11 @@ impl FileSource {
             batch: opening.batch.0.clamp(4096, 16 << 20) as usize,
             edge: opening.edge,
             at_end: settings.start == Start::End && !started,
+            last_since: saved.iter().map(|(_, progress)| progress.since).max().unwrap_or_default(),
+            catalog: Catalog::new(settings.compressed == Compressed::Auto, saved),
             settings,
-            catalog,
-            turns: VecDeque::new(),
+            turns: BTreeSet::new(),
+            last_turn: 0,
             bookkeeping: VecDeque::new(),
             open: VecDeque::new(),
             next_walk: now,
@@ -87,7 +93,7 @@ impl FileSource {
     async fn discover(&mut self) -> Result<()> {
         let (walk, disk) = (self.walk.clone(), self.edge.disk.clone());
         let findings = self.edge.blocking(move || walk.find(&*disk)).await?;
-        let questions = self.catalog.questions(&findings, self.settings.compressed == Compressed::Auto);
+        let questions = self.catalog.questions(&findings);
         let answers = if questions.is_empty() {
             Default::default()
         } else {
@@ -95,14 +101,21 @@ impl FileSource {
             self.edge.blocking(move || questions.answer(&*disk)).await?
         };
         let now = Instant::now();
+        let is_moved = |(id, found): (&TailId, &Found)| {
+            let before = self.catalog.tails.get(id).map(|tail| tail.progress.file());
+            (before != Some(found.file())).then_some(*id)
+        };
+        let elsewhere: Vec<TailId> = answers.continued.iter().filter_map(is_moved).collect();
         let mut new = self.catalog.apply(&findings, answers, now);
+        self.save_moved(&elsewhere)?;
         if let Some(age) = self.settings.ignore_older.duration() {
             let oldest = self.edge.now() - age.as_millis() as i64;
-            new.retain(|found| found.metadata.modified >= oldest);
+            new.retain(|(found, _)| found.metadata.modified >= oldest);
         }
-        new.sort_by(|a, b| (a.metadata.modified, &a.path).cmp(&(b.metadata.modified, &b.path)));
-        let new =
-            if self.at_end { self.ends_of(new).await? } else { new.into_iter().map(|found| (found, None)).collect() };
+        new.sort_by(|(a, _), (b, _)| (a.metadata.modified, &a.path).cmp(&(b.metadata.modified, &b.path)));
+        if self.at_end {
+            new = self.ends_of(new).await?;
+        }
         for (found, progress) in new {
             self.add(found, progress)?;
         }
@@ -115,24 +128,38 @@ impl FileSource {
             ));
         }
         self.tell(&findings);
-        self.finish_rotated(now);
+        for (id, tail) in self.catalog.tails.iter_mut().filter(|(_, tail)| tail.failed) {
+            tail.failed = false;
+            self.catalog.busy.insert(*id);
+        }
+        self.give_turns(now);
         self.forget(now)?;
         let slowest = Duration::from_micros(findings.names as u64 * 300);
         self.next_walk = now + self.settings.discover.duration().unwrap_or_default().max(slowest);
         Ok(())
     }
 
+    /// Saves where files went on that are another file now, so that a later start need not find that out again.
+    fn save_moved(&mut self, moved: &[TailId]) -> Result<()> {
+        for tail in moved.iter().filter_map(|id| self.catalog.tails.get(id)) {
+            let position = Position::of(&tail.progress)?;
+            self.bookkeeping.push_back(Incoming::records(tail.stream.clone(), position, BatchBuilder::new()));
+        }
+        Ok(())
+    }
+
     /// Where reading begins in files that are there when the source starts for the first time.
-    async fn ends_of(&self, found: Vec<Found>) -> Result<Vec<(Found, Option<Progress>)>> {
+    async fn ends_of(&self, found: Vec<Addition>) -> Result<Vec<Addition>> {
         let disk = self.edge.disk.clone();
-        let read_end = move |found: Found| {
+        let (delimiter, inflate) = (self.framer.delimiter(), self.settings.compressed == Compressed::Auto);
+        let read_end = move |(found, read): Addition| {
+            if read.is_some() {
+                return (found, read);
+            }
             let progress = Progress::beginning(&found.path, found.metadata.inode, found.metadata.device);
-            let end = Content::open(&*disk, &found.path, false).and_then(|content| {
-                let window = found.metadata.length.min(64 << 10);
-                let mut bytes = Vec::new();
-                content.read(&mut bytes, window as usize, found.metadata.length - window)?;
-                let line = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| bytes.len() - at - 1);
-                progress.at(&content, found.metadata.length - line as u64)
+            let end = Content::open(&*disk, &found.path, inflate).and_then(|content| {
+                let end = content.last_end(delimiter)?;
+                progress.at(&content, end)
             });
             (found, end.ok())
         };
@@ -144,10 +171,17 @@ impl FileSource {
         let key = shortened(&found.path);
         let id = serde_json::json!({ "path": key, "inode": inode, "file": format!("{:016x}", self.edge.random()) });
         let stream = Arc::new(Stream { id: id.to_string(), key });
-        if let Some(progress) = &progress {
-            self.bookkeeping.push_back(Incoming::records(stream.clone(), Position::of(progress)?, BatchBuilder::new()));
+        let must_be_saved = progress.is_some();
+        let mut progress = progress.unwrap_or_else(|| Progress::beginning(&found.path, inode, device));
+        self.last_since = self.edge.now().max(self.last_since + 1);
+        progress.since = self.last_since;
+        if must_be_saved {
+            self.bookkeeping.push_back(Incoming::records(
+                stream.clone(),
+                Position::of(&progress)?,
+                BatchBuilder::new(),
+            ));
         }
-        let progress = progress.unwrap_or_else(|| Progress::beginning(&found.path, inode, device));
         tracing::info!(file = %found.path.display(), inode, offset = progress.offset, "a new file");
         self.catalog.add(stream, progress, Some(&found));
         Ok(())
@@ -165,37 +199,47 @@ impl FileSource {
     }
 
     /// Rotated files that nobody has written to for a while are finished, and the ones that took their place begin.
-    fn finish_rotated(&mut self, now: Instant) {
-        let wait = self.settings.rotate_wait;
-        for tail in self.catalog.tails.values_mut() {
-            if !tail.finished && tail.is_rotated() && tail.is_at_end() && passed(wait, tail.changed, now) {
-                tail.finished = true;
-            }
+    fn give_turns(&mut self, now: Instant) {
+        for id in self.catalog.busy.iter().copied().collect::<Vec<_>>() {
+            let Some(tail) = self.catalog.tails.get_mut(&id) else { continue };
+            let rotated = tail.is_rotated();
+            let at_end = tail.is_at_end() && !tail.doubtful;
+            tail.finished |= rotated && at_end && passed(self.settings.rotate_wait, tail.changed, now);
             if tail.finished && tail.gone.is_some() {
                 tail.content = None;
             }
         }
-        let busy: Vec<TailId> = self.catalog.tails.keys().copied().filter(|id| self.wants_turn(*id, now)).collect();
-        for id in busy {
-            if !self.turns.contains(&id) {
-                self.turns.push_back(id);
+        for id in self.catalog.busy.iter().copied().collect::<Vec<_>>() {
+            if self.wants_turn(id, now) {
+                self.turns.insert(id);
+            } else if self.is_settled(id, now) {
+                self.catalog.busy.remove(&id);
             }
         }
     }
 
     fn wants_turn(&self, id: TailId, now: Instant) -> bool {
-        let tail = &self.catalog.tails[&id];
+        let Some(tail) = self.catalog.tails.get(&id) else { return false };
         let waits = tail.after.and_then(|id| self.catalog.tails.get(&id)).is_some_and(|before| !before.finished);
-        let readable = tail.path.is_some() || tail.content.is_some();
-        readable
-            && !waits
-            && !tail.is_at_end()
-            && (tail.exhausted != Some(tail.length) || self.flushes(id, now) != (false, false))
+        let readable = !tail.failed && (tail.path.is_some() || tail.content.is_some());
+        let new = !tail.is_at_end() && (!tail.is_exhausted() || self.flushes(tail, now) != (false, false));
+        readable && !waits && (tail.doubtful || new)
+    }
+
+    /// Whether nothing is to be done for a file until it is seen to change.
+    fn is_settled(&self, id: TailId, now: Instant) -> bool {
+        let Some(tail) = self.catalog.tails.get(&id) else { return true };
+        let times_out = self.settings.multiline.is_some() || self.settings.unfinished_after.duration().is_some();
+        let read = tail.is_at_end() || (tail.is_exhausted() && !times_out);
+        let over = tail.finished || !tail.is_rotated();
+        let gone = tail.path.is_none() && tail.content.is_none();
+        tail.failed
+            || (gone && tail.finished)
+            || (now.duration_since(tail.changed) >= BUSY && read && over && !tail.doubtful)
     }
 
     /// Whether a last line without its end, and a last group of lines, is taken as it is.
-    fn flushes(&self, id: TailId, now: Instant) -> (bool, bool) {
-        let tail = &self.catalog.tails[&id];
+    fn flushes(&self, tail: &Tail, now: Instant) -> (bool, bool) {
         let over = tail.is_rotated() && passed(self.settings.rotate_wait, tail.changed, now);
         let group =
             self.settings.multiline.as_ref().is_some_and(|multiline| passed(multiline.timeout, tail.changed, now));
@@ -205,31 +249,35 @@ impl FileSource {
     /// Looks at the files that changed lately.
     async fn poll(&mut self) -> Result<()> {
         let now = Instant::now();
-        let tails = self.catalog.tails.iter().filter(|(_, tail)| now.duration_since(tail.changed) < BUSY);
-        let open: Vec<(TailId, Content)> = tails.filter_map(|(id, tail)| Some((*id, tail.content.clone()?))).collect();
+        let tails = self.catalog.busy.iter().filter_map(|id| Some((*id, self.catalog.tails.get(id)?)));
+        let open: Vec<(TailId, Content)> = tails.filter_map(|(id, tail)| Some((id, tail.content.clone()?))).collect();
         if !open.is_empty() {
             let look =
                 move || open.into_iter().filter_map(|(id, content)| Some((id, content.metadata().ok()?))).collect();
             let found: Vec<_> = self.edge.blocking(look).await?;
             for (id, metadata) in found {
                 let Some(tail) = self.catalog.tails.get_mut(&id) else { continue };
-                grow(tail, metadata, now);
-                if metadata.length < tail.progress.offset && !tail.content.as_ref().is_some_and(Content::is_compressed)
-                {
+                tail.look(metadata, now);
+                if tail.was_truncated(metadata.length) {
                     self.next_walk = now;
                 }
             }
         }
-        self.finish_rotated(now);
+        self.give_turns(now);
         self.next_poll = now + self.settings.poll.duration().unwrap_or_default();
         Ok(())
+    }
+
+    fn next_turn(&self) -> Option<TailId> {
+        let next = self.turns.range(self.last_turn + 1..).next();
+        next.or_else(|| self.turns.first()).copied()
     }
 
     /// One batch of one file, if it has one.
     async fn take(&mut self, id: TailId) -> Result<Option<Incoming>> {
         let Some(content) = self.opened(id).await? else { return Ok(None) };
-        let (flush_line, flush_group) = self.flushes(id, Instant::now());
         let tail = &self.catalog.tails[&id];
+        let (flush_line, flush_group) = self.flushes(tail, Instant::now());
         let length = tail.length;
         let look = Look {
             content,
@@ -244,15 +292,16 @@ impl FileSource {
         let framer = self.framer.clone();
         let taken = self.edge.blocking(move || framer.take(&look)).await?;
         let Some(tail) = self.catalog.tails.get_mut(&id) else { return Ok(None) };
+        tail.doubtful = false;
         let (records, progress, dead_letter) = match taken {
-            Ok(Taken::Records(records, progress, more)) => {
-                tail.exhausted = (!more).then_some(length);
+            Ok(Taken::Records(records, progress, rest)) => {
+                (tail.exhausted, tail.partial) = ((!rest.more).then_some(length), rest.partial);
                 (records, progress, None)
             }
             Ok(Taken::TooLong(dead_letter, progress)) => (BatchBuilder::new(), progress, Some(dead_letter)),
-            Ok(Taken::Nothing(skip)) => {
-                (tail.skip, tail.exhausted) = (skip, Some(length));
-                return Ok(None);
+            Ok(Taken::Nothing(skip, partial)) => {
+                (tail.skip, tail.partial, tail.exhausted) = (skip, partial, Some(length));
+                return self.read_whole(id);
             }
             Ok(Taken::Replaced) => {
                 tail.content = None;
@@ -260,29 +309,49 @@ impl FileSource {
                 return Ok(None);
             }
             Err(cause) => {
-                (tail.content, tail.exhausted) = (None, Some(length));
-                self.tell_once(format!("open {}: {cause}", self.catalog.tails[&id].progress.path));
+                (tail.content, tail.failed) = (None, true);
+                if cause.kind() == ErrorKind::InvalidData || cause.kind() == ErrorKind::InvalidInput {
+                    // Damaged: as far as it can be inflated it was read, and the file after it need not wait.
+                    (tail.failed, tail.partial, tail.exhausted) = (false, false, Some(length));
+                }
+                let path = tail.progress.path.clone();
+                self.tell_once(format!("open {path}: {cause}"));
                 return Ok(None);
             }
         };
-        let position = Position::of(&progress)?;
-        (tail.progress, tail.skip) = (progress, None);
-        let stream = tail.stream.clone();
-        if self.wants_turn(id, Instant::now()) {
-            self.turns.push_back(id);
-        }
+        tail.progress = progress;
+        tail.skip = None;
+        let (stream, position) = (tail.stream.clone(), Position::of(&tail.progress)?);
         Ok(Some(Incoming { dead_letter, ..Incoming::records(stream, position, records) }))
+    }
+
+    /// A compressed file that was read to its end need not be inflated again to find that out: that is saved.
+    fn read_whole(&mut self, id: TailId) -> Result<Option<Incoming>> {
+        let Some(tail) = self.catalog.tails.get_mut(&id) else { return Ok(None) };
+        if !tail.compressed || tail.partial || tail.progress.whole == tail.length {
+            return Ok(None);
+        }
+        tail.progress.whole = tail.length;
+        tail.content = None;
+        Ok(Some(Incoming::records(tail.stream.clone(), Position::of(&tail.progress)?, BatchBuilder::new())))
     }
 
     /// The file's content, opened where it was closed; `None` when it can not be opened now.
     async fn opened(&mut self, id: TailId) -> Result<Option<Content>> {
         let Some(tail) = self.catalog.tails.get(&id) else { return Ok(None) };
+        self.open.retain(|open| *open != id);
         if let Some(content) = tail.content.clone() {
-            self.open.retain(|open| *open != id);
             self.open.push_back(id);
             return Ok(Some(content));
         }
         let Some(path) = tail.path.clone() else { return Ok(None) };
+        if self.open.len() >= OPEN_FILES
+            && let Some(longest) = self.open.pop_front()
+            && let Some(tail) = self.catalog.tails.get_mut(&longest)
+            && tail.path.is_some()
+        {
+            tail.content = None;
+        }
         let (disk, inflate) = (self.edge.disk.clone(), self.settings.compressed == Compressed::Auto);
         let opening = path.clone();
         let opened = self.edge.blocking(move || {
@@ -292,6 +361,9 @@ impl FileSource {
         let (content, metadata) = match opened.await? {
             Ok(opened) => opened,
             Err(cause) => {
+                if let Some(tail) = self.catalog.tails.get_mut(&id) {
+                    tail.failed = true;
+                }
                 self.tell_once(format!("open {}: {cause}", path.display()));
                 return Ok(None);
             }
@@ -304,13 +376,6 @@ impl FileSource {
         }
         tail.content = Some(content.clone());
         self.open.push_back(id);
-        if self.open.len() > OPEN_FILES
-            && let Some(longest) = self.open.pop_front()
-            && let Some(tail) = self.catalog.tails.get_mut(&longest)
-            && tail.path.is_some()
-        {
-            tail.content = None;
-        }
         Ok(Some(content))
     }
 
@@ -347,9 +412,15 @@ impl Source for FileSource {
             if let Some(incoming) = self.bookkeeping.pop_front() {
                 return Ok(Some(incoming));
             }
-            // The turn is given back when the future is dropped in the middle: the next walk or poll asks again.
-            if let Some(id) = self.turns.pop_front() {
-                if let Some(incoming) = self.take(id).await? {
+            if let Some(id) = self.next_turn() {
+                let incoming = self.take(id).await?;
+                if !self.wants_turn(id, Instant::now()) || incoming.is_none() {
+                    self.turns.remove(&id);
+                }
+                // One compressed file after the other: what is inflated of each takes room.
+                self.last_turn =
+                    if self.catalog.tails.get(&id).is_some_and(|tail| tail.compressed) { id - 1 } else { id };
+                if let Some(incoming) = incoming {
                     return Ok(Some(incoming));
                 }
                 continue;

@@ -25,6 +25,13 @@ pub(crate) struct Found {
     pub(crate) metadata: Metadata,
 }
 
+impl Found {
+    /// Which file it is, whatever its path.
+    pub(crate) fn file(&self) -> (u64, u64) {
+        (self.metadata.device, self.metadata.inode)
+    }
+}
+
 /// What a walk found.
 #[derive(Default)]
 pub(crate) struct Findings {

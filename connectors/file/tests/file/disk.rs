@@ -54,7 +54,11 @@ impl MemoryDisk {
     /// Appends, making the file where it is missing.
     pub(crate) fn append(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let node = self.node(path);
-        let now = self.state().now;
+        let now = {
+            let mut state = self.state();
+            state.now += 1;
+            state.now
+        };
         let mut content = node.content.lock().unwrap();
         content.0.extend_from_slice(bytes.as_ref());
         content.1 = now;
@@ -113,7 +117,11 @@ impl MemoryDisk {
     /// Makes opening a path fail, or lets it work again.
     pub(crate) fn refuse(&self, path: &str, refused: bool) {
         let mut state = self.state();
-        if refused { state.refused.insert(path.into()) } else { state.refused.remove(Path::new(path)) };
+        if refused {
+            state.refused.insert(path.into())
+        } else {
+            state.refused.remove(Path::new(path))
+        };
     }
 
     pub(crate) fn exists(&self, path: &str) -> bool {
@@ -132,7 +140,8 @@ impl MemoryDisk {
 
     /// Sets the clock that changes are stamped with.
     pub(crate) fn set_now(&self, now: i64) {
-        self.state().now = now;
+        let mut state = self.state();
+        state.now = state.now.max(now);
     }
 
     /// Does something before the `after`th operation of the source from now on.
@@ -246,13 +255,7 @@ impl Name {
 impl Node {
     fn metadata(&self) -> Metadata {
         let content = self.content.lock().unwrap();
-        Metadata {
-            kind: Kind::File,
-            length: content.0.len() as u64,
-            device: 1,
-            inode: self.inode,
-            modified: content.1,
-        }
+        Metadata { kind: Kind::File, length: content.0.len() as u64, device: 1, inode: self.inode, modified: content.1 }
     }
 }
 

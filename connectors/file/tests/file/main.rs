@@ -1,5 +1,7 @@
 //! The file source over a disk in memory: what becomes of lines while files grow, rotate and go away.
 
 mod disk;
+mod model;
 mod reading;
+mod rotation;
 mod world;

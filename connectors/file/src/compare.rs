@@ -1,0 +1,243 @@
+//! Comparing contents: whether a file that turned up is the rest of one that is known, a copy of it, or one of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use aqueduct_api::Disk;
+use aqueduct_api::disk::{Entry, Kind};
+
+use crate::catalog::{Addition, FileId};
+use crate::content::Content;
+use crate::progress::{Progress, are_related};
+use crate::tail::TailId;
+use crate::walk::Found;
+
+/// How much of a copy is compared at its head and at its end.
+const COMPARED: u64 = 256 << 10;
+
+/// What a look at the folders asks to be compared.
+#[derive(Default)]
+pub(crate) struct Questions {
+    /// Files that no tail is in, and which of them were copies.
+    pub(crate) unknown: Vec<(Found, Option<Copied>)>,
+    /// Tails without a file, or with one that was truncated or replaced.
+    pub(crate) lost: BTreeSet<TailId>,
+    /// Those of them that may have more to read, wherever they went.
+    pub(crate) sought: BTreeSet<TailId>,
+    /// What was read of every file so far.
+    pub(crate) known: BTreeMap<TailId, Progress>,
+    /// Where the other tails are.
+    pub(crate) there: BTreeMap<TailId, Found>,
+    /// Whether compressed files are inflated.
+    pub(crate) inflate: bool,
+}
+
+/// A file that was found to be a copy of another one.
+#[derive(Clone, Copy)]
+pub(crate) struct Copied {
+    /// Of which.
+    pub(crate) of: TailId,
+    /// Its length then.
+    pub(crate) length: u64,
+}
+
+/// What the comparison found.
+#[derive(Default)]
+pub(crate) struct Answers {
+    /// Lost tails that go on in another file.
+    pub(crate) continued: BTreeMap<TailId, Found>,
+    /// Files that are nobody's continuation.
+    pub(crate) new: Vec<Addition>,
+    /// Copies of files that are still there.
+    pub(crate) copies: BTreeMap<FileId, Copied>,
+    /// Tails that turned out to be in a file no more though it is where it was.
+    pub(crate) replaced: BTreeSet<TailId>,
+}
+
+/// Where lost files are looked for.
+struct Elsewhere<'a> {
+    /// Files that other tails are in.
+    files: &'a BTreeSet<FileId>,
+    /// The files in folders that were looked into.
+    folders: &'a mut BTreeMap<PathBuf, Vec<Entry>>,
+}
+
+/// What an unknown file is.
+enum Verdict {
+    /// The rest of a file that is not where it was.
+    Continues(TailId),
+    /// A copy of a file that is still there: not read, as long as that is so.
+    Copy(TailId),
+    /// A copy of what was read before: nothing in it is new.
+    Read(Progress),
+    /// Nothing can be said yet.
+    Unclear,
+    /// A file of its own.
+    New,
+}
+
+impl Questions {
+    /// Whether there is nothing to compare.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unknown.is_empty() && self.sought.is_empty()
+    }
+
+    /// Looks into the files. Blocks.
+    pub(crate) fn answer(mut self, disk: &dyn Disk) -> Answers {
+        let mut answers = Answers { replaced: self.replaced(disk), ..Answers::default() };
+        for id in &answers.replaced {
+            self.unknown.extend(self.there.remove(id).map(|found| (found, None)));
+            self.lost.insert(*id);
+            self.sought.insert(*id);
+        }
+        let files: BTreeSet<FileId> = self.there.values().map(Found::file).collect();
+        let mut order: Vec<TailId> = self.known.keys().copied().collect();
+        order.sort_by_key(|id| std::cmp::Reverse(self.known[id].offset));
+        for (found, copied) in &self.unknown {
+            let content = Content::open(disk, &found.path, self.inflate);
+            let verdict = content.map(|content| Unknown { questions: &self, disk, found, content });
+            let verdict = verdict.map(|unknown| unknown.verdict(&order, *copied, &answers));
+            match verdict.unwrap_or(Verdict::New) {
+                Verdict::Continues(id) => drop(answers.continued.insert(id, found.clone())),
+                Verdict::Copy(of) => {
+                    answers.copies.insert(found.file(), Copied { of, length: found.metadata.length });
+                }
+                Verdict::Read(progress) => answers.new.push((found.clone(), Some(progress))),
+                Verdict::Unclear => {}
+                Verdict::New => answers.new.push((found.clone(), None)),
+            }
+        }
+        let mut folders = BTreeMap::new();
+        for id in &self.sought {
+            if !answers.continued.contains_key(id)
+                && let Some(found) =
+                    self.elsewhere(disk, *id, &answers, &mut Elsewhere { files: &files, folders: &mut folders })
+            {
+                answers.continued.insert(*id, found);
+            }
+        }
+        let taken: BTreeSet<FileId> = answers.continued.values().map(Found::file).collect();
+        answers.new.retain(|(found, _)| !taken.contains(&found.file()));
+        answers
+    }
+
+    /// Files that were written anew after they were copied, perhaps to a file that turned up.
+    fn replaced(&self, disk: &dyn Disk) -> BTreeSet<TailId> {
+        let is_replaced = |(id, found): (&TailId, &Found)| {
+            let concerned = self.unknown.iter().any(|(unknown, _)| are_related(&unknown.path, &found.path));
+            (concerned && !self.is_as_read(disk, *id, found)).then_some(*id)
+        };
+        self.there.iter().filter_map(is_replaced).collect()
+    }
+
+    /// Whether a file still holds what was read from it.
+    fn is_as_read(&self, disk: &dyn Disk, id: TailId, found: &Found) -> bool {
+        let Ok(content) = Content::open(disk, &found.path, self.inflate) else { return true };
+        let is_it = content.metadata().is_ok_and(|metadata| (metadata.device, metadata.inode) == found.file());
+        !is_it || self.known.get(&id).is_none_or(|progress| progress.matches(&content).unwrap_or(true))
+    }
+
+    /// Where a lost file went, if it was renamed to or copied under a related name that no glob matches.
+    fn elsewhere(&self, disk: &dyn Disk, id: TailId, answers: &Answers, places: &mut Elsewhere<'_>) -> Option<Found> {
+        let progress = self.known.get(&id)?;
+        let path = progress.path();
+        let folder = path.parent()?.to_owned();
+        let names = places.folders.entry(folder).or_insert_with_key(|folder| {
+            let mut names = disk.list(folder).unwrap_or_default();
+            names.retain(|entry| entry.kind == Kind::File);
+            names.sort_by(|a, b| a.name.cmp(&b.name));
+            names
+        });
+        names.iter().find_map(|entry| {
+            let candidate = path.with_file_name(&entry.name);
+            if !are_related(&path, &candidate) {
+                return None;
+            }
+            let metadata = disk.metadata(&candidate, false).ok().filter(|found| found.kind == Kind::File)?;
+            let found = Found { path: candidate, metadata };
+            let same = found.file() == progress.file();
+            let taken = answers.continued.values().any(|other| other.file() == found.file());
+            let other = found.path == path || places.files.contains(&found.file()) || progress.offset == 0;
+            if taken || (other && !same) {
+                return None;
+            }
+            let content = Content::open(disk, &found.path, self.inflate).ok()?;
+            progress.matches(&content).unwrap_or(false).then_some(found)
+        })
+    }
+}
+
+/// A file that turned up.
+struct Unknown<'a> {
+    questions: &'a Questions,
+    disk: &'a dyn Disk,
+    found: &'a Found,
+    content: Content,
+}
+
+impl Unknown<'_> {
+    fn verdict(&self, order: &[TailId], copied: Option<Copied>, answers: &Answers) -> Verdict {
+        // A compressed file of which nothing can be inflated yet is like an empty one.
+        let mut first = Vec::new();
+        if self.content.is_compressed() && matches!(self.content.read(&mut first, 1, 0), Ok(0)) {
+            return Verdict::Unclear;
+        }
+        if let Some(id) = self.predecessor(order, answers) {
+            return Verdict::Continues(id);
+        }
+        if let Some(copied) = copied
+            && copied.length == self.found.metadata.length
+            && let Some(progress) = self.end_of(copied.of)
+        {
+            return Verdict::Read(progress);
+        }
+        self.original()
+    }
+
+    /// The lost file whose continuation this is, by its content. The longest match wins.
+    fn predecessor(&self, order: &[TailId], answers: &Answers) -> Option<TailId> {
+        let mut heads = BTreeMap::new();
+        let lost = order.iter().filter(|id| self.questions.lost.contains(id) && !answers.continued.contains_key(id));
+        lost.copied().find(|id| {
+            let progress = &self.questions.known[id];
+            let (same_file, path) = (progress.file() == self.found.file(), progress.path());
+            // Short files that begin alike are told apart by what usually happens to files: they are renamed or copied to
+            // a name like theirs.
+            let may_be =
+                progress.is_strong() || same_file || (are_related(&path, &self.found.path) && path != self.found.path);
+            progress.offset > 0
+                && may_be
+                && (self.content.is_compressed() || self.found.metadata.length >= progress.offset)
+                && progress.begins_like(&self.content, &mut heads)
+                && progress.matches(&self.content).unwrap_or(false)
+        })
+    }
+
+    /// The end of a copy of a file that was read further than the copy goes and is not there any more.
+    fn end_of(&self, of: TailId) -> Option<Progress> {
+        let original = self.questions.known.get(&of).filter(|_| self.questions.lost.contains(&of))?;
+        let Found { path, metadata } = self.found;
+        let length = self.content.length().ok().filter(|length| *length <= original.offset)?;
+        Progress::beginning(path, metadata.inode, metadata.device).at(&self.content, length).ok()
+    }
+
+    /// Whether this is a copy of a file that is still there and begins with all that is in this one.
+    fn original(&self) -> Verdict {
+        let mut verdict = Verdict::New;
+        for (id, there) in &self.questions.there {
+            let read = self.questions.known.get(id).is_some_and(|progress| progress.offset > 0);
+            if !read || there.path == self.found.path || !are_related(&there.path, &self.found.path) {
+                continue;
+            }
+            let original = Content::open(self.disk, &there.path, self.questions.inflate);
+            if original.is_ok_and(|original| self.content.is_beginning_of(&original, COMPARED).unwrap_or(false)) {
+                return Verdict::Copy(*id);
+            }
+            // Truncated while the two were compared: the next look will tell.
+            if !self.questions.is_as_read(self.disk, *id, there) {
+                verdict = Verdict::Unclear;
+            }
+        }
+        verdict
+    }
+}
