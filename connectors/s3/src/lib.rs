@@ -16,7 +16,7 @@ mod sink;
 mod spill;
 mod store;
 mod template;
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(feature = "conformance")]
 pub mod testing;
 
 use std::sync::Arc;

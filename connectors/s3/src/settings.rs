@@ -20,7 +20,8 @@ use crate::template::Template;
 /// Objects in S3, any store that speaks its protocol, or a folder.
 ///
 /// Each chunk of a partition becomes one object, or one for each path that its records name. Exactly once: an object is
-/// named by topic, partition and offsets, carries its topic's id, becomes visible whole, and is never written over.
+/// named by topic, partition and offsets, carries its topic's id, becomes visible whole, and is never written over. After
+/// `aqueduct sinks rewind` names begin with `run=N/`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct S3Settings {

@@ -69,7 +69,8 @@ pub(crate) fn client(settings: &S3Settings, bucket: &str) -> Result<Arc<dyn Part
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
     let options = ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(Duration::from_secs(60))
+        // A request carries at most a part: a slow line still brings it to its end.
+        .with_timeout(Duration::from_secs(60 + (settings.part_size.0 >> 20)))
         .with_allow_http(settings.allow_http);
     // The engine retries whole chunks; these only bridge a hiccup.
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), ..BackoffConfig::default() };
@@ -156,7 +157,10 @@ impl Bucket for StoreBucket {
         if self.conditional.load(Ordering::Relaxed) && !fault::mutated(Mutant::ShorterOverLonger) {
             let options = PutOptions { mode: PutMode::Create, attributes: attributes(object), ..PutOptions::default() };
             match self.inner.store.put_opts(&path, payload.clone(), options).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    fault::point("object.put");
+                    return Ok(());
+                }
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
                     // Another owner of the chunk was faster; or is just now putting it, and it is not there yet.
                     return match self.find(object).await? {
