@@ -2,7 +2,9 @@
 
 mod check;
 mod connectors;
+mod control;
 mod records;
+mod run;
 mod topics;
 
 use std::ffi::OsString;
@@ -53,8 +55,26 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run what a file or folder declares, until SIGTERM or Ctrl-C
+    Run(run::Run),
     /// Say what is wrong with a configuration before running it
     Check(check::Check),
+    /// Show the state, position, lag and last error of every source and sink
+    Status(control::Status),
+    /// Let a source or sink rest until it is resumed, also after a restart of the daemon
+    Pause(control::Name),
+    /// Set a paused or stopped source or sink to work again
+    Resume(control::Name),
+    /// Stop a source or sink until it is resumed, also after a restart of the daemon
+    Stop(control::Name),
+    /// Stop a source or sink and start it again at once
+    Restart(control::Name),
+    /// Apply what has changed in the configuration
+    Reload,
+    /// List or show sinks, or move one on purpose
+    Sinks(control::Sinks),
+    /// List or show sources
+    Sources(control::Sources),
     /// List, show, make, change or delete topics
     Topics(topics::Topics),
     /// List groups of readers, or show how far one has come
@@ -81,6 +101,8 @@ enum Command {
 struct Context {
     terminal: Terminal,
     common: Common,
+    /// What people typed to call it.
+    program: String,
 }
 
 impl Context {
@@ -109,6 +131,28 @@ impl Context {
         Client::of(&loaded, &loaded.url(), command, make).await
     }
 
+    /// The running daemon.
+    fn daemon(&mut self) -> Result<Client, Failure> {
+        if let Some(url) = &self.common.url {
+            return Client::daemon(url);
+        }
+        if self.common.config.is_none() && !self.config_path(None).exists() {
+            return Client::daemon(DEFAULT_URL);
+        }
+        match self.load(None) {
+            Ok(loaded) => Client::daemon(&loaded.url()),
+            // A daemon that runs an older configuration must be reachable while the new one is being mended.
+            Err(Failure::Problems(problems)) => {
+                let path = self.config_path(None);
+                let (path, count) = (path.display(), problems.len());
+                self.terminal
+                    .note(format!("{path} has {count} problems (see aqueduct check), so {DEFAULT_URL} is asked"));
+                Client::daemon(DEFAULT_URL)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// Asks once.
     async fn ask(&self, command: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         let client = self.client(command, command.ends_with("create")).await?;
@@ -121,11 +165,13 @@ impl Context {
 /// Runs one command: `arguments` begin with the program's name.
 pub fn execute(arguments: impl IntoIterator<Item = OsString>, terminal: Terminal) -> ExitCode {
     let mut terminal = terminal;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let program = arguments.first().map_or_else(|| "aqueduct".to_owned(), |name| name.to_string_lossy().into_owned());
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&mut terminal, &error),
     };
-    let mut context = Context { terminal, common: arguments.common };
+    let mut context = Context { terminal, common: arguments.common, program };
     let done = dispatch(arguments.command, &mut context).and_then(|()| context.terminal.flush());
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,12 +220,6 @@ fn tell(context: &mut Context, failure: &Failure) {
 
 fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
-        Command::Check(check) => runtime()?.block_on(check.run(context)),
-        Command::Topics(topics) => runtime()?.block_on(topics.run(context)),
-        Command::Groups(groups) => runtime()?.block_on(groups.run(context)),
-        Command::Produce(produce) => runtime()?.block_on(produce.run(context)),
-        Command::Tail(tail) => runtime()?.block_on(tail.run(context)),
-        Command::DeadLetters(letters) => runtime()?.block_on(letters.run(context)),
         Command::Connectors(connectors) => connectors.run(context),
         Command::Schema => {
             let schema = crate::schema::schema(&crate::connectors::registry());
@@ -190,6 +230,35 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "aqueduct", &mut script);
             context.terminal.data(&script)
         }
+        command => {
+            let runtime = runtime()?;
+            let done = runtime.block_on(dispatch_async(command, context));
+            // A thread that is blocked in a system call must not keep the process.
+            runtime.shutdown_background();
+            done
+        }
+    }
+}
+
+async fn dispatch_async(command: Command, context: &mut Context) -> Result<(), Failure> {
+    match command {
+        Command::Run(run) => run.run(context).await,
+        Command::Check(check) => check.run(context).await,
+        Command::Status(status) => status.run(context).await,
+        Command::Pause(name) => name.act(context, "pause").await,
+        Command::Resume(name) => name.act(context, "resume").await,
+        Command::Stop(name) => name.act(context, "stop").await,
+        Command::Restart(name) => name.act(context, "restart").await,
+        Command::Reload => control::reload(context).await,
+        Command::Sinks(sinks) => sinks.run(context).await,
+        Command::Sources(sources) => sources.run(context).await,
+        Command::Topics(topics) => topics.run(context).await,
+        Command::Groups(groups) => groups.run(context).await,
+        Command::Produce(produce) => produce.run(context).await,
+        Command::Tail(tail) => tail.run(context).await,
+        Command::DeadLetters(letters) => letters.run(context).await,
+        // These need no runtime.
+        Command::Connectors(_) | Command::Schema | Command::Completions { .. } => Ok(()),
     }
 }
 
@@ -221,4 +290,43 @@ fn number(value: &Value, key: &str) -> String {
 fn time(millis: Option<i64>) -> String {
     let time = millis.and_then(chrono::DateTime::from_timestamp_millis);
     time.map_or_else(|| "-".to_owned(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
+}
+
+/// A number as people read it: `1,204`.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// A number of bytes as people read it: `1.5 MiB`.
+fn bytes(number: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (number.max(1).ilog2() / 10).min(4);
+    match unit {
+        0 => format!("{number} B"),
+        unit => format!("{:.1} {}", number as f64 / f64::from(10 * unit).exp2(), units[unit as usize]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_declared_soundly() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_shown_as_people_read_them() {
+        assert_eq!([0, 999, 1204, 1_000_000].map(count), ["0", "999", "1,204", "1,000,000"]);
+        assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+    }
 }

@@ -14,7 +14,6 @@ use tower::ServiceExt;
 
 use crate::http::{Data, data_router};
 use crate::load::Loaded;
-use crate::secrets::Secrets;
 use crate::terminal::Failure;
 
 /// Where a daemon listens that was not told otherwise.
@@ -62,16 +61,16 @@ impl Client {
             )));
         }
         let options = loaded.log_options(format!("aqueduct {command}, process {}", std::process::id()));
-        Client::folder(folder, options, loaded.references.secrets.clone()).await.map_err(|error| {
+        Client::folder(folder, options).await.map_err(|error| {
             Failure::Failed(format!("{error}, and no daemon that holds {} answers at {url}", folder.display()))
         })
     }
 
     /// The folder itself.
-    async fn folder(folder: &Path, options: Options, secrets: Secrets) -> aqueduct_api::Result<Client> {
+    async fn folder(folder: &Path, options: Options) -> aqueduct_api::Result<Client> {
         let edge = Edge::real();
         let log = CommitLog::open(edge.clone(), folder, options).await?;
-        let router = data_router(Data { store: Arc::new(log.clone()), edge, secrets });
+        let router = data_router(Data { store: Arc::new(log.clone()), edge });
         Ok(Client::Folder { router, log })
     }
 

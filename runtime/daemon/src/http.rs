@@ -13,9 +13,9 @@
 //!
 //! Errors are `{"error_code": 404, "message": "…"}`.
 
-//pub(crate) mod control;
+pub(crate) mod control;
 pub(crate) mod guard;
-//pub(crate) mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod records;
 pub(crate) mod topics;
 
@@ -39,8 +39,6 @@ pub(crate) struct Data {
     pub(crate) store: Arc<dyn Store>,
     /// Where time comes from.
     pub(crate) edge: Edge,
-    /// What must not be shown.
-    pub(crate) secrets: Secrets,
 }
 
 /// The endpoints that need no engine: topics, records, dead letters, groups. A command without a daemon calls the same

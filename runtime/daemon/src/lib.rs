@@ -16,7 +16,9 @@ mod secrets;
 mod yaml;
 
 // What runs and answers.
+mod daemon;
 mod http;
+mod logging;
 mod records;
 
 // What people type.
@@ -25,6 +27,10 @@ mod client;
 mod terminal;
 
 use std::process::ExitCode;
+
+// Tests of this crate and those beside it share what they run commands with.
+#[cfg(test)]
+extern crate self as aqueduct_daemon;
 
 pub use cli::execute;
 pub use connectors::registry;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use aqueduct_api::{Described, Registry, TopicSettings};
+use aqueduct_api::{Described, Edge, Registry, TopicSettings};
 use aqueduct_commit_log::{DiskLimit, Options, WhenFull};
-use aqueduct_engine::{Plan, TopicPlan};
+use aqueduct_engine::{Engine, Plan, Resolve, TopicPlan};
 use serde_json::Value;
 
 use crate::config::{self, Config, Limit};
@@ -44,6 +45,11 @@ impl Loaded {
         Options { limit, when_full, owner }
     }
 
+    /// Where temporary files go: the log removes what begins with a `~` whenever it is opened.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.config.log.path.join("~scratch")
+    }
+
     /// Where the daemon of this configuration is to be reached from this machine.
     pub(crate) fn url(&self) -> String {
         let mut address = self.config.listen.http;
@@ -68,7 +74,7 @@ const UNSUPPORTED: [(&[&str], &str); 8] = [
     (&["sinks", "*"], "placement"),
 ];
 
-/// Reads the configuration at `path`, a file or a folder.
+/// Reads the configuration at `path`, a file or a folder. To be called on a tokio runtime.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the files.
@@ -123,6 +129,7 @@ fn loaded(
     check_listen(&root, &config, problems);
     let plan =
         Plan { folder, topics: config.topics.clone(), sources: config.sources.clone(), sinks: config.sinks.clone() };
+    check_plan(&root, registry, &references, &plan, problems);
     Some(Loaded { config, plan, references, path: path.to_owned() })
 }
 
@@ -325,6 +332,20 @@ fn check_listen(root: &Node, config: &Config, problems: &mut Vec<Problem>) {
         listen.http
     );
     problems.push(Problem::at(root.place_of(&way, false), &way, message));
+}
+
+/// What only the engine knows to be wrong, unless something there was told already.
+fn check_plan(root: &Node, registry: &Registry, references: &References, plan: &Plan, problems: &mut Vec<Problem>) {
+    let references = references.clone();
+    let resolve: Resolve = Arc::new(move |value| references.resolve(value));
+    for found in Engine::check(registry, &resolve, &Edge::real(), plan) {
+        let way = root.steps(&found.setting);
+        let problem = Problem::at(root.place_of(&way, false), &way, diagnosis::told(&found.message));
+        let told = |known: &Problem| known.path.starts_with(&problem.path) || problem.path.starts_with(&known.path);
+        if !problems.iter().any(told) {
+            problems.push(problem);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -72,8 +72,7 @@ async fn try_one(loaded: &Loaded, registry: &Registry, edge: &Edge, name: &str) 
     }
     let Some(plan) = loaded.plan.sinks.get(&name) else { return Ok(Vec::new()) };
     let Some(connector) = registry.sinks.get(plan.connector.as_str()) else { return Ok(Vec::new()) };
-    let scratch = loaded.config.log.path.join("scratch");
-    let opening = SinkOpening { name, folder, scratch, edge };
+    let opening = SinkOpening { name, folder, scratch: loaded.scratch(), edge };
     connector.probe(loaded.references.resolve(&plan.settings)?, opening).await
 }
 

@@ -32,7 +32,10 @@ type Answer = Result<Json<Value>, Refusal>;
 
 /// The endpoints.
 pub(crate) fn router() -> Router<Data> {
-    Router::new().route("/topics/{topic}/records", get(read).post(append)).route("/dead-letters", get(dead_letters))
+    Router::new()
+        .route("/topics/{topic}/records", get(read).post(append))
+        .route("/dead-letters", get(dead_letters))
+        .layer(DefaultBodyLimit::max(LARGEST))
 }
 
 #[derive(Deserialize)]

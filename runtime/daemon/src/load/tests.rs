@@ -87,6 +87,8 @@ impl Source for Never {
 }
 
 fn load_text(text: &str) -> (Result<Loaded, Vec<String>>, Secrets) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _on_it = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aqueduct.yaml");
     std::fs::write(&path, text).unwrap();
@@ -261,6 +263,8 @@ fn secrets_are_in_no_problem() {
     let text = format!(
         "{SINK}    settings: {{ secret-key: open-sesame, secret-kee: shibboleth, url: open-sesame, x: [shibboleth] }}\n"
     );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _on_it = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aqueduct.yaml");
     std::fs::write(&path, text).unwrap();

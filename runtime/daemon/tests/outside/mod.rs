@@ -1,6 +1,12 @@
 //! A configuration in a folder of its own, and commands run on it in this process.
 
-#![allow(dead_code, reason = "no test file needs all of it")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "tests share it, and none needs all of it"
+)]
 
 use std::ffi::OsString;
 use std::io::{self, Write};
