@@ -1,0 +1,80 @@
+//! Each rule of delivery is there because something goes wrong without it: the mistake is switched on, and has to be noticed
+//! within a few hundred seeds that are aimed at it.
+
+use aqueduct_api::fault::Mutant;
+
+use crate::run::run;
+
+/// How many seeds a mistake may stay unnoticed.
+const SEEDS: u64 = 300;
+
+fn is_noticed(mutant: Mutant) {
+    for seed in 0..SEEDS {
+        let outcome = run(seed, Some(mutant), false);
+        if let Some(first) = outcome.violations.first() {
+            println!("{mutant:?} is noticed by seed {seed}: {first}");
+            return;
+        }
+    }
+    panic!("{mutant:?} was not noticed in {SEEDS} seeds");
+}
+
+#[test]
+fn an_append_acknowledged_before_its_sync_is_noticed() {
+    is_noticed(Mutant::AcknowledgeBeforeSync);
+}
+
+#[test]
+fn a_position_saved_ahead_of_its_data_is_noticed() {
+    is_noticed(Mutant::PositionAheadOfData);
+}
+
+#[test]
+fn a_chunk_written_before_its_pin_is_noticed() {
+    is_noticed(Mutant::WriteBeforePin);
+}
+
+#[test]
+fn a_commit_after_revocation_is_noticed() {
+    is_noticed(Mutant::CommitAfterRevocation);
+}
+
+#[test]
+fn a_shorter_object_over_a_longer_one_is_noticed() {
+    is_noticed(Mutant::ShorterOverLonger);
+}
+
+#[test]
+fn a_folder_that_is_not_synced_is_noticed() {
+    is_noticed(Mutant::NoFolderSync);
+}
+
+#[test]
+fn an_epoch_that_is_not_raised_is_noticed() {
+    is_noticed(Mutant::SameEpoch);
+}
+
+#[test]
+fn retention_past_a_pin_is_noticed() {
+    is_noticed(Mutant::RetentionPastPin);
+}
+
+#[test]
+fn a_dead_letter_written_twice_is_noticed() {
+    is_noticed(Mutant::DeadLetterTwice);
+}
+
+#[test]
+fn settings_changed_under_a_pin_are_noticed() {
+    is_noticed(Mutant::SettingsUnderPin);
+}
+
+#[test]
+fn a_failed_sync_tried_again_is_noticed() {
+    is_noticed(Mutant::SyncAgain);
+}
+
+#[test]
+fn shared_bytes_held_while_waiting_are_noticed() {
+    is_noticed(Mutant::BudgetHeldWaiting);
+}
