@@ -16,8 +16,6 @@ mod sink;
 mod spill;
 mod store;
 mod template;
-#[cfg(feature = "conformance")]
-pub mod testing;
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod faulty;
+mod world;
 
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use aqueduct_api::conformance::sink::{Script, SinkWorld as _, deliver};
 use aqueduct_api::fault::{Mutant, mutate};
 use aqueduct_api::{ByteSize, Error, Sink, TopicId};
 use aqueduct_s3::S3Settings;
-use aqueduct_s3::testing::World;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use serde_json::json;
 use tempfile::TempDir;
 
 use faulty::{Fault, FaultyStore};
+use world::World;
 
 struct Bed {
     store: FaultyStore,

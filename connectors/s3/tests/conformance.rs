@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod world;
+
 use std::sync::Arc;
 
 use aqueduct_api::ByteSize;
 use aqueduct_api::conformance::sink;
 use aqueduct_s3::S3Settings;
-use aqueduct_s3::testing::World;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
+
+use world::World;
 
 /// One of each thing that shapes objects; `{field:offset}` makes an object of each record.
 fn shapes() -> [Value; 7] {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -12,9 +14,10 @@ use aqueduct_api::disk::{Entry, LockError, Metadata, Open, RealDisk, Space};
 use aqueduct_api::fault::{Mutant, mutate};
 use aqueduct_api::{Disk, Edge, Error, File, Sink, SinkOpening, SinkSettings as _, TopicId};
 use aqueduct_s3::S3Settings;
-use aqueduct_s3::testing::World;
 use serde_json::json;
 use tempfile::TempDir;
+
+use world::World;
 
 struct Bed {
     folder: TempDir,

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod world;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use aqueduct_api::conformance::sink::{Script, SinkWorld as _, deliver};
 use aqueduct_record::BatchBuilder;
 use aqueduct_s3::S3Settings;
-use aqueduct_s3::testing::{World, plain};
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
+
+use world::{World, plain};
 
 fn world(settings: Value, scratch: &Path) -> World {
     let mut whole = json!({"url": "s3://lake"});
@@ -35,7 +38,7 @@ async fn check(
     let script = Script::new("orders", 7).raw(1200, batch);
     let sink = world.open().await.unwrap();
     assert_eq!(deliver(&*sink, &mut [script.chunk()]).await, rejected);
-    let found = world.objects().await.unwrap();
+    let found = world.objects().await;
     let found: Vec<_> = found.iter().map(|(name, bytes)| (name.as_str(), plain(name, bytes))).collect();
     let expected: Vec<_> = objects.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
     assert_eq!(found, expected);
@@ -107,7 +110,7 @@ async fn a_rewound_sink_writes_anew_beside_what_is_there() {
     let mut again = script.chunk();
     again.run = 2;
     deliver(&*sink, &mut [script.chunk(), again]).await;
-    let names: Vec<_> = world.objects().await.unwrap().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = world.objects().await.into_iter().map(|(name, _)| name).collect();
     let name = "orders/orders+0+00000000000000000000+00000000000000000003.txt";
     assert_eq!(names, [name.to_owned(), format!("run=2/{name}")]);
 }
@@ -118,7 +121,7 @@ async fn more_paths_than_are_kept_at_once_each_get_their_object() {
     let world = world(json!({"path": "{topic}/{field:offset}", "format": "json-lines"}), scratch.path());
     let script = Script::new("orders", 0).batch(0, 5000).batch(5000, 5000);
     deliver(&*world.open().await.unwrap(), &mut [script.chunk()]).await;
-    assert_eq!(world.objects().await.unwrap().len(), 10_000);
+    assert_eq!(world.objects().await.len(), 10_000);
     script.expect(&world, 0..10_000).await;
 }
 
@@ -138,7 +141,7 @@ async fn interleaved_paths_come_out_in_order_though_they_do_not_fit_into_memory(
         script = script.raw(batch * 100, builder);
     }
     deliver(&*world.open().await.unwrap(), &mut [script.chunk()]).await;
-    assert_eq!(world.objects().await.unwrap().len(), 13);
+    assert_eq!(world.objects().await.len(), 13);
     let written = world.written().await;
     assert_eq!(written.len(), 2000);
     for (offset, written) in written.iter().enumerate() {
