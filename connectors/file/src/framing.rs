@@ -119,7 +119,8 @@ impl Framer {
             if consumed > 0 {
                 let progress = look.progress.after(before, &data[..consumed]);
                 let partial = consumed < data.len() && look.content.is_whole();
-                let more = !at_end || builder.size() > look.batch;
+                // What ended the batch may have been a line that is too long: it waits for nothing but the next call.
+                let more = !at_end || builder.size() > look.batch || data.len() - consumed > self.max_record;
                 return Ok(Taken::Records(builder, progress, Rest { more, partial }));
             }
             if data.len() > self.max_record {
