@@ -1,7 +1,7 @@
 //! A bucket of a test's own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -10,7 +10,7 @@ use object_store::signer::{SignedUrlOptions, Signer as _};
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 
 use super::S3;
 
@@ -42,9 +42,17 @@ impl S3 {
         let name = format!("{name}-{}-{unique}-{chance:08x}", std::process::id());
         let store = self.store(&name);
         let bucket = Bucket { s3: self.clone(), name, store };
-        let answer = bucket.request(Method::PUT, "", &[], Vec::new()).await;
-        assert!(answer.status().is_success(), "make bucket {}: {answer:?}", bucket.name);
-        bucket
+        let begun = Instant::now();
+        loop {
+            let answer = bucket.request(Method::PUT, "", &[], Vec::new()).await;
+            if answer.status().is_success() {
+                return bucket;
+            }
+            // A server that has just started, or one that is busy, says so and means it.
+            let later = answer.status() == StatusCode::SERVICE_UNAVAILABLE && begun.elapsed() < Duration::from_secs(30);
+            assert!(later, "make bucket {}: {answer:?}", bucket.name);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// A client for a bucket, whether it exists or not.

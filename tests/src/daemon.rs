@@ -56,11 +56,22 @@ impl Daemon {
 
     /// Starts it, with `environment` on top of the test's own.
     pub fn start(&mut self, environment: &[(&str, &str)]) {
+        let mut command = Command::new(&self.program);
+        command.arg("run").envs(environment.iter().copied());
+        self.spawn(command);
+    }
+
+    /// Starts it by a command that becomes it: the last argument is its program.
+    pub fn start_as(&mut self, command: &[&str]) {
+        let mut started = Command::new(command[0]);
+        started.args(&command[1..]).arg(&self.program);
+        self.spawn(started);
+    }
+
+    fn spawn(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it runs already");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("daemon.log")).unwrap();
-        let mut command = Command::new(&self.program);
-        command.arg("run").current_dir(self.folder()).envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.current_dir(self.folder()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|cause| panic!("start {command:?}: {cause}")));
     }
 

@@ -1,0 +1,7 @@
+//! The binary `aqueduct`, built with the places where a test can end it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    aqueduct_daemon::main()
+}

@@ -1,0 +1,253 @@
+//! The real daemon, killed: every line that was written arrives once and in order, whenever it dies.
+//!
+//! `AQUEDUCT_KILLS` says how often the random test kills into a folder, and two thirds as often into MinIO (default 30);
+//! `AQUEDUCT_SEED` repeats a run's choices.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests are the outside")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use aqueduct_tests::daemon::{Daemon, PATIENCE};
+use aqueduct_tests::lines::{self, Writer, Written};
+use aqueduct_tests::services::{self, Bucket};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_aqueduct-with-faults");
+
+/// Where a run's objects go.
+enum Destination {
+    Folder,
+    Bucket(Bucket),
+}
+
+impl Destination {
+    async fn minio() -> Destination {
+        Destination::Bucket(services::s3().await.bucket("kill").await)
+    }
+
+    /// A daemon that brings files of its folder `in` here. Segments are small, so that they roll and are indexed; `chunk`
+    /// is what makes a chunk ripe.
+    fn daemon(&self, chunk: &str) -> Daemon {
+        let to = match self {
+            Destination::Folder => "url: \"file://./out\"".to_owned(),
+            Destination::Bucket(bucket) => format!("url: \"s3://{}/raw\", {}", bucket.name, bucket.s3.settings()),
+        };
+        let configuration = format!(
+            r#"
+topics:
+  lines: {{ partitions: 4, segment.bytes: 64 KiB }}
+sources:
+  logs:
+    connector: file
+    topic: lines
+    settings: {{ paths: ["in/*.log", "in/*.log.*"], poll: 20ms, discover: 50ms, rotate-wait: 200ms }}
+sinks:
+  lake:
+    connector: s3
+    topics: [lines]
+    chunk: {{ {chunk} }}
+    retry: {{ first: 20ms, longest: 500ms }}
+    settings: {{ path: "{{topic}}", format: lines, part-size: 5 MiB, {to} }}
+"#
+        );
+        Daemon::new(PROGRAM, &configuration)
+    }
+
+    async fn list(&self, daemon: &Daemon) -> Vec<String> {
+        match self {
+            Destination::Folder => daemon.files("out").into_iter().map(|(name, _)| name).collect(),
+            Destination::Bucket(bucket) => bucket.list().await.into_iter().map(|(key, _)| key).collect(),
+        }
+    }
+
+    async fn read(&self, daemon: &Daemon, name: &str) -> Vec<u8> {
+        match self {
+            Destination::Folder => fs::read(daemon.path("out").join(name)).unwrap(),
+            Destination::Bucket(bucket) => bucket.read(name).await,
+        }
+    }
+
+    /// Adds what is new to `seen`: an object that was seen once must never change, so it is not read again until the end.
+    async fn look(&self, daemon: &Daemon, seen: &mut BTreeMap<String, Vec<u8>>) {
+        for name in self.list(daemon).await {
+            if !seen.contains_key(&name) {
+                let bytes = self.read(daemon, &name).await;
+                seen.insert(name, bytes);
+            }
+        }
+    }
+
+    /// Runs the daemon until all that was written has arrived, stops it, and checks all of it.
+    async fn drain(&self, daemon: &mut Daemon, written: &Written, mut seen: BTreeMap<String, Vec<u8>>) {
+        daemon.started().await;
+        let begun = std::time::Instant::now();
+        let lines = |seen: &BTreeMap<String, Vec<u8>>| {
+            seen.values().map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count() as u64).sum::<u64>()
+        };
+        while lines(&seen) < lines::total(written) {
+            let late = format!("{} of {} lines after {PATIENCE:?}", lines(&seen), lines::total(written));
+            assert!(begun.elapsed() < PATIENCE, "{late}\n{}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.look(daemon, &mut seen).await;
+        }
+        assert!(daemon.stop().success(), "{}", daemon.log());
+        let mut objects = Vec::new();
+        for name in self.list(daemon).await {
+            let bytes = self.read(daemon, &name).await;
+            assert!(seen.get(&name).is_none_or(|before| *before == bytes), "{name} has changed");
+            objects.push((name, bytes));
+        }
+        let gone: Vec<_> = seen.keys().filter(|name| !objects.iter().any(|(kept, _)| kept == *name)).collect();
+        assert!(gone.is_empty(), "objects have vanished: {gone:?}");
+        lines::check(written, &objects).unwrap_or_else(|wrong| panic!("{wrong}\n{}", daemon.log()));
+    }
+}
+
+fn say(text: &str) {
+    // Straight to the file descriptor: a test's own output is shown only when it fails.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+fn seed() -> u64 {
+    number("AQUEDUCT_SEED").unwrap_or_else(|| SmallRng::from_os_rng().random())
+}
+
+async fn killed_at_random(what: &str, destination: Destination, kills: u64) {
+    let seed = seed();
+    say(&format!("kill: {what}: AQUEDUCT_SEED={seed}, {kills} kills"));
+    let mut chance = SmallRng::seed_from_u64(seed);
+    let mut daemon = destination.daemon("bytes: 1 MiB, age: 200ms");
+    let writer = Writer::start(&daemon.path("in"), 5, seed);
+    let (mut seen, mut useful) = (BTreeMap::new(), 0);
+    for kill in 0..kills {
+        // Every other life is ended while it starts and recovers, the others while they work.
+        if kill % 2 == 0 {
+            daemon.start(&[]);
+            tokio::time::sleep(Duration::from_millis(chance.random_range(0..300))).await;
+        } else {
+            daemon.started().await;
+            tokio::time::sleep(Duration::from_millis(chance.random_range(0..900))).await;
+        }
+        daemon.kill();
+        let before = seen.len();
+        destination.look(&daemon, &mut seen).await;
+        useful += u64::from(seen.len() > before);
+    }
+    let written = writer.stop();
+    let objects = seen.len();
+    destination.drain(&mut daemon, &written, seen).await;
+    let lines = lines::total(&written);
+    say(&format!(
+        "kill: {what}: {kills} kills, {useful} of them after new objects; {lines} lines of {} files once and in order, \
+         {objects} objects before the last life",
+        written.len()
+    ));
+    assert!(useful * 5 >= kills, "most kills came before anything happened: {useful} of {kills}");
+}
+
+#[tokio::test]
+async fn no_line_is_lost_or_doubled_when_killed_at_random_into_a_folder() {
+    killed_at_random("folder", Destination::Folder, number("AQUEDUCT_KILLS").unwrap_or(30)).await;
+}
+
+#[tokio::test]
+async fn no_line_is_lost_or_doubled_when_killed_at_random_into_minio() {
+    let kills = number("AQUEDUCT_KILLS").unwrap_or(30) * 2 / 3;
+    killed_at_random("minio", Destination::minio().await, kills).await;
+}
+
+/// The places where the daemon ends itself, each at these hits.
+const POINTS: [(&str, &[u64]); 9] = [
+    ("append.written", &[1, 2, 30]),
+    ("append.synced", &[1, 2, 30]),
+    ("roll", &[1, 2]),
+    ("index.write", &[1, 2]),
+    ("journal.write", &[1, 3]),
+    ("pin", &[1, 2, 9]),
+    ("commit", &[1, 2, 9]),
+    ("position.save", &[1, 2, 5]),
+    ("object.put", &[1, 2, 9]),
+];
+
+/// What only a store with multipart uploads has.
+const UPLOAD_POINTS: [(&str, &[u64]); 2] = [("object.put", &[1, 2, 3]), ("multipart.complete", &[1, 2])];
+
+/// Lets the daemon run until it ends itself at the `hit`-th time it comes to `point`.
+async fn ended_at(daemon: &mut Daemon, point: &str, hit: u64) {
+    let place = format!("{point}:{hit}");
+    daemon.start(&[("AQUEDUCT_FAIL_POINT", &place)]);
+    let limit = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = daemon.exited(Duration::ZERO) {
+            assert_eq!(status.signal(), Some(9), "{place}: {status}\n{}", daemon.log());
+            return;
+        }
+        assert!(std::time::Instant::now() < limit, "{place} was never hit\n{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn no_line_is_lost_or_doubled_at_any_point_of_the_way_into_a_folder() {
+    for (point, hits) in POINTS {
+        for hit in hits {
+            let mut daemon = Destination::Folder.daemon("bytes: 1 MiB, age: 200ms");
+            let writer = Writer::start(&daemon.path("in"), 3, *hit);
+            ended_at(&mut daemon, point, *hit).await;
+            Destination::Folder.drain(&mut daemon, &writer.stop(), BTreeMap::new()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_line_is_lost_or_doubled_at_any_point_of_the_way_into_minio() {
+    for (point, hits) in UPLOAD_POINTS {
+        for hit in hits {
+            let destination = Destination::minio().await;
+            // Chunks past a part's size are uploaded in parts.
+            let big = point.starts_with("multipart");
+            let mut daemon = destination.daemon(if big { "bytes: 12 MiB, age: 3s" } else { "age: 200ms" });
+            let written = if big {
+                lines::write_file(&daemon.path("in/a.log"), "a.0", 3000, 10_000)
+            } else {
+                lines::write_file(&daemon.path("in/a.log"), "a.0", 30_000, 100)
+            };
+            ended_at(&mut daemon, point, *hit).await;
+            destination.drain(&mut daemon, &written, BTreeMap::new()).await;
+            if let Destination::Bucket(bucket) = &destination {
+                assert_eq!(bucket.uploads().await, [], "an upload that nobody will complete was left behind");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_point_in_the_source_is_tried() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut named = BTreeSet::new();
+    let mut folders = vec![root.join("runtime"), root.join("connectors")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let points = text.split("point(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+                named.extend(points);
+            }
+        }
+    }
+    let tried = POINTS.iter().chain(&UPLOAD_POINTS).map(|(point, _)| (*point).to_owned());
+    assert_eq!(named, tried.collect::<BTreeSet<_>>());
+}
