@@ -76,6 +76,8 @@ struct Flight {
     known: Option<Known>,
     done: Option<Done>,
     at: Option<(TopicPartition, Offset, Offset)>,
+    /// The partition that the stream keeps.
+    partition: TopicPartition,
     records: u64,
     bytes: u64,
     is_dead_letter: bool,
@@ -339,6 +341,8 @@ impl Ingest {
         };
         let (at, durable) = match appended {
             Some(Appended { base_offset, next_offset, durable }) => {
+                // From here on the partition has a mark, which must not be set again past what is under way.
+                self.covered.entry(unplaced.to.clone()).or_insert(base_offset);
                 (Some((unplaced.to, base_offset, next_offset)), durable)
             }
             None => (None, futures::future::ready(Ok(())).boxed()),
@@ -347,6 +351,7 @@ impl Ingest {
             known: unplaced.known,
             done: unplaced.done,
             at,
+            partition: unplaced.partition,
             records: unplaced.batch.as_ref().map_or(0, |batch| u64::from(batch.count())),
             bytes: unplaced.batch.as_ref().map_or(0, |batch| batch.size() as u64),
             is_dead_letter: unplaced.is_dead_letter,
@@ -381,7 +386,10 @@ impl Ingest {
         if let Some(done) = flight.done {
             let (partition, offset) = match flight.at {
                 Some((partition, base, _)) => (partition, base),
-                None => (TopicPartition::new(self.topic.name.clone(), 0), 0),
+                None => {
+                    let covered = self.covered.get(&flight.partition).copied();
+                    (flight.partition, covered.unwrap_or_default())
+                }
             };
             done.durable(partition, offset);
         }

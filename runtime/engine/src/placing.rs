@@ -50,7 +50,7 @@ impl Unplaced {
             let mut retry = Retry::new(&run.plan.retry, &run.host.edge);
             loop {
                 let appended = match &letters {
-                    Some(letters) => append_dead_letter(&run, letters, &batch, is_marked).await,
+                    Some(letters) => append_dead_letter(&run, letters, (&batch, &self.partition), is_marked).await,
                     None => run.lease.append(&self.to, batch.clone()).await,
                 };
                 let error = match appended {
@@ -103,7 +103,7 @@ impl Unplaced {
 async fn append_dead_letter(
     run: &SourceRun,
     letters: &DeadLetters,
-    batch: &Batch,
+    (batch, data): (&Batch, &TopicPartition),
     is_marked: bool,
 ) -> Result<Appended> {
     if !is_marked {
@@ -113,5 +113,7 @@ async fn append_dead_letter(
         run.host.positions.put(&run.lease, vec![positions::scan_mark(&run.name, of, end)]).await?;
         run.holds.take(of, end).await?;
     }
+    // Its position says that the stream's data before it is there.
+    run.host.store.sync(data).await?;
     letters.append(batch.clone()).await
 }

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use aqueduct_api::{ByteSize, Span, TopicSettings};
 use aqueduct_record::Offset;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::de::{self, IntoDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// All that one engine runs. Two plans are compared to see what a reload has to change.
@@ -25,12 +26,10 @@ pub struct Plan {
 }
 
 /// A topic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct TopicPlan {
     /// How many partitions it has; may grow, never shrinks. Default: 1.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1))]
+    #[schemars(default = "one", range(min = 1))]
     pub partitions: i32,
     /// How it is kept.
     #[serde(flatten)]
@@ -45,6 +44,62 @@ impl Default for TopicPlan {
 
 fn one() -> i32 {
     1
+}
+
+/// Reads `partitions` and hands everything else to the settings as it comes, so that what is wrong is told where it is:
+/// serde's `flatten` would forget the place.
+impl<'de> Deserialize<'de> for TopicPlan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = TopicPlan;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`partitions` and settings of a topic")
+            }
+
+            // `name:` with nothing behind it.
+            fn visit_unit<E: de::Error>(self) -> Result<TopicPlan, E> {
+                Ok(TopicPlan::default())
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<TopicPlan, A::Error> {
+                let mut partitions = None;
+                let others = Others { map, partitions: &mut partitions };
+                let settings = TopicSettings::deserialize(de::value::MapAccessDeserializer::new(others))?;
+                Ok(TopicPlan { partitions: partitions.unwrap_or_else(one), settings })
+            }
+        }
+
+        /// A map without `partitions`.
+        struct Others<'a, A> {
+            map: A,
+            partitions: &'a mut Option<i32>,
+        }
+
+        impl<'de, A: de::MapAccess<'de>> de::MapAccess<'de> for Others<'_, A> {
+            type Error = A::Error;
+
+            fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+                while let Some(key) = self.map.next_key::<String>()? {
+                    if key != "partitions" {
+                        let key: de::value::StringDeserializer<A::Error> = key.into_deserializer();
+                        return seed.deserialize(key).map(Some);
+                    }
+                    if self.partitions.replace(self.map.next_value()?).is_some() {
+                        return Err(de::Error::duplicate_field("partitions"));
+                    }
+                }
+                Ok(None)
+            }
+
+            fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+                self.map.next_value_seed(seed)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// A source: what brings records into a topic.
@@ -360,6 +415,11 @@ mod tests {
     fn unknown_topic_settings_are_refused() {
         let topic: TopicPlan = serde_json::from_value(json!({"partitions": 4, "retention.ms": "7d"})).unwrap();
         assert_eq!(topic, TopicPlan { partitions: 4, settings: TopicSettings::default() });
-        assert!(serde_json::from_value::<TopicPlan>(json!({"partition": 4})).is_err());
+        let unknown = serde_json::from_value::<TopicPlan>(json!({"partition": 4})).unwrap_err();
+        assert!(unknown.to_string().contains("unknown field `partition`"), "{unknown}");
+        assert_eq!(serde_json::from_value::<TopicPlan>(json!(null)).unwrap(), TopicPlan::default());
+        let schema = schemars::schema_for!(TopicPlan);
+        assert_eq!(schema.pointer("/properties/partitions/minimum"), Some(&json!(1)));
+        assert!(schema.pointer("/properties/retention.ms").is_some(), "{schema:?}");
     }
 }

@@ -107,6 +107,7 @@ async fn come(
     };
     let Found::Place(place) = &found else { return Ok((found, None)) };
     delivery.holds.take(of, place.next).await?;
+    delivery.holds.advance(of, place.next);
     if mark.is_some() {
         return Ok((found, None));
     }

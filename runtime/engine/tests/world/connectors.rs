@@ -95,6 +95,10 @@ impl Outside {
         self.put(stream, &lines.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
+    pub fn lines(&self) -> Vec<String> {
+        self.streams.lock().values().flatten().cloned().collect()
+    }
+
     pub fn script(&self, script: &[Do]) {
         self.script.lock().extend(script.iter().cloned());
     }
@@ -114,9 +118,13 @@ impl Outside {
         self.streams.lock().values().flatten().filter(is_record).cloned().collect()
     }
 
-    pub fn is_all_out(&self) -> bool {
+    pub fn missing(&self) -> Vec<String> {
         let out: BTreeSet<String> = self.out().into_iter().collect();
-        self.expected().iter().all(|line| out.contains(line))
+        self.expected().into_iter().filter(|line| !out.contains(line)).collect()
+    }
+
+    pub fn is_all_out(&self) -> bool {
+        self.missing().is_empty()
     }
 
     /// Every line of every stream came out once, in order.

@@ -7,7 +7,6 @@ mod connectors;
 mod store;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 pub use connectors::{Do, Name, Outside, registry};
-pub use store::Memory;
+pub use store::{Kept, Memory};
 
 /// A store, what is outside of it, and a plan: run as one process after the other.
 pub struct World {
@@ -102,7 +101,8 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let status = self.engine.status().await;
-        panic!("never: {what}\n{:#?}\n{:#?}\n{:#?}", status, self.store, self.outside.objects());
+        let missing = self.outside.missing();
+        panic!("never: {what}\nmissing {missing:?}\n{status:#?}\n{:#?}\n{:#?}", self.store, self.outside.objects());
     }
 
     /// Waits until everything that went in has come out, and checks that it did so once.

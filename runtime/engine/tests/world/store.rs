@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Error, Groups, Hold, Limit, Log, Measured, Read, Result, Token, Topic, TopicId,
-    TopicPartition, TopicSettings, Topics,
+    Appended, At, Bounds, Committed, Durability, Error, Groups, Hold, Limit, Log, Measured, Read, Result, Token, Topic,
+    TopicId, TopicPartition, TopicSettings, Topics,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -62,6 +62,14 @@ struct Part {
     synced: Offset,
     lost: Option<std::ops::Range<Offset>>,
     end: Offset,
+    /// Readers need not wait for a sync, nor does anybody else.
+    lazy: bool,
+}
+
+impl Part {
+    fn stable(&self) -> Offset {
+        if self.lazy { self.end } else { self.synced }
+    }
 }
 
 impl Default for Memory {
@@ -199,6 +207,10 @@ impl Log for Memory {
             part.end = next;
             (base, next)
         })?;
+        if self.with(to, |part, _| part.lazy)? {
+            self.tell();
+            return Ok(Appended { base_offset, next_offset, durable: futures::future::ready(Ok(())).boxed() });
+        }
         let (memory, of) = (self.clone(), to.clone());
         let durable = async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -228,7 +240,7 @@ impl Log for Memory {
     async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
         self.with(of, |part, epoch| Bounds {
             start: part.start,
-            stable: part.synced,
+            stable: part.stable(),
             end: part.end,
             leader_epoch: epoch,
         })
@@ -245,7 +257,7 @@ impl Log for Memory {
         self.with(of, |part, _| {
             let mut measured = Measured { end: from, bytes: 0, full: false };
             for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
-                if measured.full || batch.next_offset() > part.synced {
+                if measured.full || batch.next_offset() > part.stable() {
                     break;
                 }
                 measured.end = batch.next_offset();
@@ -266,7 +278,7 @@ impl Log for Memory {
             for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
                 let is_lost = part.lost.as_ref().is_some_and(|lost| lost.contains(&batch.base_offset()));
                 let is_full = !bytes.is_empty() && bytes.len() + batch.size() > max_bytes;
-                if batch.next_offset() > part.synced || is_lost || is_full {
+                if batch.next_offset() > part.stable() || is_lost || is_full {
                     break;
                 }
                 bytes.extend_from_slice(batch.bytes());
@@ -277,7 +289,7 @@ impl Log for Memory {
 
     async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
         let mut changed = self.changed.subscribe();
-        while self.with(of, |part, _| part.synced)? <= offset {
+        while self.with(of, |part, _| part.stable())? <= offset {
             changed.changed().await.map_err(Error::retry)?;
         }
         Ok(())
@@ -306,7 +318,8 @@ impl Topics for Memory {
         }
         state.ids += 1;
         let topic = Topic { name: name.into(), id: TopicId(state.ids), partitions, settings: settings.clone() };
-        state.topics.insert(name.into(), (topic.clone(), vec![Part::default(); partitions as usize]));
+        let part = Part { lazy: settings.durability != Durability::Fsync, ..Part::default() };
+        state.topics.insert(name.into(), (topic.clone(), vec![part; partitions as usize]));
         Ok(topic)
     }
 
@@ -316,7 +329,8 @@ impl Topics for Memory {
         if partitions < topic.partitions {
             return Err(Error::refused("a topic never shrinks"));
         }
-        parts.resize(partitions as usize, Part::default());
+        let part = Part { lazy: settings.durability != Durability::Fsync, ..Part::default() };
+        parts.resize(partitions as usize, part);
         topic.partitions = partitions;
         topic.settings = settings.clone();
         Ok(topic.clone())

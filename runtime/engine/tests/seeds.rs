@@ -1,0 +1,131 @@
+//! Runs under many seeds: processes that are killed at any time, stores that are full, stuck or fail to sync, sinks that
+//! fail in every way. In the end every line is out once, in order, and every dead letter is there once.
+
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aqueduct_api::{Durability, Span, TopicPartition};
+use aqueduct_engine::{State, TopicPlan};
+use serde_json::json;
+use world::{Do, Process, World};
+
+/// SplitMix64.
+struct Seed(u64);
+
+impl Seed {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % bound
+    }
+
+    fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+fn world(seed: &mut Seed) -> World {
+    let mut world = World::new();
+    let mut topic = TopicPlan { partitions: 1 + seed.below(3) as i32, ..TopicPlan::default() };
+    topic.settings.durability = [Durability::Fsync, Durability::Interval, Durability::Os][seed.below(3) as usize];
+    world.plan.topics.insert("t".into(), topic);
+    world.sink().chunk.records = Some(1 + seed.below(20));
+    world.sink().chunk.age = Span::millis(1 + seed.below(2000));
+    world.source().settings["lines"] = json!(1 + seed.below(5));
+    world.zombies = seed.once_in(2);
+    world.budget.0 = seed.below(2000);
+    world
+}
+
+fn put(seed: &mut Seed, process: &Process) {
+    let stream = ["a", "b", "c", "d"][seed.below(4) as usize];
+    match seed.below(10) {
+        0 => process.outside.put(stream, &["bad line"]),
+        1 => process.outside.put(stream, &["reject it"]),
+        _ => process.outside.put_many(stream, 1 + seed.below(9) as usize),
+    }
+}
+
+async fn life(seed: &mut Seed, process: &Process) {
+    for _ in 0..seed.below(12) {
+        put(seed, process);
+        let faults = &process.store.faults;
+        match seed.below(16) {
+            0 => faults.full.on(),
+            1 => faults.stuck.on(),
+            2 => faults.sync_fails.on(),
+            3 => faults.no_commits.on(),
+            4 => process.engine.restart("out").await.unwrap_or_default(),
+            5 => process.engine.restart("in").await.unwrap_or_default(),
+            6 => process.outside.script(&[Do::Retry]),
+            7 => process.outside.script(&[Do::WriteAndHang]),
+            8 => process.outside.script(&[Do::Panic]),
+            9 => process.outside.script(&[Do::WriteAndWait(Duration::from_millis(seed.below(50_000)))]),
+            10 => process.outside.script(&[Do::Note("n".into())]),
+            11 => process.outside.script(&[Do::Fatal]),
+            _ => {
+                faults.full.off();
+                faults.stuck.off();
+                faults.no_commits.off();
+            }
+        }
+        let longest = 1 << seed.below(22);
+        tokio::time::sleep(Duration::from_micros(seed.below(longest))).await;
+    }
+    if seed.once_in(4) {
+        process.engine.shutdown(Duration::from_millis(seed.below(10_000))).await;
+    }
+}
+
+/// How many letters a topic has, and how many different records they are of.
+fn letters(process: &Process, topic: &str) -> (usize, usize) {
+    let letters = process.store.records(&TopicPartition::new(topic, 0));
+    let name = |letter: &world::Kept| {
+        let header = |name| letter.header(name).map(str::to_owned);
+        let of = ["__connect.errors.partition", "__connect.errors.offset", "aqueduct.position"].map(header);
+        (letter.value.clone(), of)
+    };
+    (letters.len(), letters.iter().map(name).collect::<BTreeSet<_>>().len())
+}
+
+fn check(number: u64) {
+    let mut seed = Seed(number);
+    let mut world = world(&mut seed);
+    for _ in 0..1 + seed.below(6) {
+        let seed = &mut seed;
+        world.run(|process| async move { life(seed, &process).await });
+    }
+    world.outside.script.lock().clear();
+    let outside = world.outside.clone();
+    let count = |word: &str| outside.lines().iter().filter(|line| line.starts_with(word)).count();
+    let (bad, rejected) = (count("bad"), count("reject"));
+    world.run(|process| async move {
+        process.in_state("out", State::Running).await;
+        process.delivered().await;
+        let all = |process: &Process| {
+            letters(process, "in.dead-letters").0 >= bad && letters(process, "out.dead-letters").0 >= rejected
+        };
+        process.until("dead letters are there", all).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        process.outside.check();
+        assert_eq!(letters(&process, "in.dead-letters"), (bad, bad));
+        assert_eq!(letters(&process, "out.dead-letters"), (rejected, rejected));
+    });
+}
+
+#[test]
+fn every_line_comes_out_once_under_every_seed() {
+    let (from, count) = (number("SEED", 0), number("SEEDS", 300));
+    for seed in from..from + count {
+        let passed = std::panic::catch_unwind(|| check(seed));
+        assert!(passed.is_ok(), "seed {seed}");
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
