@@ -53,10 +53,18 @@ struct LastOffsets {
 }
 
 impl Partition {
-    /// Cleans what is worth it. Blocks.
-    pub(crate) fn compact(&self) -> Result<()> {
+    /// One round of retention and compaction. Blocks.
+    pub(crate) fn clean(&self) -> Result<()> {
         let mut progress = self.cleaning.lock();
-        self.finish_swaps(&mut progress)?;
+        match self.stopped() {
+            None => self.retain().and_then(|()| self.compact(&mut progress)),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Compacts what is worth it.
+    fn compact(&self, progress: &mut Progress) -> Result<()> {
+        self.finish_swaps(progress)?;
         if self.settings().cleanup != CleanupPolicy::Compact {
             return Ok(());
         }
@@ -72,10 +80,10 @@ impl Partition {
         let last = self.last_offsets(&segments[clean..], progress.clean_to)?;
         let whole = segments.iter().take_while(|segment| segment.base < last.to).count();
         for group in groups(&segments[..whole], self.settings().segment_bytes.0) {
-            self.replace(&mut progress, group, &last)?;
+            self.replace(progress, group, &last)?;
         }
         progress.clean_to = last.to;
-        self.finish_swaps(&mut progress)?;
+        self.finish_swaps(progress)?;
         let left: u64 = self.closed_segments().iter().map(|segment| segment.extent().size).sum();
         tracing::info!(topic = %self.of.topic, partition = self.of.partition, before = all, after = left, "compacted");
         Ok(())

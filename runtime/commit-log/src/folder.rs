@@ -23,13 +23,13 @@ pub(crate) const OWN_FILES: [&str; 5] = [LOCK, FORMAT_FILE, EPOCH, CLEAN, BALLAS
 /// Ends the name of a state file while it is written; no topic's name has it.
 const UNFINISHED: &str = "~";
 
-/// A data folder that this process holds until the last owner of this is gone.
+/// A data folder that this process holds, until the last owner of this is gone at the latest.
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     /// Whether there was no log in it before.
     pub(crate) is_new: bool,
     disk: Arc<dyn Disk>,
-    _lock: Box<dyn Send + Sync>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl Folder {
@@ -56,12 +56,17 @@ impl Folder {
                 write_state(&**disk, &path, content.as_bytes()).map_err(|cause| unusable(&path, cause))?;
             }
         }
-        Ok(Folder { path: path.to_owned(), is_new, disk: disk.clone(), _lock: lock })
+        Ok(Folder { path: path.to_owned(), is_new, disk: disk.clone(), lock: Mutex::new(Some(lock)) })
     }
 
     /// Replaces a small file: after a crash it is the old one or the new one, whole.
     pub(crate) fn write_state(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         write_state(&*self.disk, path, content)
+    }
+
+    /// Gives the folder back, before the last owner of this is gone.
+    pub(crate) fn release(&self) {
+        *self.lock.lock() = None;
     }
 
     /// Takes the mark of a clean stop away, durably, and returns what it says.

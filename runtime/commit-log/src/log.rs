@@ -91,8 +91,9 @@ impl Inner {
 
     /// Finishes all partitions, and notes it. Blocks.
     fn close(&self) -> Result<()> {
-        let finished = self.registry.partitions().into_iter().map(|partition| partition.finish());
-        finished.fold(Ok(()), Result::and)?;
+        if !self.registry.finish()? {
+            return Ok(());
+        }
         let mark = serde_json::to_vec(&self.registry.mark()).expect("a mark has only texts and numbers");
         let path = self.shared.folder.path.join(CLEAN);
         self.shared.room.or_on_ballast(|| self.shared.folder.write_state(&path, &mark)).map_err(at(&path))
@@ -141,14 +142,20 @@ impl CommitLog {
         self.inner.clean().await
     }
 
-    /// Syncs everything and notes that nothing needs to be recovered. Appends are refused from now on; the folder is free
-    /// once all clones are dropped.
+    /// Syncs everything and notes that nothing needs to be recovered. Appends are refused from now on, and the folder is free
+    /// afterwards.
     ///
     /// # Errors
     /// `Retry` when something could not be synced: the next start recovers.
     pub async fn close(self) -> Result<()> {
         let inner = self.inner.clone();
-        self.inner.shared.edge.blocking(move || inner.close()).await?
+        let close = move || {
+            let closed = inner.close();
+            // Nobody writes any more, whoever still has a clone.
+            inner.shared.folder.release();
+            closed
+        };
+        self.inner.shared.edge.blocking(close).await?
     }
 
     async fn blocking<T: Send + 'static>(
@@ -202,7 +209,7 @@ async fn clean(partition: &Arc<Partition>) -> Result<()> {
         partition.roll().await?;
     }
     let partition = partition.clone();
-    edge.blocking(move || partition.retain().and_then(|()| partition.compact())).await?
+    edge.blocking(move || partition.clean()).await?
 }
 
 #[async_trait]

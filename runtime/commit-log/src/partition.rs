@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aqueduct_api::{Appended, At, Bounds, Durability, Error, Hold, Result, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, Offset};
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::reader::Cursors;
 use crate::segment::Segment;
@@ -30,7 +31,9 @@ pub(crate) struct Partition {
     pub(crate) writer: Mutex<Writer>,
     /// By base offset; the last one may be written to.
     pub(crate) segments: RwLock<BTreeMap<Offset, Arc<Segment>>>,
-    tail: watch::Sender<Tail>,
+    tail: Mutex<Tail>,
+    /// Wakes who waits for the tail, in the order in which they came.
+    tail_moved: Notify,
     holds: Mutex<BTreeMap<u64, (Offset, Arc<str>)>>,
     next_hold: AtomicU64,
     pub(crate) cursors: Cursors,
@@ -114,7 +117,8 @@ impl Partition {
             queue: Mutex::new(Queue { next: end, work: Work::default(), is_busy: false, stopped: None }),
             writer: Mutex::new(found.writer),
             segments: RwLock::new(found.segments),
-            tail: watch::Sender::new(Tail { stable: end, is_gone: false }),
+            tail: Mutex::new(Tail { stable: end, is_gone: false }),
+            tail_moved: Notify::new(),
             holds: Mutex::new(BTreeMap::new()),
             next_hold: AtomicU64::new(0),
             cursors: Cursors::default(),
@@ -147,20 +151,28 @@ impl Partition {
 
     /// The offset before which readers may read.
     pub(crate) fn stable(&self) -> Offset {
-        self.tail.borrow().stable
+        self.tail.lock().stable
     }
 
     pub(crate) fn set_stable(&self, stable: Offset) {
-        self.tail.send_modify(|tail| tail.stable = stable);
+        self.tail.lock().stable = stable;
+        self.tail_moved.notify_waiters();
     }
 
     /// Returns once the stable end is past `offset`.
     pub(crate) async fn grown(&self, offset: Offset) -> Result<()> {
-        let mut tail = self.tail.subscribe();
-        let found = tail.wait_for(|tail| tail.stable > offset || tail.is_gone).await;
-        match found.map(|tail| tail.is_gone) {
-            Ok(false) => Ok(()),
-            _ => Err(Error::refused(format!("topic `{}` was deleted", self.of.topic))),
+        loop {
+            let mut moved = pin!(self.tail_moved.notified());
+            // From here on no move is missed.
+            moved.as_mut().enable();
+            let tail = *self.tail.lock();
+            if tail.is_gone {
+                return Err(Error::refused(format!("topic `{}` was deleted", self.of.topic)));
+            }
+            if tail.stable > offset {
+                return Ok(());
+            }
+            moved.await;
         }
     }
 
@@ -296,17 +308,19 @@ impl Partition {
     pub(crate) fn stop(&self, stopped: Stopped) {
         self.queue.lock().stopped.get_or_insert(stopped);
         if stopped == Stopped::Deleted {
-            self.tail.send_modify(|tail| tail.is_gone = true);
+            self.tail.lock().is_gone = true;
+            self.tail_moved.notify_waiters();
         }
     }
 
-    pub(crate) fn is_broken(&self) -> bool {
-        self.queue.lock().stopped == Some(Stopped::Broken)
+    /// Why it takes nothing any more, when it does not.
+    pub(crate) fn stopped(&self) -> Option<Stopped> {
+        self.queue.lock().stopped
     }
 
     /// Refuses when the topic was deleted meanwhile.
     pub(crate) fn check_there(&self) -> Result<()> {
-        match self.queue.lock().stopped {
+        match self.stopped() {
             Some(Stopped::Deleted) => Err(self.refusal(Stopped::Deleted)),
             _ => Ok(()),
         }
@@ -315,7 +329,7 @@ impl Partition {
     /// Takes appends again, after it turned out that the topic stays.
     pub(crate) fn revive(&self) {
         self.queue.lock().stopped = None;
-        self.tail.send_modify(|tail| tail.is_gone = false);
+        self.tail.lock().is_gone = false;
     }
 
     fn refusal(&self, stopped: Stopped) -> Error {

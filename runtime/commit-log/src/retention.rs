@@ -109,6 +109,11 @@ impl Registry {
     pub(crate) fn drop_oldest(&self, mut is_enough: impl FnMut() -> bool) -> Result<()> {
         while !is_enough() {
             let Some((partition, segment)) = self.oldest_segment()? else { return Ok(()) };
+            // Whoever cleans or deletes there makes room already.
+            let Some(_turn) = partition.cleaning.try_lock() else { return Ok(()) };
+            if partition.stopped().is_some() || segment.is_retired() {
+                return Ok(());
+            }
             let extent = segment.extent();
             partition.drop_segments(std::slice::from_ref(&segment))?;
             let unread = partition.limit_of_cleaning() < extent.bound;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use aqueduct_api::disk::Kind;
 use aqueduct_api::{ByteSize, Durability, Error, Result, Topic, TopicId, TopicPartition, TopicSettings};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{self, OWN_FILES, at, read_whole, remove_all};
@@ -38,7 +38,15 @@ pub(crate) struct Registry {
     pub(crate) shared: Arc<Shared>,
     topics: RwLock<BTreeMap<Arc<str>, Arc<OpenTopic>>>,
     /// One change at a time.
-    changing: Mutex<()>,
+    changing: Mutex<Changes>,
+}
+
+/// Whether topics can be made, changed and deleted.
+#[derive(PartialEq)]
+enum Changes {
+    Taken,
+    /// The log was closed.
+    Refused,
 }
 
 /// What `topic.json` says.
@@ -70,7 +78,7 @@ impl Registry {
                 _ => note_foreign(path, report),
             }
         }
-        Ok(Registry { shared, topics: RwLock::new(topics), changing: Mutex::new(()) })
+        Ok(Registry { shared, topics: RwLock::new(topics), changing: Mutex::new(Changes::Taken) })
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<OpenTopic>> {
@@ -97,11 +105,29 @@ impl Registry {
         })
     }
 
+    /// The turn to change topics.
+    fn change(&self) -> Result<MutexGuard<'_, Changes>> {
+        let changing = self.changing.lock();
+        match *changing {
+            Changes::Taken => Ok(changing),
+            Changes::Refused => Err(Error::retry("the log is closed")),
+        }
+    }
+
+    /// Finishes all partitions for good, whichever of them fails; `false` where that was done before. Blocks.
+    pub(crate) fn finish(&self) -> Result<bool> {
+        if std::mem::replace(&mut *self.changing.lock(), Changes::Refused) == Changes::Refused {
+            return Ok(false);
+        }
+        let finished = self.partitions().into_iter().map(|partition| partition.finish());
+        finished.fold(Ok(()), Result::and).map(|()| true)
+    }
+
     /// Makes a topic. Blocks.
     pub(crate) fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
         check_name(name)?;
         let settings = checked(name, partitions, settings)?;
-        let _changing = self.changing.lock();
+        let _changing = self.change()?;
         if self.topics.read().contains_key(name) {
             return Err(Error::refused(format!("topic `{name}` exists already")));
         }
@@ -163,7 +189,7 @@ impl Registry {
     /// Changes a topic's settings, or makes it grow. Blocks.
     pub(crate) fn alter(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
         let settings = checked(name, partitions, settings)?;
-        let _changing = self.changing.lock();
+        let _changing = self.change()?;
         let old = self.topic(name)?;
         if partitions < old.topic.partitions {
             return Err(Error::refused(format!(
@@ -191,7 +217,7 @@ impl Registry {
 
     /// Deletes a topic and its records. Blocks.
     pub(crate) fn delete(&self, name: &str, force: bool) -> Result<()> {
-        let _changing = self.changing.lock();
+        let _changing = self.change()?;
         let open = self.topic(name)?;
         if name == crate::groups::TOPIC {
             return Err(Error::refused(format!("topic `{name}` is the log's own and stays")));
@@ -204,7 +230,8 @@ impl Registry {
         let root = &self.shared.folder.path;
         let doomed = root.join(format!("{NOT_A_TOPIC}deleted-{}", open.topic.id));
         open.partitions.iter().for_each(|partition| partition.stop(Stopped::Deleted));
-        // Nobody writes any more once each writer's lock was free.
+        // Nobody cleans or writes any more once these locks were free.
+        open.partitions.iter().for_each(|partition| drop(partition.cleaning.lock()));
         open.partitions.iter().for_each(|partition| drop(partition.writer.lock()));
         let path = root.join(name);
         if let Err(cause) = disk.rename(&path, &doomed) {

@@ -334,11 +334,13 @@ impl Partition {
     /// Writes and syncs what is left, and leaves the index on disk: the end of a clean stop.
     pub(crate) fn finish(&self) -> Result<()> {
         self.stop(Stopped::Closed);
+        // Whoever cleans is waited for, and nobody begins to.
+        drop(self.cleaning.lock());
         let mut writer = self.writer.lock();
         while let Some(work) = self.take_work() {
             self.write_round(&mut writer, work);
         }
-        if self.is_broken() {
+        if self.stopped() == Some(Stopped::Broken) {
             return Err(Error::retry(format!("{}: its writer panicked", self.of)));
         }
         self.sync_file(&mut writer)?;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use aqueduct_api::conformance::log;
-use aqueduct_api::{Edge, Store};
+use aqueduct_api::{At, Edge, Log as _, Store, TopicPartition, TopicSettings, Topics as _};
 use aqueduct_commit_log::{CommitLog, Options};
 
 async fn with_log<F: Future<Output = ()>>(check: impl FnOnce(Arc<dyn Store>) -> F) {
@@ -46,4 +46,31 @@ checks!(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_caller_s_appends_keep_their_order() {
     with_log(async |store| log::each_caller_s_appends_keep_their_order(&store).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_log_is_free_at_once_whoever_still_has_a_clone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut clones = Vec::new();
+    for round in 0..20 {
+        let store = CommitLog::open(Edge::real(), folder.path(), Options::default()).await.unwrap();
+        if round == 0 {
+            log::topic(&store, "t", 1).await;
+        }
+        let of = TopicPartition::new("t", 0);
+        assert_eq!(log::append(&store, &of, log::batch(&["x"], 0)).await, round);
+        clones.push(store.clone());
+        store.close().await.unwrap();
+    }
+    let closed = clones.pop().unwrap();
+    let of = TopicPartition::new("t", 0);
+    for refused in [
+        closed.append(&of, log::batch(&["x"], 0), At::End).await.err(),
+        closed.sync(&of).await.err(),
+        closed.create("u", 1, &TopicSettings::default()).await.err(),
+        closed.delete("t", true).await.err(),
+    ] {
+        assert!(refused.unwrap().to_string().contains("the log is closed"));
+    }
+    assert_eq!(log::read_all(&closed, &of, 0, 1000).await.0.len(), 20);
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use aqueduct_api::Topics as _;
-use aqueduct_api::conformance::log::read_all;
+use aqueduct_api::conformance::log::{batch, read_all};
+use aqueduct_api::{Log as _, Topics as _};
 use aqueduct_commit_log::{CommitLog, Options};
 
 use crate::opened::{Time, edge, fill, filled, of, open, open_error, small_segments, with_topic};
@@ -127,4 +127,38 @@ async fn a_thousand_closed_partitions_open_at_once() {
     // Ten times what it takes: the machine may be busy.
     assert!(log.recovery().millis < 1000, "{} ms", log.recovery().millis);
     assert_eq!(log.topics().await.unwrap()[1].partitions, 1000);
+}
+
+/// A folder as release 1 of the format left it: two batches, closed cleanly. Later releases have to read it.
+#[tokio::test]
+async fn the_first_format_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("t/0")).unwrap();
+    let batch = batch(&["golden"], 1000).into_bytes();
+    let second = aqueduct_record::Batch::parse(batch.clone()).unwrap().at(1, 5).into_bytes();
+    let log = [&batch[..], &second[..]].concat();
+    let (one, size) = (batch.len(), log.len());
+    let mark = format!("{{\"topics\":{{\"t\":[{{\"segments\":[[0,{size}]],\"end\":2,\"born\":7}}]}}}}");
+    let topic = r#"{
+      "id": "AAAAAAAAAAAAAAAAAAAAAQ",
+      "partitions": 1,
+      "settings": { "retention.ms": "7d", "segment.bytes": "256 MiB", "cleanup.policy": "delete", "durability": "os" }
+    }"#;
+    for (name, content) in [
+        ("format", b"aqueduct-log 1\n".to_vec()),
+        ("epoch", b"5\n".to_vec()),
+        ("clean", mark.into_bytes()),
+        ("t/topic.json", topic.into()),
+        ("t/0/00000000000000000000.log", log),
+    ] {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let log = open(folder.path()).await;
+    assert!(log.recovery().clean && log.recovery().foreign.is_empty());
+    let topics = log.topics().await.unwrap();
+    assert_eq!((topics[1].id.0, topics[1].settings.durability), (1, aqueduct_api::Durability::Os));
+    let values = ["golden", "golden"].map(str::to_owned);
+    let (found, lost) = read_all(&log, &of(), 0, one).await;
+    assert_eq!((found, lost), ((0..).zip(values).collect(), vec![]));
+    assert_eq!(log.bounds(&of()).await.unwrap().leader_epoch, 5);
 }
