@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use aqueduct_api::{Described, Edge, Registry, TopicSettings};
@@ -124,8 +124,8 @@ fn loaded(
     let config = diagnosis::read::<Config>(&without(&root, "topics"), problems);
     check_settings(&root, registry, &references, problems);
     let mut config = Config { topics: topics?, ..config? };
-    config.log.path = folder.join(&config.log.path);
-    config.log_file = config.log_file.map(|file| folder.join(file));
+    config.log.path = normal(&folder.join(&config.log.path));
+    config.log_file = config.log_file.map(|file| normal(&folder.join(file)));
     check_listen(&root, &config, problems);
     let plan =
         Plan { folder, topics: config.topics.clone(), sources: config.sources.clone(), sinks: config.sinks.clone() };
@@ -137,7 +137,20 @@ fn loaded(
 fn folder_of(path: &Path) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
-    Ok(folder.unwrap_or(Path::new("/")).to_owned())
+    folder.unwrap_or(Path::new("/")).canonicalize()
+}
+
+/// The path without `.` and `..`: what it begins with has no symbolic links.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(normal.pop()),
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 /// A section in which everything is commented out says nothing.

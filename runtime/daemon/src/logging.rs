@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -15,6 +16,9 @@ use crate::terminal::Failure;
 
 /// The environment variable that says what is logged: `debug`, `aqueduct_engine=trace,info`.
 const FILTER: &str = "AQUEDUCT_LOG";
+
+/// The target of what people on a terminal are told in other words.
+pub(crate) const TOLD: &str = "aqueduct";
 
 /// How large the file gets before it is renamed.
 const LARGEST: u64 = 10 << 20;
@@ -31,7 +35,10 @@ pub(crate) fn begin(filter: Option<String>, file: Option<&Path>, secrets: &Secre
     let errors = Hiding { secrets: secrets.clone(), to: Target::Errors };
     let layer = tracing_subscriber::fmt::layer();
     let to_errors = match terminal {
-        true => layer.with_target(false).with_writer(errors).boxed(),
+        true => {
+            let untold = filter_fn(|event| event.target() != TOLD || *event.level() < tracing::Level::INFO);
+            layer.with_target(false).with_writer(errors).with_filter(untold).boxed()
+        }
         false => layer.json().flatten_event(true).with_writer(errors).boxed(),
     };
     let to_file = match file {

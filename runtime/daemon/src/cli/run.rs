@@ -52,7 +52,7 @@ impl Run {
                 _ = ticks.tick() => progress.tell(context, &daemon.status().await)?,
             }
         }
-        tracing::info!("stopping");
+        tracing::info!(target: logging::TOLD, "stopping");
         if context.terminal.interactive {
             let within = loaded.config.stop_within;
             context.terminal.line(format!("finishing what is in flight, within {within} (once more: at once)"))?;
@@ -61,7 +61,10 @@ impl Run {
             stopped = daemon.stop() => stopped?,
             () = signals.stop() => return Err(Failure::Failed("ended at once, as asked".to_owned())),
         }
-        tracing::info!("stopped");
+        tracing::info!(target: logging::TOLD, "stopped");
+        if context.terminal.interactive {
+            context.terminal.line("stopped")?;
+        }
         Ok(())
     }
 }
@@ -109,8 +112,10 @@ async fn reload(daemon: &Daemon) {
             tracing::error!(%cause, "the new configuration is refused, the old one keeps running");
         }
         Err(NotReloaded::Problems(problems)) => {
-            let message = "the new configuration is wrong, the old one keeps running";
-            problems.iter().for_each(|problem| tracing::error!(%problem, message));
+            for problem in problems.iter().map(ToString::to_string) {
+                let problem = problem.lines().next().unwrap_or_default();
+                tracing::error!(problem, "the new configuration is wrong, the old one keeps running");
+            }
         }
     }
 }
@@ -119,7 +124,7 @@ async fn reload(daemon: &Daemon) {
 fn introduce(context: &mut Context, loaded: &Loaded, daemon: &Daemon) -> Result<(), Failure> {
     let recovery = daemon.log().recovery();
     let (millis, url) = (recovery.millis, format!("http://{}", daemon.address()));
-    tracing::info!(config = %loaded.path.display(), log = %loaded.config.log.path.display(), url, millis, "running");
+    tracing::info!(target: logging::TOLD, config = %loaded.path.display(), log = %loaded.config.log.path.display(), url, millis, "running");
     if !context.terminal.interactive {
         return Ok(());
     }
@@ -163,7 +168,9 @@ fn destination(loaded: &Loaded, name: &str) -> Option<String> {
     let connector = registry.sinks.get(plan.connector.as_str())?;
     let settings = loaded.references.resolve(&plan.settings).ok()?;
     let (folder, scratch, edge) = (loaded.plan.folder.clone(), loaded.scratch(), Edge::real());
-    connector.destination(settings, &SinkOpening { name: name.to_owned(), folder, scratch, edge }).ok()?
+    let destination = connector.destination(settings, &SinkOpening { name: name.to_owned(), folder, scratch, edge });
+    // What follows the place is about the names in it.
+    destination.ok()??.split_whitespace().next().map(str::to_owned)
 }
 
 /// What was told before.
@@ -188,7 +195,7 @@ impl Progress {
                 Kind::Source => format!("{name}: {records} in"),
                 Kind::Sink => format!("{name}: {records} out, {} behind", count(behind)),
             });
-            tracing::info!(connector = name, records = connector.records, bytes = connector.bytes, behind, "progress");
+            tracing::info!(target: logging::TOLD, connector = name, records = connector.records, bytes = connector.bytes, behind, "progress");
         }
         if context.terminal.interactive {
             context.terminal.line(parts.join("   "))?;
