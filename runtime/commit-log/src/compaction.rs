@@ -22,9 +22,10 @@ use bytes::Bytes;
 
 use crate::folder::{at, remove_if_there};
 use crate::index::Index;
+use crate::names;
 use crate::partition::Partition;
 use crate::recovery::{swap_in, swap_path};
-use crate::segment::{self, Extent, Segment};
+use crate::segment::{Extent, Segment};
 use crate::walk::{Placed, Step, Walk};
 
 /// Keys that one round knows: 40 bytes each.
@@ -126,7 +127,7 @@ impl Partition {
     fn replace(&self, progress: &mut Progress, group: &[Arc<Segment>], last: &LastOffsets) -> Result<()> {
         let (Some(first), Some(end)) = (group.first(), group.last()) else { return Ok(()) };
         let (base, bound) = (first.base, end.extent().bound);
-        let cleaned = segment::path(&self.folder, base, "cleaned");
+        let cleaned = names::path(&self.folder, base, "cleaned");
         let disk = self.shared.disk();
         remove_if_there(disk, &cleaned).map_err(at(&cleaned))?;
         let file = disk.open(&cleaned, Open::New).map_err(at(&cleaned))?;

@@ -19,6 +19,7 @@ mod folder;
 mod groups;
 mod index;
 mod log;
+mod names;
 mod options;
 mod partition;
 mod reader;

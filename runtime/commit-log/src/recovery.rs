@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::folder::{at, remove_if_there, sync_parent};
 use crate::index::Index;
+use crate::names::{self, LOG, Named};
 use crate::partition::{Found, Partition};
-use crate::segment::{self, Extent, LOG, Named, Segment};
+use crate::segment::{Extent, Segment};
 use crate::shared::Shared;
 use crate::walk::Window;
 use crate::writer::{Active, Writer};
@@ -158,7 +159,7 @@ impl Opening<'_> {
     }
 
     fn miss(&mut self, base: Offset, bound: Offset) -> Arc<Segment> {
-        let file = segment::path(self.folder, base, LOG);
+        let file = names::path(self.folder, base, LOG);
         tracing::error!(
             file = %file.display(),
             from = base,
@@ -178,7 +179,7 @@ impl Opening<'_> {
         };
         let mut segments = BTreeMap::new();
         for (base, bound) in closed.iter().zip(&bases[1..]) {
-            let path = segment::path(self.folder, *base, LOG);
+            let path = names::path(self.folder, *base, LOG);
             let size = self.shared.disk().metadata(&path, true).map_err(at(&path))?.length;
             let extent = Extent { size, bound: *bound };
             segments.insert(*base, Arc::new(Segment::closed(self.shared, self.folder, *base, extent, false)));
@@ -220,7 +221,7 @@ impl Opening<'_> {
 
     /// Reads the last segment batch by batch, cuts what is torn, and syncs what is kept before it is served.
     fn recover_last(&mut self, base: Offset) -> Result<Active> {
-        let path = segment::path(self.folder, base, LOG);
+        let path = names::path(self.folder, base, LOG);
         let file = self.shared.disk().open(&path, Open::Write).map_err(at(&path))?;
         let found = file.metadata().map_err(at(&path))?;
         let (mut index, mut size, mut end, mut epoch) = (Index::new(), 0, base, i32::MIN);
@@ -270,8 +271,8 @@ impl Opening<'_> {
     fn copy(&self, from: &dyn File, size: u64, base: Offset) -> io::Result<()> {
         const PIECE: usize = 1 << 20;
         let disk = self.shared.disk();
-        let fresh = segment::path(self.folder, base, "fresh");
-        let path = segment::path(self.folder, base, LOG);
+        let fresh = names::path(self.folder, base, "fresh");
+        let path = names::path(self.folder, base, LOG);
         remove_if_there(disk, &fresh)?;
         let to = disk.open(&fresh, Open::New)?;
         let mut position = 0;
@@ -298,12 +299,12 @@ pub(crate) fn swap_in(shared: &Shared, folder: &Path, base: Offset, bound: Offse
     for other in bases.iter().filter(|other| **other >= base && **other < bound) {
         for extension in [LOG, "index", "timeindex"] {
             if (*other, extension) != (base, LOG) {
-                remove_if_there(disk, &segment::path(folder, *other, extension))?;
+                remove_if_there(disk, &names::path(folder, *other, extension))?;
             }
         }
     }
     disk.sync_folder(folder)?;
-    disk.rename(&swap_path(folder, base, bound), &segment::path(folder, base, LOG))?;
+    disk.rename(&swap_path(folder, base, bound), &names::path(folder, base, LOG))?;
     disk.sync_folder(folder)
 }
 

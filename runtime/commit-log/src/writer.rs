@@ -11,8 +11,9 @@ use aqueduct_record::Offset;
 
 use crate::folder::{at, remove_if_there, sync_parent};
 use crate::index::Index;
+use crate::names::{self, LOG};
 use crate::partition::{Partition, Pending, Stopped, Work};
-use crate::segment::{self, Extent, LOG, Segment};
+use crate::segment::{Extent, Segment};
 
 /// The positions in an index have 32 bits.
 const LARGEST_SEGMENT: u64 = u32::MAX as u64;
@@ -238,8 +239,8 @@ impl Partition {
             self.shared.raise_epoch()?;
             writer.epoch_due = false;
         }
-        let fresh = segment::path(&self.folder, base, "fresh");
-        let path = segment::path(&self.folder, base, LOG);
+        let fresh = names::path(&self.folder, base, "fresh");
+        let path = names::path(&self.folder, base, LOG);
         let make = || {
             let disk = self.shared.disk();
             remove_if_there(disk, &fresh)?;
