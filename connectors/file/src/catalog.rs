@@ -75,11 +75,8 @@ impl Catalog {
 
     /// Forgets a file that is gone.
     pub(crate) fn forget(&mut self, id: TailId) -> Option<Tail> {
+        self.disclaim(id);
         let tail = self.tails.remove(&id)?;
-        let file = tail.progress.file();
-        if self.by_file.get(&file) == Some(&id) {
-            self.by_file.remove(&file);
-        }
         if self.last_of_key.get(&tail.stream.key) == Some(&id) {
             self.last_of_key.remove(&tail.stream.key);
         }
@@ -113,6 +110,13 @@ impl Catalog {
         questions.unknown.retain(|(found, copied)| {
             !copied.is_some_and(|copied| copied.length == found.metadata.length && there.contains_key(&copied.of))
         });
+        // While a file is not open, its inode may have been given to another one.
+        let unseen = |(id, found): (&TailId, &Found)| {
+            let tail = &self.tails[id];
+            let moved = tail.path.as_ref() != Some(&found.path);
+            (moved && tail.content.is_none() && tail.progress.offset > 0).then_some(*id)
+        };
+        questions.unseen = questions.there.iter().filter_map(unseen).collect();
         for (id, tail) in self.tails.iter().filter(|(id, _)| !questions.there.contains_key(id)) {
             questions.lost.insert(*id);
             if !tail.finished {
@@ -130,7 +134,11 @@ impl Catalog {
     }
 
     fn is_still(&self, id: TailId, found: &Found) -> bool {
-        !self.replaced.contains(&id) && !self.tails[&id].was_truncated(found.metadata.length)
+        let tail = &self.tails[&id];
+        let reused = tail.content.is_none()
+            && tail.progress.path() != found.path
+            && (found.metadata.length < tail.length || is_gzip(&tail.progress.path()) != is_gzip(&found.path));
+        !self.replaced.contains(&id) && !reused && !tail.was_truncated(found.metadata.length)
     }
 
     /// Takes over what a look at the folders found, and returns the files that are new: they are added by the caller, in
@@ -152,6 +160,7 @@ impl Catalog {
         }
         self.replaced.clear();
         for (id, found) in &answers.continued {
+            self.disclaim(*id);
             self.by_file.insert(found.file(), *id);
             if let Some(tail) = self.tails.get_mut(id) {
                 (tail.content, tail.exhausted, tail.finished) = (None, None, false);
@@ -162,10 +171,22 @@ impl Catalog {
         for id in self.tails.keys().copied().filter(|id| !seen.contains(id)).collect::<Vec<_>>() {
             self.lose(id, now);
         }
+        self.mark_displaced(findings);
         let present: BTreeSet<FileId> = findings.files.iter().map(Found::file).collect();
         self.copies.retain(|file, _| present.contains(file) && !self.by_file.contains_key(file));
         self.copies.extend(answers.copies);
         answers.new
+    }
+
+    fn mark_displaced(&mut self, findings: &Findings) {
+        for id in &self.busy {
+            let Some(tail) = self.tails.get_mut(id) else { continue };
+            let keys = |name: &str| self.last_of_key.contains_key(name);
+            let displaced = tail.path.as_deref().is_some_and(|path| findings.has_name_before(path, keys));
+            if displaced != tail.displaced {
+                (tail.displaced, tail.changed) = (displaced, Instant::now());
+            }
+        }
     }
 
     fn see(&mut self, id: TailId, found: &Found, now: Instant) {
@@ -202,6 +223,17 @@ impl Catalog {
                 tracing::warn!(file, read, length, "a file went away before it was read whole");
             }
             tail.finished = true;
+        }
+        if tail.content.is_none() {
+            self.disclaim(id);
+        }
+    }
+
+    /// Gives up the inode that a file had: once nobody has the file open, any other one may get it.
+    fn disclaim(&mut self, id: TailId) {
+        let file = self.tails.get(&id).map(|tail| tail.progress.file());
+        if let Some(file) = file.filter(|file| self.by_file.get(file) == Some(&id)) {
+            self.by_file.remove(&file);
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Questions {
     pub(crate) known: BTreeMap<TailId, Progress>,
     /// Where the other tails are.
     pub(crate) there: BTreeMap<TailId, Found>,
+    /// Those that were not seen since the source was opened.
+    pub(crate) unseen: BTreeSet<TailId>,
     /// Whether compressed files are inflated.
     pub(crate) inflate: bool,
 }
@@ -79,14 +81,14 @@ enum Verdict {
 impl Questions {
     /// Whether there is nothing to compare.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unknown.is_empty() && self.sought.is_empty()
+        self.unknown.is_empty() && self.sought.is_empty() && self.unseen.is_empty()
     }
 
     /// Looks into the files. Blocks.
     pub(crate) fn answer(mut self, disk: &dyn Disk) -> Answers {
         let mut answers = Answers { replaced: self.replaced(disk), ..Answers::default() };
         for id in &answers.replaced {
-            self.unknown.extend(self.there.remove(id).map(|found| (found, None)));
+            self.unknown.extend(self.there.remove(id).filter(|found| found.metadata.length > 0).map(|found| (found, None)));
             self.lost.insert(*id);
             self.sought.insert(*id);
         }
@@ -97,7 +99,7 @@ impl Questions {
             let content = Content::open(disk, &found.path, self.inflate);
             let verdict = content.map(|content| Unknown { questions: &self, disk, found, content });
             let verdict = verdict.map(|unknown| unknown.verdict(&order, *copied, &answers));
-            match verdict.unwrap_or(Verdict::New) {
+            match verdict.unwrap_or_else(|cause| Verdict::unopened(&cause)) {
                 Verdict::Continues(id) => drop(answers.continued.insert(id, found.clone())),
                 Verdict::Copy(of) => {
                     answers.copies.insert(found.file(), Copied { of, length: found.metadata.length });
@@ -124,7 +126,7 @@ impl Questions {
     /// Files that were written anew after they were copied, perhaps to a file that turned up.
     fn replaced(&self, disk: &dyn Disk) -> BTreeSet<TailId> {
         let is_replaced = |(id, found): (&TailId, &Found)| {
-            let concerned = self.unknown.iter().any(|(unknown, _)| are_related(&unknown.path, &found.path));
+            let concerned = self.unseen.contains(id) || self.unknown.iter().any(|(unknown, _)| are_related(&unknown.path, &found.path));
             (concerned && !self.is_as_read(disk, *id, found)).then_some(*id)
         };
         self.there.iter().filter_map(is_replaced).collect()
@@ -134,7 +136,12 @@ impl Questions {
     fn is_as_read(&self, disk: &dyn Disk, id: TailId, found: &Found) -> bool {
         let Ok(content) = Content::open(disk, &found.path, self.inflate) else { return true };
         let is_it = content.metadata().is_ok_and(|metadata| (metadata.device, metadata.inode) == found.file());
-        !is_it || self.known.get(&id).is_none_or(|progress| progress.matches(&content).unwrap_or(true))
+        let matches = |progress: &Progress| match content.is_compressed() {
+            // Going to the offset would inflate all that was read before.
+            true => progress.begins_like(&content, &mut BTreeMap::new()),
+            false => progress.matches(&content).unwrap_or(true),
+        };
+        !is_it || self.known.get(&id).is_none_or(matches)
     }
 
     /// Where a lost file went, if it was renamed to or copied under a related name that no glob matches.
@@ -167,6 +174,13 @@ impl Questions {
     }
 }
 
+impl Verdict {
+    /// A file that is gone already is looked for again; one that can not be opened waits as a file of its own.
+    fn unopened(cause: &std::io::Error) -> Self {
+        if cause.kind() == std::io::ErrorKind::NotFound { Verdict::Unclear } else { Verdict::New }
+    }
+}
+
 /// A file that turned up.
 struct Unknown<'a> {
     questions: &'a Questions,
@@ -177,6 +191,11 @@ struct Unknown<'a> {
 
 impl Unknown<'_> {
     fn verdict(&self, order: &[TailId], copied: Option<Copied>, answers: &Answers) -> Verdict {
+        // Renamed since it was found: the next look will find it under its other name.
+        let opened = self.content.metadata().map(|metadata| (metadata.device, metadata.inode));
+        if opened.ok() != Some(self.found.file()) {
+            return Verdict::Unclear;
+        }
         // A compressed file of which nothing can be inflated yet is like an empty one.
         let mut first = Vec::new();
         if self.content.is_compressed() && matches!(self.content.read(&mut first, 1, 0), Ok(0)) {
@@ -230,7 +249,10 @@ impl Unknown<'_> {
                 continue;
             }
             let original = Content::open(self.disk, &there.path, self.questions.inflate);
-            if original.is_ok_and(|original| self.content.is_beginning_of(&original, COMPARED).unwrap_or(false)) {
+            let is_it = |original: &Content| {
+                original.metadata().is_ok_and(|metadata| (metadata.device, metadata.inode) == there.file())
+            };
+            if original.is_ok_and(|original| is_it(&original) && self.content.is_beginning_of(&original, COMPARED).unwrap_or(false)) {
                 return Verdict::Copy(*id);
             }
             // Truncated while the two were compared: the next look will tell.

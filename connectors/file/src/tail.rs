@@ -44,6 +44,8 @@ pub(crate) struct Tail {
     pub(crate) finished: bool,
     /// The file that it replaces, which is read to its end first.
     pub(crate) after: Option<TailId>,
+    /// Whether its name is that of another file with something added, as rotation leaves it.
+    pub(crate) displaced: bool,
     /// How far a line that is too long was scanned.
     pub(crate) skip: Option<Skip>,
     /// Since when it is in none of the places that were looked at.
@@ -68,14 +70,16 @@ impl Tail {
             changed: now,
             finished: false,
             after: None,
+            displaced: false,
             skip: None,
             gone: None,
         }
     }
 
-    /// Whether the file is no longer where it was first seen: nobody is expected to write to it any more.
+    /// Whether the file is no longer where it was first seen, or was first seen where rotation leaves files: nobody is
+    /// expected to write to it any more.
     pub(crate) fn is_rotated(&self) -> bool {
-        self.compressed || self.path.as_deref().map(shortened).as_deref() != Some(&self.stream.key)
+        self.compressed || self.displaced || self.path.as_deref().map(shortened).as_deref() != Some(&self.stream.key)
     }
 
     /// Whether all bytes that are there were consumed.

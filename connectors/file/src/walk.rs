@@ -43,6 +43,18 @@ pub(crate) struct Findings {
     pub(crate) names: usize,
 }
 
+impl Findings {
+    /// Whether there is (or was known, as `known` says) a file whose name this one begins with, before a `.`, `-` or `_`.
+    pub(crate) fn has_name_before(&self, path: &Path, known: impl Fn(&str) -> bool) -> bool {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+        name.match_indices(['.', '-', '_']).filter(|(at, _)| *at > 0).any(|(at, _)| {
+            let before = path.with_file_name(&name[..at]);
+            let found = self.files.binary_search_by(|found| found.path.as_path().cmp(&before)).is_ok();
+            found || before.to_str().is_some_and(&known)
+        })
+    }
+}
+
 /// A glob below `folder`, whose `*` and `?` do not cross folders.
 pub(crate) fn glob(folder: &Path, text: &str) -> Result<GlobMatcher, globset::Error> {
     // A relative glob may begin with `./` or `../`, which no path that was walked contains.

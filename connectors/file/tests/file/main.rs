@@ -1,5 +1,6 @@
 //! The file source over a disk in memory: what becomes of lines while files grow, rotate and go away.
 
+mod conformance;
 mod disk;
 mod model;
 mod reading;

@@ -32,6 +32,8 @@ struct Writer {
     /// Lines written, by generation of the file.
     lines: Vec<Vec<String>>,
     partial: Option<String>,
+    /// What happened, to be told where a run fails.
+    told: Vec<String>,
 }
 
 impl Writer {
@@ -40,8 +42,7 @@ impl Writer {
             0..12 => self.write(disk),
             12..14 => self.begin(disk),
             14..17 => self.rotate(disk),
-            17..19 => self.compress(disk),
-            _ => {}
+            _ => self.compress(disk),
         }
     }
 
@@ -57,6 +58,7 @@ impl Writer {
             Some(line) => (line, 1),
             None => (self.line(), 0),
         };
+        self.told.push(format!("write {line:.9}"));
         disk.append(LOG, if rest == 1 { "\n".to_owned() } else { format!("{line}\n") });
         self.lines.last_mut().unwrap().push(line);
     }
@@ -65,6 +67,7 @@ impl Writer {
         if self.partial.is_none() {
             let line = self.line();
             disk.append(LOG, &line);
+            self.told.push(format!("begin {line:.9}"));
             self.partial = Some(line);
         }
     }
@@ -73,6 +76,7 @@ impl Writer {
         if !disk.exists(LOG) || self.lines.last().is_none_or(Vec::is_empty) {
             return;
         }
+        self.told.push("rotate".into());
         // The last line counts as it is.
         let partial = self.partial.take();
         self.lines.last_mut().unwrap().extend(partial);
@@ -99,6 +103,7 @@ impl Writer {
         let number = (2..20).find(|number| disk.exists(&format!("{LOG}.{number}")));
         if let Some(number) = number {
             let from = format!("{LOG}.{number}");
+            self.told.push(format!("compress {number}"));
             disk.gzip(&from, &format!("{from}.gz"));
             disk.remove(&from);
         }
@@ -110,7 +115,7 @@ async fn run(seed: u64, habits: Habits) -> Result<(), String> {
     let mut world = World::new(json!({"paths": ["/l/app.log*"]}));
     world.batch = 4096;
     let mut random = SmallRng::seed_from_u64(seed);
-    let writer = Writer { random: SmallRng::seed_from_u64(!seed), habits, lines: vec![Vec::new()], partial: None };
+    let writer = Writer { random: SmallRng::seed_from_u64(!seed), habits, lines: vec![Vec::new()], partial: None, told: Vec::new() };
     let writer = std::sync::Arc::new(std::sync::Mutex::new(writer));
     for _ in 0..random.random_range(5..60) {
         match random.random_range(0..10) {
@@ -123,10 +128,14 @@ async fn run(seed: u64, habits: Habits) -> Result<(), String> {
             6..9 => {
                 let within = Duration::from_millis([1, 100, 300, 1500, 4000][random.random_range(0..5)]);
                 for _ in 0..random.random_range(1..5) {
-                    world.step(within).await;
+                    let came = world.step(within).await;
+                    writer.lock().unwrap().told.push(format!("read for {within:?}: {came}, {} lines", world.records.len()));
                 }
             }
-            _ if habits.restarts => world.stop(),
+            _ if habits.restarts => {
+                world.stop();
+                writer.lock().unwrap().told.push("restart".into());
+            }
             _ => {}
         }
     }
@@ -144,7 +153,7 @@ async fn run(seed: u64, habits: Habits) -> Result<(), String> {
     if found == written {
         Ok(())
     } else {
-        Err(format!("seed {seed}, {habits:?}\nwritten {written:?}\nread    {found:?}"))
+        Err(format!("seed {seed}, {habits:?}\nwritten {written:?}\nread    {found:?}\n{}", writer.told.join("\n")))
     }
 }
 
