@@ -34,9 +34,9 @@ const ENOUGH: usize = 5;
 fn every_record_is_accounted_for() {
     if let Some(seed) = number("AQUEDUCT_SIM_SEED") {
         tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).without_time().init();
-        return tell(&[run(seed, None, true)]);
+        return tell(&[run(seed, None, false, true)]);
     }
-    through_all(|seed| run(seed, None, false));
+    through_all(|seed| run(seed, None, false, false));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn through_all(run: impl Fn(u64) -> Outcome + Sync) {
 #[test]
 fn a_seed_is_the_same_run_every_time() {
     for seed in 0..25 {
-        let (one, two) = (run(seed, None, false), run(seed, None, false));
+        let (one, two) = (run(seed, None, false, false), run(seed, None, false, false));
         let differs = one.last.iter().zip(&two.last).position(|(one, two)| one != two);
         let around = differs.map(|place| (&one.last[..=place], &two.last[place]));
         assert_eq!(

@@ -8,10 +8,13 @@ use crate::run::run;
 /// How many seeds a mistake may stay unnoticed.
 const SEEDS: u64 = 300;
 
+/// Looks for a seed that fails with the mistake and passes without it.
 fn is_noticed(mutant: Mutant) {
     for seed in 0..SEEDS {
-        let outcome = run(seed, Some(mutant), false);
-        if let Some(first) = outcome.violations.first() {
+        let outcome = run(seed, Some(mutant), true, false);
+        if let Some(first) = outcome.violations.first()
+            && run(seed, Some(mutant), false, false).violations.is_empty()
+        {
             println!("{mutant:?} is noticed by seed {seed}: {first}");
             return;
         }

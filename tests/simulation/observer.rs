@@ -32,6 +32,15 @@ pub(crate) struct Memory {
     pub(crate) dead_letters: BTreeSet<String>,
 }
 
+/// How far a partition was read in this life.
+pub(crate) struct Followed {
+    next: Offset,
+    /// From here on a failed sync may make offsets void that could be read.
+    floor: Offset,
+    epoch: i32,
+    hold: Hold,
+}
+
 /// Reads in one life of the machine.
 pub(crate) struct Observer {
     pub(crate) memory: Arc<Mutex<Memory>>,
@@ -44,8 +53,13 @@ impl Memory {
     fn forget(&mut self, of: &(String, i32), from: Offset) {
         let Some(records) = self.partitions.get_mut(of) else { return };
         for (offset, seen) in records.split_off(&from) {
-            if let Some(places) = seen.value.as_deref().and_then(identify).and_then(|line| self.lines.get_mut(&line)) {
+            if let Some(line) = seen.value.as_deref().and_then(identify)
+                && let Some(places) = self.lines.get_mut(&line)
+            {
                 places.retain(|(topic, partition, place)| (topic, partition, place) != (&of.0, &of.1, &offset));
+                if places.is_empty() {
+                    self.lines.remove(&line);
+                }
             }
         }
     }
@@ -53,7 +67,7 @@ impl Memory {
 
 impl Observer {
     /// Reads all user topics until the life ends.
-    pub(crate) async fn watch(self, store: Arc<dyn Store>, mut followed: BTreeMap<TopicPartition, (Offset, Hold)>) {
+    pub(crate) async fn watch(self, store: Arc<dyn Store>, mut followed: BTreeMap<TopicPartition, Followed>) {
         loop {
             if let Err(error) = self.round(&*store, &mut followed).await {
                 self.trace.event(&self.time, format!("observer: {error}"));
@@ -66,7 +80,7 @@ impl Observer {
     pub(crate) async fn round(
         &self,
         store: &dyn Store,
-        followed: &mut BTreeMap<TopicPartition, (Offset, Hold)>,
+        followed: &mut BTreeMap<TopicPartition, Followed>,
     ) -> Result<()> {
         for topic in store.topics().await? {
             if topic.is_internal() {
@@ -76,14 +90,22 @@ impl Observer {
                 self.memory.lock().unwrap().dead_letters.insert(topic.name.to_string());
             }
             for partition in topic.all_partitions() {
+                let durability = topic.settings.durability;
                 if !followed.contains_key(&partition) {
-                    let start = self.resume(store, &partition, topic.settings.durability).await?;
+                    let start = self.resume(store, &partition, durability).await?;
                     let hold = store.hold(&partition, start, "observer").await?;
-                    followed.insert(partition.clone(), (start, hold));
+                    let mut fresh = Followed { next: start, floor: start, epoch: -1, hold };
+                    self.follow(store, &partition, &mut fresh, durability).await?;
+                    // What was recovered was synced.
+                    fresh.floor = fresh.next;
+                    followed.insert(partition.clone(), fresh);
                 }
-                let (next, hold) = followed.get_mut(&partition).expect("it was just inserted");
-                self.follow(store, &partition, next, topic.settings.durability).await?;
-                hold.advance(*next);
+                let known = followed.get_mut(&partition).expect("it was just inserted");
+                self.follow(store, &partition, known, durability).await?;
+                if durability == Durability::Fsync {
+                    known.floor = known.next;
+                }
+                known.hold.advance(known.floor);
             }
         }
         Ok(())
@@ -113,15 +135,23 @@ impl Observer {
         &self,
         store: &dyn Store,
         of: &TopicPartition,
-        next: &mut Offset,
+        known: &mut Followed,
         durability: Durability,
     ) -> Result<()> {
         let bounds = store.bounds(of).await?;
-        while *next < bounds.stable {
-            let read = store.read(of, *next, 64 << 10).await?;
+        if bounds.leader_epoch != known.epoch {
+            // Offsets may have been made void, and be used again.
+            known.epoch = bounds.leader_epoch;
+            known.next = known.floor;
+            if durability != Durability::Fsync {
+                self.memory.lock().unwrap().forget(&(of.topic.to_string(), of.partition), bounds.stable);
+            }
+        }
+        while known.next < bounds.stable {
+            let read = store.read(of, known.next, 64 << 10).await?;
             if let Some(lost) = read.lost {
                 self.lost(of, &lost);
-                *next = lost.end;
+                known.next = lost.end;
                 continue;
             }
             let mut rest = read.batches;
@@ -129,8 +159,8 @@ impl Observer {
                 break;
             }
             while let Ok(Some((batch, after))) = Batch::split_first(&rest) {
-                self.remember(of, &batch, *next, durability);
-                *next = (*next).max(batch.next_offset());
+                self.remember(of, &batch, known.next, durability);
+                known.next = known.next.max(batch.next_offset());
                 rest = after;
             }
         }
@@ -178,6 +208,12 @@ impl Observer {
             }
             if old.is_some_and(|old| old.checksum == checksum) {
                 continue;
+            }
+            if let Some(line) = old.and_then(|old| identify(old.value.as_deref()?))
+                && let Some(places) = memory.lines.get_mut(&line)
+            {
+                places
+                    .retain(|(topic, partition, place)| (topic, *partition, *place) != (&key.0, key.1, record.offset));
             }
             let value = record.value.map(Bytes::copy_from_slice);
             if !memory.dead_letters.contains(&key.0)

@@ -66,16 +66,21 @@ impl Name {
 }
 
 impl Oracle<'_> {
-    /// Whether every line that was written is where it belongs in the log.
-    pub(crate) fn all_lines_arrived(&self) -> bool {
+    /// Lines that were written and are not in the log.
+    pub(crate) fn missing(&self) -> Vec<LineId> {
         let written = self.world.written.iter().enumerate();
-        let mut lines = written.flat_map(|(file, written)| {
+        let lines = written.flat_map(|(file, written)| {
             written.lines.iter().enumerate().map(move |(line, text)| ((file as u64, line as u64), text.kind))
         });
-        let too_long =
-            self.world.written.iter().flat_map(|written| &written.lines).filter(|line| line.kind == Kind::TooLong);
-        lines.all(|(line, kind)| kind == Kind::TooLong || self.memory.lines.contains_key(&line))
-            && self.dead_letters(SOURCE).count() >= too_long.count()
+        let expected = lines.filter(|(_, kind)| *kind != Kind::TooLong).map(|(line, _)| line);
+        expected.filter(|line| !self.memory.lines.contains_key(line)).collect()
+    }
+
+    /// Whether every line that was written is where it belongs in the log.
+    pub(crate) fn all_lines_arrived(&self) -> bool {
+        let lines = self.world.written.iter().flat_map(|written| &written.lines);
+        let too_long = lines.filter(|line| line.kind == Kind::TooLong).count();
+        self.missing().is_empty() && self.dead_letters(SOURCE).count() >= too_long
     }
 
     /// Lines in the log: each once, those of one file in one partition and in order.

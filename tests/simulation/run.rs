@@ -1,7 +1,7 @@
 //! One run: life after life of the machine on the same disk, then a last one in which everything drains, then judgement.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
@@ -24,10 +24,10 @@ use crate::pipeline::{self, DATA, OBJECTS};
 use crate::scenario::{Action, End, LifeShape, Place, Scenario, SinkShape};
 use crate::store::{Bucket, StoreFaults};
 use crate::threads::{SimThreads, Unrest};
-use crate::world::{LOGS, World};
+use crate::world::{LOGS, LineId, World};
 
 /// How long the last life may take to drain, in simulated time.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
+const PATIENCE: Duration = Duration::from_secs(3 * 60);
 
 /// Where sinks put temporary files.
 const SCRATCH: &str = "/scratch";
@@ -42,11 +42,11 @@ pub(crate) struct Outcome {
     pub(crate) scenario: Scenario,
 }
 
-/// Runs a seed, with a deliberate mistake switched on and its scenario aimed at it.
-pub(crate) fn run(seed: u64, mutant: Option<Mutant>, aloud: bool) -> Outcome {
+/// Runs a seed, its scenario aimed at a rule of delivery, with the mistake that breaks the rule switched on or not.
+pub(crate) fn run(seed: u64, aim: Option<Mutant>, is_mutated: bool, aloud: bool) -> Outcome {
     listen_for_panics();
-    fault::mutate(mutant);
-    let mut run = Run::new(Scenario::new(seed, mutant), aloud);
+    fault::mutate(aim.filter(|_| is_mutated));
+    let mut run = Run::new(Scenario::new(seed, aim), aloud);
     if aloud {
         eprintln!("{:#?}", run.scenario);
     }
@@ -277,7 +277,19 @@ impl Run {
     async fn act(&mut self, alive: &mut Alive, action: Action) {
         let sink = self.dice.below(self.sinks.len() as u64) as usize;
         match action {
-            Action::Write | Action::Rotate | Action::Truncate | Action::Remove => self.happens(action),
+            Action::Write | Action::Rotate => self.happens(action),
+            Action::Truncate | Action::Remove => {
+                // Who throws a file away has to know that its lines are safe, not only that they can be read.
+                let seen = self.memory.lock().unwrap().lines.keys().copied().collect();
+                let partitions: Vec<_> =
+                    (0..self.partitions).map(|number| TopicPartition::new(LINES, number)).collect();
+                for partition in partitions {
+                    if alive.log.sync(&partition).await.is_err() {
+                        return;
+                    }
+                }
+                self.throws_away(action, &seen);
+            }
             Action::Produce => {
                 let mut produced = self.produced.lock().unwrap();
                 produced.acknowledged.push(false);
@@ -390,19 +402,24 @@ impl Run {
     /// What the application does.
     fn happens(&mut self, action: Action) {
         let file = self.dice.below(self.world.files() as u64) as usize;
-        let memory = self.memory.clone();
-        let seen = move |line| memory.lock().unwrap().lines.contains_key(&line);
         match action {
             Action::Rotate => self.world.rotate(file),
-            Action::Truncate => self.world.truncate(file, seen),
-            Action::Remove => self.world.remove_oldest(file, seen),
             _ => self.world.write(file),
+        }
+    }
+
+    /// What the application does with a file of which all lines are safe.
+    fn throws_away(&mut self, action: Action, safe: &BTreeSet<LineId>) {
+        let file = self.dice.below(self.world.files() as u64) as usize;
+        match action {
+            Action::Truncate => self.world.truncate(file, |line| safe.contains(&line)),
+            _ => self.world.remove_oldest(file, |line| safe.contains(&line)),
         }
     }
 
     /// What the application does while the machine that reads its files is off.
     fn happens_outside(&mut self) {
-        let action = *self.dice.pick(&[Action::Write, Action::Write, Action::Rotate, Action::Truncate]);
+        let action = *self.dice.pick(&[Action::Write, Action::Write, Action::Rotate]);
         self.happens(action);
     }
 
@@ -428,8 +445,11 @@ impl Run {
             }
         }
         let status = serde_json::to_string(&alive.engine.status().await).unwrap();
-        let (lines, seen) = (self.world.lines(), self.memory.lock().unwrap().lines.len());
-        self.trace.violated(format!("no end after {PATIENCE:?}: {seen} of {lines} lines seen, status {status}"));
+        let missing = self.oracle(&self.memory.lock().unwrap(), &self.produced.lock().unwrap()).missing();
+        let some = &missing[..missing.len().min(10)];
+        let (count, all) = (missing.len(), self.world.lines());
+        self.trace
+            .violated(format!("no end after {PATIENCE:?}: {count} of {all} lines missing: {some:?}, status {status}"));
     }
 
     async fn is_drained(&self, alive: &Alive) -> Result<bool, aqueduct_api::Error> {

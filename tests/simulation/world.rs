@@ -148,12 +148,13 @@ impl World {
         self.current[file].1 = self.begin();
     }
 
-    /// Removes the oldest rotated file of a path if `seen` says that every line of it is in the log.
-    pub(crate) fn remove_oldest(&mut self, file: usize, seen: impl Fn(LineId) -> bool) {
+    /// Removes the oldest rotated file of a path if `safe` says that every line of it is in the log for
+    /// good.
+    pub(crate) fn remove_oldest(&mut self, file: usize, safe: impl Fn(LineId) -> bool) {
         let path = self.current[file].0.clone();
         let Some(rotated) = self.rotated.get_mut(&path) else { return };
         let Some(&oldest) = rotated.last() else { return };
-        if self.written[oldest as usize].all_lines(oldest).all(seen) {
+        if self.written[oldest as usize].all_lines(oldest).all(safe) {
             let name = rotated_name(&path, rotated.len());
             self.trace.event(&self.time, format!("application removes {}", name.display()));
             self.disk.remove(&name);
@@ -161,13 +162,13 @@ impl World {
         }
     }
 
-    /// Cuts a file to nothing and goes on writing to it, if `seen` says that every line of it is in the log: the one
-    /// order of copytruncate that loses nothing.
-    pub(crate) fn truncate(&mut self, file: usize, seen: impl Fn(LineId) -> bool) {
+    /// Cuts a file to nothing and goes on writing to it, if `safe` says that every line of it is in the log for good:
+    /// the one order of copytruncate that loses nothing.
+    pub(crate) fn truncate(&mut self, file: usize, safe: impl Fn(LineId) -> bool) {
         self.complete(file);
         let (path, id) = self.current[file].clone();
         let written = &self.written[id as usize];
-        if written.lines.is_empty() || !written.all_lines(id).all(seen) {
+        if written.lines.is_empty() || !written.all_lines(id).all(safe) {
             return;
         }
         self.trace.event(&self.time, format!("application cuts {}", path.display()));
