@@ -105,3 +105,45 @@ fn a_folder_that_somebody_holds_is_told_with_the_holder() {
     assert!(error.contains("no daemon that holds") && error.contains("answers at http://127.0.0.1:1"), "{error}");
     drop(held);
 }
+
+#[test]
+fn check_shows_every_problem_with_its_line() {
+    let outside = Outside::new("log: ./data\nsinks:\n  lake:\n    connector: s3\n    topics: a\n    setings: {}\n");
+    let told = outside.fails(&["check"], 2).replace(&format!("{}/", outside.path().display()), "");
+    let expected = "\
+aqueduct.yaml:3:3: sinks.lake.settings: missing key `url`
+  3 |   lake …
+    |   ^^^^
+aqueduct.yaml:5:13: sinks.lake.topics: expected a list, found the text \"a\"
+  5 |     topics: a
+    |             ^
+aqueduct.yaml:6:5: sinks.lake.setings: unknown key `setings`, did you mean `settings`?
+  6 |     setings …
+    |     ^^^^^^^
+3 problems
+";
+    assert_eq!(told, expected);
+    let json: serde_json::Value = serde_json::from_str(&outside.fails(&["check", "--json"], 2)).unwrap();
+    assert_eq!(json["problems"][1]["line"], 5);
+    assert_eq!(json["problems"][2]["path"], "sinks.lake.setings");
+    outside.configure("log: ./data\nlisten: { http: \"0.0.0.0:0\", expose: true, hosts: [aqueduct.internal] }\n");
+    assert!(outside.works(&["check", "--offline"]).ends_with("aqueduct.yaml: nothing wrong (0 sources, 0 sinks)\n"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    struct Gone;
+    impl std::io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let said = outside::Written::default();
+    let terminal = aqueduct_daemon::Terminal::piped(std::io::empty(), Gone, said.clone());
+    let code = aqueduct_daemon::execute(["aqueduct", "schema"].map(Into::into), terminal);
+    assert_eq!((format!("{code:?}"), said.text()), (outside::exit(0), String::new()));
+}

@@ -60,6 +60,12 @@ fn show(context: &mut Context, status: &Value, before: Option<&Value>) -> Result
     let usage = &status["log"]["usage"];
     let size = bytes(usage["bytes"].as_u64().unwrap_or_default());
     context.terminal.line(format!("\nlog {}: {size}", text(&status["log"], "path")))?;
+    let recovery = &status["log"]["recovery"];
+    if recovery["clean"] == false {
+        let found = |key: &str| recovery[key].as_array().map_or(0, Vec::len);
+        let (cut, missing) = (found("cut"), found("missing"));
+        context.terminal.line(format!("log was recovered: {cut} torn tails cut, {missing} segments missing"))?;
+    }
     if let Some(full) = usage["full"].as_str() {
         context.terminal.line(format!("log is full: {full}"))?;
     }

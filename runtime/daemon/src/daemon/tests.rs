@@ -263,3 +263,32 @@ async fn nobody_there_is_said() {
     assert_eq!(done.code, exit(1));
     assert_eq!(done.err.text(), "aqueduct: no daemon answers at http://127.0.0.1:1: is `aqueduct run` running?\n");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_taken_is_said_and_leaves_the_folder_free() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let outside = Outside::new(&format!("log: ./data\nlisten: {{ http: \"{address}\" }}\n"));
+    let environment: Environment = Arc::new(|_| None);
+    let load = || load::load(&outside.config(), &registry(), &environment, &Secrets::default()).ok().unwrap();
+    let error = Daemon::start(load()).await.err().unwrap().to_string();
+    assert!(error.starts_with(&format!("listen.http: {address}: Address already in use")), "{error}");
+    drop(taken);
+    let daemon = Daemon::start(load()).await.unwrap();
+    assert!(daemon.log().recovery().clean);
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_that_follows_sees_what_comes() {
+    let running = Running::start(PIPELINE).await;
+    running.works(&["topics", "create", "live"]).await;
+    let at = format!("http://{}/topics/live/records?from=end&wait=20000", running.daemon.address());
+    let waiting = tokio::spawn(async move { reqwest::get(at).await.unwrap().json::<Value>().await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(running.run(&["produce", "live"], b"now\n").await.code, exit(0));
+    let page = waiting.await.unwrap();
+    assert_eq!(page["records"][0]["value"], "now");
+    assert_eq!(page["next"], "0:1");
+    running.daemon.stop().await.unwrap();
+}
