@@ -38,10 +38,15 @@ impl Writer {
     /// Appends to `a.log`, `b.log`, … in `folder`, a few lines every few milliseconds, and now and then rotates one as
     /// logrotate does: `a.log` becomes `a.log.1`, what was `a.log.1` becomes `a.log.2`, and a new `a.log` is made.
     pub fn start(folder: &Path, logs: u8, seed: u64) -> Writer {
+        Self::start_as(folder, 'a', logs, seed)
+    }
+
+    /// The same, the first log being called `first`.
+    pub fn start_as(folder: &Path, first: char, logs: u8, seed: u64) -> Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let folder = folder.to_owned();
-        let thread = std::thread::spawn(move || write(&folder, logs, seed, &stopped));
+        let thread = std::thread::spawn(move || write(&folder, first as u8, logs, seed, &stopped));
         Writer { stop, thread: Some(thread) }
     }
 
@@ -58,9 +63,9 @@ impl Drop for Writer {
     }
 }
 
-fn write(folder: &Path, logs: u8, seed: u64, stop: &AtomicBool) -> Written {
+fn write(folder: &Path, first: u8, logs: u8, seed: u64, stop: &AtomicBool) -> Written {
     let mut chance = SmallRng::seed_from_u64(seed);
-    let mut logs: Vec<Log> = (0..logs).map(|log| Log::new(folder, char::from(b'a' + log).to_string())).collect();
+    let mut logs: Vec<Log> = (0..logs).map(|log| Log::new(folder, char::from(first + log).to_string())).collect();
     let mut written = Written::new();
     while !stop.load(Ordering::Relaxed) {
         let which = chance.random_range(0..logs.len());

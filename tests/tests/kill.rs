@@ -217,16 +217,64 @@ async fn no_line_is_lost_or_doubled_at_any_point_of_the_way_into_minio() {
             // Chunks past a part's size are uploaded in parts.
             let big = point.starts_with("multipart");
             let mut daemon = destination.daemon(if big { "bytes: 12 MiB, age: 3s" } else { "age: 200ms" });
-            let written = if big {
+            let mut written = if big {
                 lines::write_file(&daemon.path("in/a.log"), "a.0", 3000, 10_000)
             } else {
                 lines::write_file(&daemon.path("in/a.log"), "a.0", 30_000, 100)
             };
+            // More and more chunks, so that a point that comes once a chunk is hit as often as asked.
+            let writer = (!big).then(|| Writer::start_as(&daemon.path("in"), 'b', 2, *hit));
             ended_at(&mut daemon, point, *hit).await;
+            written.extend(writer.map(Writer::stop).unwrap_or_default());
             destination.drain(&mut daemon, &written, BTreeMap::new()).await;
             if let Destination::Bucket(bucket) = &destination {
                 assert_eq!(bucket.uploads().await, [], "an upload that nobody will complete was left behind");
             }
+        }
+    }
+}
+
+/// Where input goes that can not be a record, and records that a sink will never take.
+const DEAD_LETTER_POINTS: [(&str, &[u64]); 1] = [("deadletter.append", &[1, 2, 3, 4, 5])];
+
+#[tokio::test]
+async fn no_dead_letter_is_lost_or_doubled() {
+    let configuration = r#"
+sources:
+  logs:
+    connector: file
+    topic: lines
+    settings: { paths: ["in/*.log"], poll: 20ms, discover: 50ms, max-record: 1 KiB }
+sinks:
+  json:
+    connector: s3
+    topics: [lines]
+    chunk: { bytes: 16 KiB, age: 100ms }
+    settings: { url: "file://./out", path: "{topic}", format: json-lines }
+"#;
+    for (point, hits) in DEAD_LETTER_POINTS {
+        for hit in hits {
+            let mut daemon = Daemon::new(PROGRAM, configuration);
+            // Of each 100 lines, one is too long for the source; none of the others is JSON.
+            let line = |number: u64| lines::line("a.0", number, if number % 100 == 50 { 5000 } else { 100 });
+            fs::write(daemon.path("in/a.log"), (0..1000).map(line).collect::<String>()).unwrap();
+            ended_at(&mut daemon, point, *hit).await;
+            daemon.started().await;
+            let end = |daemon: &Daemon, topic: &str| {
+                let output = daemon.command(&["topics", "show", topic, "--json"]);
+                let topic: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+                topic["partitions"][0]["end"].as_u64().unwrap_or(0)
+            };
+            let all = async |daemon: &Daemon| {
+                end(daemon, "logs.dead-letters") >= 10 && end(daemon, "json.dead-letters") >= 990
+            };
+            daemon.until("all dead letters are there", all).await;
+            assert!(daemon.stop().success());
+            assert_eq!(
+                (end(&daemon, "logs.dead-letters"), end(&daemon, "json.dead-letters")),
+                (10, 990),
+                "{point}:{hit}"
+            );
         }
     }
 }
@@ -248,6 +296,6 @@ fn every_point_in_the_source_is_tried() {
             }
         }
     }
-    let tried = POINTS.iter().chain(&UPLOAD_POINTS).map(|(point, _)| (*point).to_owned());
+    let tried = POINTS.iter().chain(&UPLOAD_POINTS).chain(&DEAD_LETTER_POINTS).map(|(point, _)| (*point).to_owned());
     assert_eq!(named, tried.collect::<BTreeSet<_>>());
 }
