@@ -88,7 +88,8 @@ impl Questions {
     pub(crate) fn answer(mut self, disk: &dyn Disk) -> Answers {
         let mut answers = Answers { replaced: self.replaced(disk), ..Answers::default() };
         for id in &answers.replaced {
-            self.unknown.extend(self.there.remove(id).filter(|found| found.metadata.length > 0).map(|found| (found, None)));
+            self.unknown
+                .extend(self.there.remove(id).filter(|found| found.metadata.length > 0).map(|found| (found, None)));
             self.lost.insert(*id);
             self.sought.insert(*id);
         }
@@ -126,7 +127,8 @@ impl Questions {
     /// Files that were written anew after they were copied, perhaps to a file that turned up.
     fn replaced(&self, disk: &dyn Disk) -> BTreeSet<TailId> {
         let is_replaced = |(id, found): (&TailId, &Found)| {
-            let concerned = self.unseen.contains(id) || self.unknown.iter().any(|(unknown, _)| are_related(&unknown.path, &found.path));
+            let concerned = self.unseen.contains(id)
+                || self.unknown.iter().any(|(unknown, _)| are_related(&unknown.path, &found.path));
             (concerned && !self.is_as_read(disk, *id, found)).then_some(*id)
         };
         self.there.iter().filter_map(is_replaced).collect()
@@ -252,7 +254,9 @@ impl Unknown<'_> {
             let is_it = |original: &Content| {
                 original.metadata().is_ok_and(|metadata| (metadata.device, metadata.inode) == there.file())
             };
-            if original.is_ok_and(|original| is_it(&original) && self.content.is_beginning_of(&original, COMPARED).unwrap_or(false)) {
+            if original.is_ok_and(|original| {
+                is_it(&original) && self.content.is_beginning_of(&original, COMPARED).unwrap_or(false)
+            }) {
                 return Verdict::Copy(*id);
             }
             // Truncated while the two were compared: the next look will tell.

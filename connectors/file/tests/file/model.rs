@@ -115,7 +115,13 @@ async fn run(seed: u64, habits: Habits) -> Result<(), String> {
     let mut world = World::new(json!({"paths": ["/l/app.log*"]}));
     world.batch = 4096;
     let mut random = SmallRng::seed_from_u64(seed);
-    let writer = Writer { random: SmallRng::seed_from_u64(!seed), habits, lines: vec![Vec::new()], partial: None, told: Vec::new() };
+    let writer = Writer {
+        random: SmallRng::seed_from_u64(!seed),
+        habits,
+        lines: vec![Vec::new()],
+        partial: None,
+        told: Vec::new(),
+    };
     let writer = std::sync::Arc::new(std::sync::Mutex::new(writer));
     for _ in 0..random.random_range(5..60) {
         match random.random_range(0..10) {
@@ -129,7 +135,11 @@ async fn run(seed: u64, habits: Habits) -> Result<(), String> {
                 let within = Duration::from_millis([1, 100, 300, 1500, 4000][random.random_range(0..5)]);
                 for _ in 0..random.random_range(1..5) {
                     let came = world.step(within).await;
-                    writer.lock().unwrap().told.push(format!("read for {within:?}: {came}, {} lines", world.records.len()));
+                    writer
+                        .lock()
+                        .unwrap()
+                        .told
+                        .push(format!("read for {within:?}: {came}, {} lines", world.records.len()));
                 }
             }
             _ if habits.restarts => {
@@ -141,6 +151,8 @@ async fn run(seed: u64, habits: Habits) -> Result<(), String> {
     }
     world.settle().await;
     world.disk.carry_out();
+    // A file with its first name tells what the others are.
+    writer.lock().unwrap().write(&world.disk);
     world.settle().await;
     let writer = writer.lock().unwrap();
     let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aqueduct_api::edge::{Abort, Chance, Clock, Threads};
@@ -28,7 +28,8 @@ pub(crate) struct World {
     pub(crate) batch: u64,
     pub(crate) largest: u64,
     outside: Arc<Outside>,
-    source: Option<Box<dyn Source>>,
+    /// Behind a lock only so that a world can be shared.
+    source: Mutex<Option<Box<dyn Source>>>,
     /// What is saved, by stream.
     pub(crate) saved: BTreeMap<String, (Arc<Stream>, Position)>,
     /// All records, with the stream they came from.
@@ -77,7 +78,7 @@ impl World {
             batch: 64 << 10,
             largest: 1 << 20,
             outside: Arc::new(Outside { begin: Instant::now(), drawn: AtomicU64::new(0) }),
-            source: None,
+            source: Mutex::default(),
             saved: BTreeMap::new(),
             records: Vec::new(),
             headers: Vec::new(),
@@ -110,16 +111,16 @@ impl World {
 
     /// Ends the source: the next read begins at what is saved.
     pub(crate) fn stop(&mut self) {
-        self.source = None;
+        self.source = Mutex::default();
     }
 
     /// What comes next within a while.
     pub(crate) async fn next(&mut self, within: Duration) -> Option<Incoming> {
         self.disk.set_now(self.outside.now());
-        if self.source.is_none() {
-            self.source = Some(self.open(self.saved.values().cloned().collect()).await);
+        if self.source.get_mut().unwrap().is_none() {
+            self.source = Mutex::new(Some(self.open(self.saved.values().cloned().collect()).await));
         }
-        let source = self.source.as_mut().expect("just opened");
+        let source = self.source.get_mut().unwrap().as_mut().expect("just opened");
         let incoming = tokio::time::timeout(within, source.read()).await.ok()?;
         self.disk.set_now(self.outside.now());
         Some(incoming.expect("a read that works").expect("files never end"))
