@@ -47,6 +47,10 @@ pub trait Log: Send + Sync {
 pub enum At {
     /// At the end, with the offsets that are next.
     End,
+    /// At the end, unless the partition has given offsets back more often than [`Appended::given_back`] said of an earlier
+    /// append: whoever has several appends in flight must not get a later one in where an earlier one failed. `Retry`
+    /// then.
+    EndSince(u64),
     /// At the batch's own offsets, which must not lie before the end; a gap before them stays one.
     OwnOffset,
 }
@@ -57,6 +61,8 @@ pub struct Appended {
     pub base_offset: Offset,
     /// The offset after its last record.
     pub next_offset: Offset,
+    /// How often the partition had given back offsets of appends that failed, see [`At::EndSince`].
+    pub given_back: u64,
     /// Answers when the batch is as safe as its topic's durability asks, or will never be.
     pub durable: Durable,
 }

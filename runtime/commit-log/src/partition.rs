@@ -52,6 +52,8 @@ struct Tail {
 struct Queue {
     /// The offset that the next append gets.
     next: Offset,
+    /// How often offsets of failed appends were given back.
+    given_back: u64,
     work: Work,
     /// Whether a job is at work, or about to be.
     is_busy: bool,
@@ -114,7 +116,7 @@ impl Partition {
             shared: shared.clone(),
             settings: RwLock::new(settings),
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
-            queue: Mutex::new(Queue { next: end, work: Work::default(), is_busy: false, stopped: None }),
+            queue: Mutex::new(Queue { next: end, given_back: 0, work: Work::default(), is_busy: false, stopped: None }),
             writer: Mutex::new(found.writer),
             segments: RwLock::new(found.segments),
             tail: Mutex::new(Tail { stable: end, is_gone: false }),
@@ -211,14 +213,14 @@ impl Partition {
         let permits = batch.size().min(WAITING_BYTES) as u32;
         let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| self.refusal(Stopped::Closed))?;
         let (answer, answered) = oneshot::channel();
-        let (base_offset, next_offset) = self.enqueue(batch, at, answer, room)?;
+        let (base_offset, next_offset, given_back) = self.enqueue(batch, at, answer, room)?;
         let of = self.of.clone();
         let durable = Box::pin(async move {
             answered
                 .await
                 .unwrap_or_else(|_| Err(Error::retry(format!("{of}: the log ended before the append was safe"))))
         });
-        Ok(Appended { base_offset, next_offset, durable })
+        Ok(Appended { base_offset, next_offset, given_back, durable })
     }
 
     fn enqueue(
@@ -227,13 +229,17 @@ impl Partition {
         at: At,
         answer: oneshot::Sender<Result<()>>,
         room: OwnedSemaphorePermit,
-    ) -> Result<(Offset, Offset)> {
+    ) -> Result<(Offset, Offset, u64)> {
         let mut queue = self.queue.lock();
         if let Some(stopped) = queue.stopped {
             return Err(self.refusal(stopped));
         }
         let base = match at {
             At::End => queue.next,
+            At::EndSince(given_back) if given_back == queue.given_back => queue.next,
+            At::EndSince(_) => {
+                return Err(Error::retry(format!("{}: an append before this one has failed meanwhile", self.of)));
+            }
             At::OwnOffset if batch.base_offset() >= queue.next => batch.base_offset(),
             At::OwnOffset => {
                 return Err(Error::refused(format!(
@@ -249,8 +255,9 @@ impl Partition {
             .ok_or_else(|| Error::refused(format!("{}: no offsets are left for a batch at {base}", self.of)))?;
         queue.next = next;
         queue.work.appends.push(Pending { batch, base, next, answer, _room: room });
+        let given_back = queue.given_back;
         self.wake(queue);
-        Ok((base, next))
+        Ok((base, next, given_back))
     }
 
     /// Syncs what has been appended so far; returns the offset before which everything is safe.
@@ -301,6 +308,7 @@ impl Partition {
     pub(crate) fn give_back(&self, next: Offset) -> Vec<Pending> {
         let mut queue = self.queue.lock();
         queue.next = next;
+        queue.given_back += 1;
         std::mem::take(&mut queue.work.appends)
     }
 

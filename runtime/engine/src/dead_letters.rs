@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct_api::fault::{Mutant, mutated, point};
-use aqueduct_api::{Appended, Durability, Error, Result, Span, TopicPartition, TopicSettings};
+use aqueduct_api::{Appended, At, Durability, Error, Result, Span, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, BatchBuilder, Headers, Offset};
 
 use crate::host::Host;
@@ -200,10 +200,10 @@ impl DeadLetters {
     }
 
     /// Gives dead letters their place.
-    pub(crate) async fn append(&self, batch: Batch) -> Result<Appended> {
+    pub(crate) async fn append(&self, batch: Batch, at: At) -> Result<Appended> {
         self.make().await?;
         point("deadletter.append");
-        let appended = self.lease.append(&self.topic, batch).await?;
+        let appended = self.lease.append(&self.topic, batch, at).await?;
         point("deadletter.append");
         Ok(appended)
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aqueduct_api::fault::{Mutant, mutated, point};
@@ -24,7 +24,7 @@ use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::holds::Holds;
 use crate::host::{Host, Stop};
 use crate::lease::Lease;
-use crate::placing::{Placed, Placing, Unplaced};
+use crate::placing::{Ahead, Placed, Placing, Unplaced};
 use crate::positions::{self, Known};
 use crate::retry::Retry;
 use crate::{SourcePlan, partitioning};
@@ -105,6 +105,10 @@ struct Ingest {
     in_flight: FuturesOrdered<Landing>,
     /// In flight without shared bytes: in the connector's own room.
     in_own_room: usize,
+    /// How many are in flight, for the one that is being placed behind them.
+    under_way: Arc<AtomicUsize>,
+    /// How often each partition had given offsets back at the last append.
+    given_back: BTreeMap<TopicPartition, u64>,
     last_was_dead_letter: bool,
     unsaved: Save,
     /// Up to where each partition is covered by positions that are saved or in `unsaved`.
@@ -153,6 +157,8 @@ impl Ingest {
             streams: recovered.streams.into_iter().collect(),
             in_flight: FuturesOrdered::new(),
             in_own_room: 0,
+            under_way: Arc::default(),
+            given_back: BTreeMap::new(),
             last_was_dead_letter: false,
             unsaved,
             covered: recovered.scanned,
@@ -250,7 +256,9 @@ impl Ingest {
         let letters = self.dead_letters.clone().filter(|_| unplaced.is_dead_letter);
         // The mark comes before the first append, so that a partition without one need not be looked at.
         let is_marked = self.covered.contains_key(&unplaced.to);
-        unplaced.place(self.run.clone(), letters, is_marked)
+        let given_back = self.given_back.get(&unplaced.to).copied();
+        let ahead = Ahead { in_flight: self.under_way.clone(), given_back };
+        unplaced.place(self.run.clone(), letters, (is_marked, ahead))
     }
 
     /// Makes a batch of what was read, with its position inside.
@@ -340,7 +348,8 @@ impl Ingest {
             }
         };
         let (at, durable) = match appended {
-            Some(Appended { base_offset, next_offset, durable }) => {
+            Some(Appended { base_offset, next_offset, given_back, durable }) => {
+                self.given_back.insert(unplaced.to.clone(), given_back);
                 // From here on the partition has a mark, which must not be set again past what is under way.
                 self.covered.entry(unplaced.to.clone()).or_insert(base_offset);
                 (Some((unplaced.to, base_offset, next_offset)), durable)
@@ -361,6 +370,7 @@ impl Ingest {
             self.note(&flight);
         }
         self.in_own_room += usize::from(flight.is_in_own_room());
+        self.under_way.fetch_add(1, Ordering::AcqRel);
         self.run.counters.in_flight_bytes.fetch_add(flight.bytes, Ordering::Relaxed);
         self.in_flight.push_back(durable.map(|durable| (flight, durable)).boxed());
         Ok(())
@@ -372,6 +382,7 @@ impl Ingest {
         self.in_own_room -= usize::from(flight.is_in_own_room());
         self.run.counters.in_flight_bytes.fetch_sub(flight.bytes, Ordering::Relaxed);
         durable.map_err(|error| error.context("append was not made durable"))?;
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
         self.note(&flight);
         let counters = &self.run.counters;
         counters.streams.store(self.streams.len() as u64, Ordering::Relaxed);

@@ -25,14 +25,14 @@ impl Lease {
 
     /// Appends, unless the lease is void. What was begun is brought to its place even where the caller goes away:
     /// otherwise it might get it after the next run has looked at what is there.
-    pub(crate) async fn append(&self, to: &TopicPartition, batch: Batch) -> Result<Appended> {
+    pub(crate) async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended> {
         let (store, void, to) = (self.store.clone(), self.void.clone(), to.clone());
         let placing = self.runtime.spawn(async move {
             let void = void.read().await;
             if *void && !mutated(Mutant::CommitAfterRevocation) {
                 return Err(Error::fatal(format!("append to {to}: this run of the connector was ended")));
             }
-            store.append(&to, batch, At::End).await
+            store.append(&to, batch, at).await
         });
         placing.await.map_err(|cause| Error::fatal(format!("append: {cause}")))?
     }

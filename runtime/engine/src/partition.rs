@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aqueduct_api::fault::{Mutant, mutated, point};
-use aqueduct_api::{Chunk, Content as _, Durability, Error, Limit, Outcome, Rejected, Result, Topic, TopicPartition};
+use aqueduct_api::{
+    At, Chunk, Content as _, Durability, Error, Limit, Outcome, Rejected, Result, Topic, TopicPartition,
+};
 use aqueduct_record::{BatchBuilder, Offset};
 use tokio::time::Instant;
 
@@ -440,7 +442,7 @@ impl Burial<'_> {
         let reason = Reason { partition: self.of, offset: Some(lost.start), stage: Stage::Consume, message: &message };
         let mut builder = BatchBuilder::new();
         self.letters.push(&mut builder, Original { timestamp: self.now, ..Original::default() }, &reason);
-        self.letters.append(builder.finish()).await?.durable().await?;
+        self.letters.append(builder.finish(), At::End).await?.durable().await?;
         Ok(())
     }
 
@@ -473,7 +475,7 @@ impl Burial<'_> {
                     self.letters.push(&mut builder, original, &self.reason(hit));
                     if builder.size() >= Self::WELL {
                         let full = std::mem::take(&mut builder);
-                        self.letters.append(full.finish()).await?.durable().await?;
+                        self.letters.append(full.finish(), At::End).await?.durable().await?;
                     }
                 }
                 // What the batch should have held and does not is past finding.
@@ -481,7 +483,7 @@ impl Burial<'_> {
             }
         }
         if !builder.is_empty() {
-            self.letters.append(builder.finish()).await?.durable().await?;
+            self.letters.append(builder.finish(), At::End).await?.durable().await?;
         }
         Ok(rejected.len() as u64)
     }

@@ -1,9 +1,10 @@
 //! A batch on its way to its place in the log: tried again in order, while everything after it is held back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aqueduct_api::fault::{Mutant, mutated};
-use aqueduct_api::{Appended, Done, Error, POSITION_HEADER, Result, TopicPartition};
+use aqueduct_api::{Appended, At, Done, Error, POSITION_HEADER, Result, TopicPartition};
 use aqueduct_record::{Batch, BatchBuilder};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -40,18 +41,43 @@ pub(crate) enum Placed {
     NotTaken,
 }
 
+/// What is in flight ahead of it.
+#[derive(Clone, Default)]
+pub(crate) struct Ahead {
+    /// How many are not durable yet.
+    pub(crate) in_flight: Arc<AtomicUsize>,
+    /// How often the partition had given offsets back when the last one was placed there.
+    pub(crate) given_back: Option<u64>,
+}
+
+impl Ahead {
+    /// Where it may go: not where something ahead of it has failed. What has failed ends the run.
+    fn at(&self) -> At {
+        match self.given_back.filter(|_| self.in_flight.load(Ordering::Acquire) > 0) {
+            Some(given_back) => At::EndSince(given_back),
+            None => At::End,
+        }
+    }
+}
+
 pub(crate) type Placing = BoxFuture<'static, Result<Placed>>;
 
 impl Unplaced {
     /// Gives it its place: among dead letters where those are given, in the partition else.
-    pub(crate) fn place(mut self, run: Arc<SourceRun>, letters: Option<Arc<DeadLetters>>, is_marked: bool) -> Placing {
+    pub(crate) fn place(
+        mut self,
+        run: Arc<SourceRun>,
+        letters: Option<Arc<DeadLetters>>,
+        (is_marked, ahead): (bool, Ahead),
+    ) -> Placing {
         async move {
             let Some(batch) = self.batch.clone() else { return Ok(Placed::There(self, None)) };
             let mut retry = Retry::new(&run.plan.retry, &run.host.edge);
             loop {
+                let at = ahead.at();
                 let appended = match &letters {
-                    Some(letters) => append_dead_letter(&run, letters, (&batch, &self.partition), is_marked).await,
-                    None => run.lease.append(&self.to, batch.clone()).await,
+                    Some(letters) => append_dead_letter(&run, letters, (&batch, &self.partition, at), is_marked).await,
+                    None => run.lease.append(&self.to, batch.clone(), at).await,
                 };
                 let error = match appended {
                     Ok(appended) => return Ok(Placed::There(self, Some(appended))),
@@ -103,7 +129,7 @@ impl Unplaced {
 async fn append_dead_letter(
     run: &SourceRun,
     letters: &DeadLetters,
-    (batch, data): (&Batch, &TopicPartition),
+    (batch, data, at): (&Batch, &TopicPartition, At),
     is_marked: bool,
 ) -> Result<Appended> {
     if !is_marked {
@@ -115,5 +141,5 @@ async fn append_dead_letter(
     }
     // Its position says that the stream's data before it is there.
     run.host.store.sync(data).await?;
-    letters.append(batch.clone()).await
+    letters.append(batch.clone(), at).await
 }

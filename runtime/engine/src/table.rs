@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{CleanupPolicy, Durability, Edge, Error, Result, Span, Store, TopicPartition, TopicSettings};
+use aqueduct_api::{At, CleanupPolicy, Durability, Edge, Error, Result, Span, Store, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, BatchBuilder, Offset};
 use parking_lot::Mutex;
 
@@ -65,9 +65,11 @@ impl Table {
     pub(crate) async fn put(&self, lease: &Lease, changes: Vec<Change>) -> Result<()> {
         let mut placed = Vec::new();
         let mut rest = changes.as_slice();
+        let mut at = At::End;
         while !rest.is_empty() {
             let (batch, taken) = self.batch(rest);
-            let appended = lease.append(&self.partition, batch).await?;
+            let appended = lease.append(&self.partition, batch, at).await?;
+            at = At::EndSince(appended.given_back);
             placed.push((appended.base_offset, &rest[..taken], appended.durable));
             rest = &rest[taken..];
         }

@@ -64,6 +64,8 @@ struct Part {
     end: Offset,
     /// Readers need not wait for a sync, nor does anybody else.
     lazy: bool,
+    /// How often a failed sync took something away.
+    failures: u64,
 }
 
 impl Part {
@@ -192,7 +194,7 @@ impl Kept {
 
 #[async_trait]
 impl Log for Memory {
-    async fn append(&self, to: &TopicPartition, batch: Batch, _: At) -> Result<Appended> {
+    async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended> {
         if self.faults.full.is_on() && !to.topic.starts_with("__") {
             return Err(Error::retry("disk is full"));
         }
@@ -200,16 +202,24 @@ impl Log for Memory {
         if largest.is_some_and(|largest| batch.size() as u64 > largest) {
             return Err(Error::refused(format!("batch of {} bytes is too large", batch.size())));
         }
-        let (base_offset, next_offset) = self.with(to, |part, epoch| {
+        let (base_offset, next_offset, failures) = self.with(to, |part, epoch| {
+            if matches!(at, At::EndSince(failures) if failures != part.failures) {
+                return Err(Error::retry("an append before this one has failed"));
+            }
             let batch = batch.at(part.end, epoch);
             let (base, next) = (batch.base_offset(), batch.next_offset());
             part.batches.push(batch);
             part.end = next;
-            (base, next)
-        })?;
+            Ok((base, next, part.failures))
+        })??;
         if self.with(to, |part, _| part.lazy)? {
             self.tell();
-            return Ok(Appended { base_offset, next_offset, durable: futures::future::ready(Ok(())).boxed() });
+            return Ok(Appended {
+                base_offset,
+                next_offset,
+                given_back: 0,
+                durable: futures::future::ready(Ok(())).boxed(),
+            });
         }
         let (memory, of) = (self.clone(), to.clone());
         let durable = async move {
@@ -217,24 +227,29 @@ impl Log for Memory {
             while memory.faults.stuck.is_on() && !of.topic.starts_with("__") {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            if memory.faults.sync_fails.is_on() && !of.topic.starts_with("__") {
+            let waits = memory.with(&of, |part, _| part.synced < next_offset)?;
+            if waits && memory.faults.sync_fails.is_on() && !of.topic.starts_with("__") {
                 memory.faults.sync_fails.off();
                 memory.with(&of, |part, _| {
                     part.batches.retain(|batch| batch.base_offset() < base_offset);
                     part.end = base_offset.min(part.end);
+                    part.failures += 1;
                 })?;
             }
-            let end = memory.with(&of, |part, _| {
-                part.synced = part.synced.max(next_offset.min(part.end));
-                part.end
+            let failed = memory.with(&of, |part, _| {
+                let failed = part.failures != failures;
+                if !failed {
+                    part.synced = part.synced.max(next_offset);
+                }
+                failed
             })?;
             memory.tell();
-            match end < next_offset {
+            match failed {
                 true => Err(Error::retry("sync failed")),
                 false => Ok(()),
             }
         };
-        Ok(Appended { base_offset, next_offset, durable: durable.boxed() })
+        Ok(Appended { base_offset, next_offset, given_back: failures, durable: durable.boxed() })
     }
 
     async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
