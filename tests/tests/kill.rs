@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests are the outside")]
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -76,9 +77,8 @@ sinks:
     /// Adds what is new to `seen`: an object that was seen once must never change, so it is not read again until the end.
     async fn look(&self, daemon: &Daemon, seen: &mut BTreeMap<String, Vec<u8>>) {
         for name in self.list(daemon).await {
-            if !seen.contains_key(&name) {
-                let bytes = self.read(daemon, &name).await;
-                seen.insert(name, bytes);
+            if let Entry::Vacant(new) = seen.entry(name.clone()) {
+                new.insert(self.read(daemon, &name).await);
             }
         }
     }
