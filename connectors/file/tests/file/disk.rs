@@ -163,10 +163,6 @@ impl MemoryDisk {
         self.state().most_open
     }
 
-    pub(crate) fn operations(&self) -> u64 {
-        self.state().operations
-    }
-
     fn node(&self, path: &str) -> Arc<Node> {
         let mut state = self.state();
         match state.names.get(Path::new(path)) {

@@ -1,5 +1,7 @@
 //! The file source over a disk in memory: what becomes of lines while files grow, rotate and go away.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod conformance;
 mod disk;
 mod model;
