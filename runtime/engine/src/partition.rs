@@ -168,6 +168,8 @@ impl Partition {
     async fn cut(&mut self, from: Offset) -> Result<(Option<Cut>, Offset)> {
         let (store, chunk) = (&self.delivery.host.store, &self.delivery.plan.chunk);
         let stable = store.bounds(&self.of).await?.stable;
+        // What a failed sync made void is not there any more, and would look ripe for ever.
+        self.seen.iter_mut().for_each(|(end, _)| *end = stable.min(*end));
         if self.seen.back().is_none_or(|(end, _)| *end < stable) {
             self.seen.push_back((stable, Instant::now()));
         }

@@ -1,5 +1,7 @@
 //! Nothing lost, nothing doubled: whole runs of the engine over a store in memory, killed where it hurts.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test")]
+
 mod world;
 
 use std::time::Duration;

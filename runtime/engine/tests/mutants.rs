@@ -1,5 +1,7 @@
 //! Deliberate mistakes in the rules of delivery: each is noticed by a run that passes without it.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test")]
+
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

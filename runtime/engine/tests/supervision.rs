@@ -1,5 +1,7 @@
 //! What people ask of connectors, and what becomes of those that fail: each alone.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test")]
+
 mod world;
 
 use std::time::Duration;

@@ -347,7 +347,7 @@ impl ObjectsSink {
         }
         let mut objects = self.outside.objects.lock();
         if let Some(before) = objects.get(&name) {
-            let is_part = chunk.ranges != [chunk.start..chunk.end];
+            let is_part = chunk.ranges != std::slice::from_ref(&(chunk.start..chunk.end));
             assert!(is_part || *before == values, "{name:?} was written with other records");
         }
         self.outside.writes.lock().push((name.clone(), chunk.redelivered));

@@ -2,6 +2,7 @@
 //! sink that do as they are told, and time that passes when nobody has anything to do.
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "every test file uses another part")]
+#![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod connectors;
 mod store;
