@@ -11,7 +11,10 @@ const SEEDS: u64 = 300;
 /// Looks for a seed that fails with the mistake and passes without it.
 fn is_noticed(mutant: Mutant) {
     for seed in 0..SEEDS {
-        let outcome = run(seed, Some(mutant), true, false);
+        let outcome = run(seed, Some(mutant), true, std::env::var_os("AQUEDUCT_SIM_ALOUD").is_some());
+        if std::env::var_os("AQUEDUCT_SIM_WHOLE").is_some() {
+            println!("seed {seed}: {:?}, {} events", outcome.violations, outcome.digest.0);
+        }
         if let Some(first) = outcome.violations.first()
             && run(seed, Some(mutant), false, false).violations.is_empty()
         {

@@ -373,12 +373,12 @@ impl Run {
         for (_, spell) in over {
             match spell {
                 Spell::Full => self.disk.leave_room(None),
-                Spell::ReadOnly => self.disk.set_faults(alive.shape.disk),
-                Spell::Silence => self.bucket.set_faults(alive.shape.store),
-                Spell::Refusal => {
+                Spell::ReadOnly => {
                     self.check_budget(alive).await;
-                    self.bucket.set_faults(alive.shape.store);
+                    self.disk.set_faults(alive.shape.disk);
                 }
+                Spell::Silence => self.bucket.set_faults(alive.shape.store),
+                Spell::Refusal => self.bucket.set_faults(alive.shape.store),
                 Spell::Paused(name) => {
                     let done = timeout(Duration::from_secs(10), alive.engine.resume(&name)).await;
                     self.event(format!("resume {name}: {done:?}"));
@@ -387,7 +387,7 @@ impl Run {
         }
     }
 
-    /// While a store refuses everything, sinks wait most of the time; waiting, they must not keep shared bytes.
+    /// While the disk takes nothing, sources wait to append; waiting, they must not keep shared bytes.
     async fn check_budget(&mut self, alive: &Alive) {
         let mut kept = 0;
         for _ in 0..40 {
@@ -395,7 +395,7 @@ impl Run {
             kept += u64::from(alive.engine.status().await.budget.taken > 0);
         }
         if kept > 35 {
-            self.trace.violated("shared bytes of the budget are kept while a sink waits to try again");
+            self.trace.violated("shared bytes of the budget are kept while a source waits to try again");
         }
     }
 

@@ -297,8 +297,10 @@ impl Scenario {
                     let sink = SinkShape::new(self.sinks.len() as u64, dice);
                     self.sinks.push(sink);
                 }
-                self.sinks.iter_mut().for_each(|sink| sink.place = Place::Store);
-                self.each_life(|life, _| life.actions.refuse = 5);
+                self.each_life(|life, _| {
+                    life.lasts = life.lasts.max(10_000);
+                    life.actions.read_only = 8;
+                });
             }
         }
     }
