@@ -157,10 +157,6 @@ impl SimDisk {
         state.capacity = bytes.map_or(PLENTY, |bytes| state.used() + bytes);
     }
 
-    pub(crate) fn operations(&self) -> u64 {
-        self.state().operations
-    }
-
     /// Makes a folder whose files are the application's.
     pub(crate) fn make_plain_folder(&self, path: &Path) {
         let mut state = self.state();
@@ -513,7 +509,7 @@ impl State {
 
     /// Bytes taken, without the application's.
     fn used(&self) -> u64 {
-        let taken = self.nodes.values().filter(|node| !node.plain && !(node.unlinked && node.open == 0));
+        let taken = self.nodes.values().filter(|node| !(node.plain || node.unlinked && node.open == 0));
         taken.map(Node::length).sum()
     }
 

@@ -24,13 +24,16 @@ use crate::threads::{SimThreads, Unrest};
 
 const GROUP: &str = "readers";
 
+/// Offsets that were acknowledged, by partition.
+type Acknowledged = Arc<Mutex<BTreeMap<(String, i32), Vec<i64>>>>;
+
 struct LogRun {
     dice: Dice,
     time: Arc<Time>,
     trace: Arc<Trace>,
     disk: SimDisk,
     memory: Arc<Mutex<Memory>>,
-    acknowledged: Arc<Mutex<BTreeMap<(String, i32), Vec<i64>>>>,
+    acknowledged: Acknowledged,
     committed: Arc<Mutex<i64>>,
     topics: Vec<(String, i32, TopicSettings)>,
 }
@@ -229,12 +232,7 @@ impl LogRun {
 }
 
 /// Appends, a few at a time, until the life ends.
-async fn append_all(
-    log: CommitLog,
-    to: TopicPartition,
-    known: Option<Arc<Mutex<BTreeMap<(String, i32), Vec<i64>>>>>,
-    mut dice: Dice,
-) {
+async fn append_all(log: CommitLog, to: TopicPartition, known: Option<Acknowledged>, mut dice: Dice) {
     loop {
         let mut waiting = Vec::new();
         for _ in 0..dice.between(1, 4) {

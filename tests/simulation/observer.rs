@@ -14,7 +14,8 @@ use crate::world::{LineId, identify};
 /// A record as it was first seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) epoch: i32,
+    #[expect(dead_code, reason = "told when a place held two records")]
+    epoch: i32,
     checksum: u32,
     pub(crate) value: Option<Bytes>,
     pub(crate) headers: Vec<(String, Option<Bytes>)>,

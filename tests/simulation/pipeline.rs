@@ -1,7 +1,7 @@
 //! The plan that the engine runs, made of a scenario; and the real connectors over the simulated store.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aqueduct_api::{
@@ -79,11 +79,6 @@ fn sink_plan(sink: &SinkShape) -> SinkPlan {
         dead_letters: Default::default(),
         start: Default::default(),
     }
-}
-
-/// The objects of a folder sink: names under its folder, the sink's own hidden folder apart.
-pub(crate) fn folder_of(sink: &SinkShape) -> PathBuf {
-    Path::new(OBJECTS).join(&sink.name)
 }
 
 /// The connectors of the binary, those for S3 over the simulated store.

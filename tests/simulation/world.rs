@@ -35,15 +35,12 @@ pub(crate) type LineId = (u64, u64);
 pub(crate) struct Line {
     pub(crate) text: Vec<u8>,
     pub(crate) kind: Kind,
-    /// Where it began in its file.
-    pub(crate) at: u64,
 }
 
 /// One file, whatever it is called by now.
 #[derive(Default)]
 pub(crate) struct Written {
     pub(crate) lines: Vec<Line>,
-    length: u64,
     /// The beginning of a line whose end is not written yet.
     partial: Option<(Vec<u8>, usize, Kind)>,
 }
@@ -232,9 +229,7 @@ impl World {
         let written = &mut self.written[id as usize];
         let mut bytes = text.clone();
         bytes.push(b'\n');
-        let at = written.length;
-        written.length += bytes.len() as u64;
-        written.lines.push(Line { text, kind, at });
+        written.lines.push(Line { text, kind });
         bytes
     }
 }
