@@ -327,7 +327,7 @@ impl SinkShape {
     /// Changes what shapes its names and records, or when its chunks are ripe.
     pub(crate) fn change(&mut self, dice: &mut Dice) {
         match dice.below(4) {
-            0 => self.format = dice.pick(&["lines", "json-lines", "records"]),
+            0 => self.format = dice.pick::<&str>(&["lines", "json-lines", "records"]),
             1 => self.layout = *dice.pick(&[Layout::Template, Layout::Dated, Layout::Confluent]),
             2 => self.chunk_bytes = dice.between(300, 6000),
             _ => self.chunk_age = *dice.pick(&[100, 1000, 5000]),
