@@ -316,7 +316,7 @@ impl SinkShape {
         SinkShape {
             name: format!("sink{number}"),
             place: *dice.pick(&[Place::Store, Place::Folder]),
-            format: *dice.pick(&["lines", "json-lines", "records"]),
+            format: dice.pick::<&str>(&["lines", "json-lines", "records"]),
             layout: *dice.pick(&[Layout::Template, Layout::Dated, Layout::Confluent]),
             chunk_bytes: dice.between(300, 6000),
             chunk_records: *dice.pick(&[None, Some(3), Some(40)]),
