@@ -14,7 +14,7 @@ use crate::{Error, POSITION_HEADER, Result, TopicId, TopicPartition};
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Writes chunks; what the outcome does not call unfinished is durable at the destination on return. What is written is
-    /// named by [`Chunk::topic`], partition, first and end offset, never by a clock or by chance, so that the same chunk
+    /// named by topic, partition, first and end offset, never by a clock or by chance, so that the same chunk
     /// written again writes the same again. The future may be dropped at any await, and the same chunks come again.
     async fn write(&self, chunks: &mut [Chunk]) -> Result<Outcome>;
 }

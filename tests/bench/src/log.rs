@@ -184,7 +184,7 @@ async fn many_partitions(log: &CommitLog, folder: &Path, table: &mut Table) {
 }
 
 /// 16 threads that append and sync 1 KiB to files of their own share, as fast as they can.
-#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the floor is the operating system itself")]
+#[expect(clippy::disallowed_types, reason = "the floor is the operating system itself")]
 fn synced_files(folder: &Path, files: usize, block: &[u8]) -> String {
     use std::os::unix::fs::FileExt;
     let open = |n: usize| std::fs::File::create(folder.join(format!("synced-{n}"))).expect("a new file");

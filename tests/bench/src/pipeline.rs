@@ -42,21 +42,15 @@ fn lines_in(folder: &Path, table: &mut Table) {
     );
     let sink = "sinks:\n  out:\n    connector: s3\n    topics: [lines]\n    chunk: { bytes: 64 MiB, age: 1s }\n    \
                 settings: { url: \"file://PLACE/out\", format: lines, compression: none }\n";
-    deliver(
-        &place,
-        &source.split("sources:").next().unwrap_or_default().to_owned(),
-        sink,
-        (count, bytes),
-        |cost, bytes, peak| {
-            table.row(
-                "log → raw lines in a local folder",
-                format!("{}, {} MB at peak", cost.tell(bytes), peak / 1_000_000),
-                format!("bare loop, file → batches: {}", floor.tell(bytes)),
-                None,
-                "≥ 0.4 GB/s, ≤ 0.8 CPU-s/GB",
-            );
-        },
-    );
+    deliver(&place, source.split("sources:").next().unwrap_or_default(), sink, (count, bytes), |cost, bytes, peak| {
+        table.row(
+            "log → raw lines in a local folder",
+            format!("{}, {} MB at peak", cost.tell(bytes), peak / 1_000_000),
+            format!("bare loop, file → batches: {}", floor.tell(bytes)),
+            None,
+            "≥ 0.4 GB/s, ≤ 0.8 CPU-s/GB",
+        );
+    });
     floor::remove(&place);
 }
 
