@@ -87,7 +87,6 @@ pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
     let sink = open(&host, &run, &run.plan.settings).await?;
     settings_by_digest::keep(&host.settings, &run.lease, &digest, &shaping).await?;
     let token = host.store.join(&group(&run.name)).await?;
-    let committed = host.store.committed(&group(&run.name)).await?;
     let selection = Selection::new(&run.plan.topics).map_err(|(_, told)| Error::fatal(told))?;
     let names = (run.name.as_str(), run.plan.connector.as_str());
     let dead_letters = run.plan.dead_letters.topic(&run.name);
@@ -109,7 +108,7 @@ pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
         runtime: run.runtime,
         folder: run.folder,
     });
-    Partitions { delivery, selection, committed, known: BTreeMap::new(), running: FuturesUnordered::new() }.run().await
+    Partitions { delivery, selection, known: BTreeMap::new(), running: FuturesUnordered::new() }.run().await
 }
 
 impl Delivery {
@@ -191,7 +190,6 @@ type Taking = BoxFuture<'static, Result<Vec<(Topic, TopicPartition, Found)>>>;
 struct Partitions {
     delivery: Arc<Delivery>,
     selection: Selection,
-    committed: BTreeMap<TopicPartition, Committed>,
     /// Partitions that were taken over; dropping the sender ends what runs there.
     known: BTreeMap<TopicPartition, (TopicId, Option<oneshot::Sender<()>>)>,
     running: FuturesUnordered<Running>,
@@ -275,8 +273,10 @@ impl Partitions {
 
     /// Takes new partitions over, and remembers the sink's first start once that is done.
     fn take(&self, new: Vec<(Topic, TopicPartition)>) -> Taking {
-        let (delivery, committed) = (self.delivery.clone(), self.committed.clone());
+        let delivery = self.delivery.clone();
         async move {
+            // Asked for each time: what an attempt before this one has committed must not look as if it had vanished.
+            let committed = delivery.host.store.committed(&group(&delivery.name)).await?;
             let found = take_over(&delivery, &committed, new).await?;
             if !takeover::has_started(&delivery.host, &delivery.name) {
                 let started = takeover::started(&delivery.name, delivery.host.edge.now());

@@ -239,6 +239,20 @@ fn a_commit_that_vanished_stops_its_partition_until_it_is_rewound() {
 }
 
 #[test]
+fn a_first_start_that_fails_half_way_is_made_again() {
+    let mut world = World::new();
+    world.outside.put_many("a", 6);
+    world.store.faults.not_started.on();
+    world.run(|process| async move {
+        process.until("tried", |process| process.store.committed_now(GROUP, &t(0)).is_some()).await;
+        seconds(5).await;
+        assert!(process.outside.out().is_empty());
+        process.store.faults.not_started.off();
+        process.delivered().await;
+    });
+}
+
+#[test]
 fn a_commit_of_somebody_else_stops_its_partition() {
     let mut world = World::new();
     world.outside.put_many("a", 6);

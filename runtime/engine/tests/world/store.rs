@@ -37,6 +37,8 @@ pub struct Faults {
     pub sync_fails: Switch,
     /// Commits fail for now.
     pub no_commits: Switch,
+    /// That a sink has started can not be written for now.
+    pub not_started: Switch,
 }
 
 #[derive(Clone, Default)]
@@ -198,6 +200,9 @@ impl Log for Memory {
         if self.faults.full.is_on() && !to.topic.starts_with("__") {
             return Err(Error::retry("disk is full"));
         }
+        if self.faults.not_started.is_on() && batch.bytes().windows(8).any(|bytes| bytes == b"started-") {
+            return Err(Error::retry("disk is full"));
+        }
         let largest = self.state.lock().topics.get(&*to.topic).map(|(topic, _)| topic.settings.max_batch.0);
         if largest.is_some_and(|largest| batch.size() as u64 > largest) {
             return Err(Error::refused(format!("batch of {} bytes is too large", batch.size())));
@@ -258,6 +263,7 @@ impl Log for Memory {
             stable: part.stable(),
             end: part.end,
             leader_epoch: epoch,
+            given_back: part.failures,
         })
     }
 
