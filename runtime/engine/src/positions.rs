@@ -160,7 +160,9 @@ async fn scan(
     recovered: &mut Recovered,
 ) -> Result<Offset> {
     let end = host.store.sync(of).await?;
-    let mut next = from.max(host.store.bounds(of).await?.start);
+    let start = host.store.bounds(of).await?.start;
+    // A mark past the end is that of an earlier topic of this name.
+    let mut next = if from > end { start } else { from.max(start) };
     while next < end {
         let read = host.store.read(of, next, 1 << 20).await?;
         let before = next;
@@ -179,7 +181,7 @@ async fn scan(
             break;
         }
     }
-    Ok(end.max(from))
+    Ok(end)
 }
 
 fn learn_batch(source: &str, of: &TopicPartition, batch: &Batch, recovered: &mut Recovered) -> Result<()> {

@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use aqueduct_api::TopicPartition;
+use aqueduct_api::{Log as _, TopicPartition, Topics as _};
 use aqueduct_engine::State;
 use world::{Do, World};
 
@@ -109,6 +109,26 @@ fn a_failed_sync_reads_again_what_is_not_there() {
         process.delivered().await;
         assert_eq!(*process.outside.opened.lock(), 2);
         assert_eq!(process.store.records(&t(0)).len(), 25);
+    });
+}
+
+#[test]
+fn a_kill_costs_nothing_on_a_topic_made_anew() {
+    let mut world = World::new();
+    world.plan.sinks.clear();
+    world.outside.put_many("a", 6);
+    world.run(|process| async move {
+        process.until("appended", |process| process.store.records(&t(0)).len() == 6).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        process.store.delete("t", true).await.unwrap();
+        process.store.create("t", 1, &Default::default()).await.unwrap();
+        process.outside.put_many("a", 3);
+        process.until("appended", |process| process.store.records(&t(0)).len() == 3).await;
+        process.store.sync(&t(0)).await.unwrap();
+    });
+    world.run(|process| async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(process.store.records(&t(0)).len(), 3);
     });
 }
 
