@@ -236,7 +236,8 @@ impl Run {
             chance: Arc::new(SimChance::new(Dice::new(seed, "chance"))),
         };
         self.disk.empty(Path::new(SCRATCH));
-        let options = Options { owner: format!("life {}", self.lives), ..Options::default() };
+        let options =
+            Options { owner: format!("life {}", self.lives), spare_new: Duration::from_secs(10), ..Options::default() };
         let log = CommitLog::open(edge.clone(), Path::new(DATA), options).await?;
         self.event(format!("the log is open: {}", serde_json::to_string(log.recovery()).unwrap()));
         let store: Arc<dyn Store> = Arc::new(log.clone());

@@ -89,6 +89,8 @@ pub struct Bounds {
     pub end: Offset,
     /// The leader epoch under which appends are written now.
     pub leader_epoch: i32,
+    /// How often the partition has given back offsets of appends that failed, or that were not safe when a sync failed.
+    pub given_back: u64,
 }
 
 /// What makes a chunk ripe.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aqueduct_api::{Appended, At, Bounds, Durability, Error, Hold, Result, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, Offset};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 use crate::reader::Cursors;
 use crate::segment::Segment;
@@ -36,6 +37,8 @@ pub(crate) struct Partition {
     tail_moved: Notify,
     holds: Mutex<BTreeMap<u64, (Offset, Arc<str>)>>,
     next_hold: AtomicU64,
+    /// Until when nothing of it is cleaned: it was made in this process, and its readers are still coming.
+    spared_until: OnceLock<Instant>,
     pub(crate) cursors: Cursors,
     /// One round of retention or compaction at a time.
     pub(crate) cleaning: Mutex<crate::compaction::Progress>,
@@ -123,6 +126,7 @@ impl Partition {
             tail_moved: Notify::new(),
             holds: Mutex::new(BTreeMap::new()),
             next_hold: AtomicU64::new(0),
+            spared_until: OnceLock::new(),
             cursors: Cursors::default(),
             cleaning: Mutex::default(),
         })
@@ -140,10 +144,24 @@ impl Partition {
         crate::topic::is_internal(&self.of.topic)
     }
 
+    /// Has a partition that was just made spared for a while.
+    pub(crate) fn spare(&self) {
+        self.spared_until.get_or_init(|| Instant::now() + self.shared.spare_new);
+    }
+
+    /// Whether nothing of it is to be cleaned yet.
+    pub(crate) fn is_spared(&self) -> bool {
+        self.spared_until.get().is_some_and(|until| Instant::now() < *until)
+    }
+
     pub(crate) fn bounds(&self) -> Bounds {
-        let end = self.queue.lock().next;
+        let (end, given_back) = {
+            let queue = self.queue.lock();
+            (queue.next, queue.given_back)
+        };
         let stable = self.stable();
-        Bounds { start: self.start(), stable, end: end.max(stable), leader_epoch: self.shared.epoch.current() }
+        let leader_epoch = self.shared.epoch.current();
+        Bounds { start: self.start(), stable, end: end.max(stable), leader_epoch, given_back }
     }
 
     /// The first offset that is kept.

@@ -24,6 +24,7 @@ impl Partition {
     /// The offset that retention and compaction do not pass.
     pub(crate) fn limit_of_cleaning(&self) -> Offset {
         match self.held() {
+            _ if self.is_spared() => 0,
             Some(held) if !fault::mutated(Mutant::RetentionPastPin) => held,
             _ => Offset::MAX,
         }

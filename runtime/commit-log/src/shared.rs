@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use aqueduct_api::disk::{Disk, File};
 use aqueduct_api::{Edge, Error, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) room: Room,
     pub(crate) dropped: Dropped,
     when_full: WhenFull,
+    /// How long a partition that was just made is spared.
+    pub(crate) spare_new: Duration,
     /// All topics, for whoever has to make room among them.
     registry: OnceLock<Weak<Registry>>,
     ids: AtomicU64,
@@ -44,6 +47,7 @@ impl Shared {
             room: Room::new(&edge.disk, &folder.path, options.limit),
             dropped: Dropped::default(),
             when_full: options.when_full,
+            spare_new: options.spare_new,
             registry: OnceLock::new(),
             ids: AtomicU64::new(0),
             edge,

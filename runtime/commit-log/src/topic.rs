@@ -172,7 +172,9 @@ impl Registry {
             let of = TopicPartition::new(topic.name.clone(), partition);
             let folder = self.folder_of(&of);
             let found = Found { segments: BTreeMap::new(), writer: Writer::empty() };
-            Partition::new(&self.shared, of, folder, settings.clone(), found)
+            let partition = Partition::new(&self.shared, of, folder, settings.clone(), found);
+            partition.spare();
+            partition
         };
         (from..topic.partitions).map(new).collect()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aqueduct_api::{Described, Edge, Registry, TopicSettings};
 use aqueduct_commit_log::{DiskLimit, Options, WhenFull};
@@ -17,6 +18,9 @@ use crate::problems::{Place, Problem, Step};
 use crate::references::{Environment, References};
 use crate::secrets::Secrets;
 use crate::yaml::{Entry, Kind, Node};
+
+/// How long retention spares partitions that were just made: sinks look for new ones every second.
+const SPARE_NEW: Duration = Duration::from_secs(60);
 
 /// A configuration in which nothing wrong was found.
 #[derive(Clone)]
@@ -42,7 +46,7 @@ impl Loaded {
             config::WhenFull::Refuse => WhenFull::Refuse,
             config::WhenFull::DropOldest => WhenFull::DropOldest,
         };
-        Options { limit, when_full, owner }
+        Options { limit, when_full, owner, spare_new: SPARE_NEW }
     }
 
     /// Where temporary files go: the log removes what begins with a `~` whenever it is opened.

@@ -109,6 +109,7 @@ struct Ingest {
     under_way: Arc<AtomicUsize>,
     /// How often each partition had given offsets back at the last append.
     given_back: BTreeMap<TopicPartition, u64>,
+    kept: Arc<Kept>,
     last_was_dead_letter: bool,
     unsaved: Save,
     /// Up to where each partition is covered by positions that are saved or in `unsaved`.
@@ -134,6 +135,14 @@ impl Ingest {
             Some(letters) if letters.exists().await? => partitions.push(letters.partition().clone()),
             _ => {}
         }
+        let mut given_back = BTreeMap::new();
+        if topic.settings.durability != Durability::Fsync {
+            for of in topic.all_partitions() {
+                let bounds = host.store.bounds(&of).await?;
+                given_back.insert(of, bounds.given_back);
+            }
+        }
+        let kept = Arc::new(Kept { host: host.clone(), given_back: given_back.clone() });
         let recovered = positions::recover(host, &run.name, partitions).await?;
         for (of, offset) in &recovered.scanned {
             run.holds.take(of, *offset).await?;
@@ -158,7 +167,8 @@ impl Ingest {
             in_flight: FuturesOrdered::new(),
             in_own_room: 0,
             under_way: Arc::default(),
-            given_back: BTreeMap::new(),
+            given_back,
+            kept,
             last_was_dead_letter: false,
             unsaved,
             covered: recovered.scanned,
@@ -228,6 +238,7 @@ impl Ingest {
                 }
                 _ = clock.tick() => {
                     self.saves += 1;
+                    self.kept.check().await?;
                     if saving.is_none() && placing.is_none() {
                         self.follow_others().await;
                     }
@@ -257,7 +268,8 @@ impl Ingest {
         // The mark comes before the first append, so that a partition without one need not be looked at.
         let is_marked = self.covered.contains_key(&unplaced.to);
         let given_back = self.given_back.get(&unplaced.to).copied();
-        let ahead = Ahead { in_flight: self.under_way.clone(), given_back };
+        let may_be_lost = self.kept.given_back.contains_key(&unplaced.to);
+        let ahead = Ahead { in_flight: self.under_way.clone(), given_back, may_be_lost };
         unplaced.place(self.run.clone(), letters, (is_marked, ahead))
     }
 
@@ -349,7 +361,9 @@ impl Ingest {
         };
         let (at, durable) = match appended {
             Some(Appended { base_offset, next_offset, given_back, durable }) => {
-                self.given_back.insert(unplaced.to.clone(), given_back);
+                if !self.kept.given_back.contains_key(&unplaced.to) {
+                    self.given_back.insert(unplaced.to.clone(), given_back);
+                }
                 // From here on the partition has a mark, which must not be set again past what is under way.
                 self.covered.entry(unplaced.to.clone()).or_insert(base_offset);
                 (Some((unplaced.to, base_offset, next_offset)), durable)
@@ -423,12 +437,14 @@ impl Ingest {
         let save = std::mem::take(&mut self.unsaved);
         let (host, lease, name) = (self.run.host.clone(), self.run.lease.clone(), self.run.name.clone());
         let synced = self.topic.settings.durability == Durability::Fsync;
+        let kept = self.kept.clone();
         async move {
             let result = async {
                 if !synced && !mutated(Mutant::PositionAheadOfData) {
                     for of in save.scanned.keys() {
                         host.store.sync(of).await?;
                     }
+                    kept.check().await?;
                 }
                 let streams = save.streams.values().map(|known| positions::saved(&name, known));
                 let mut changes = streams.collect::<Result<Vec<_>>>()?;
@@ -495,6 +511,27 @@ impl Ingest {
         if !self.unsaved.streams.is_empty() || !self.unsaved.scanned.is_empty() {
             let (save, result) = self.save().await;
             self.saved(save, result)?;
+        }
+        Ok(())
+    }
+}
+
+/// On topics that are not synced at once, what a source has appended may be given back when a sync fails later, though it
+/// was answered as durable: the source then begins anew with what the log holds.
+struct Kept {
+    host: Arc<Host>,
+    /// How often each partition had given offsets back before the run looked into it.
+    given_back: BTreeMap<TopicPartition, u64>,
+}
+
+impl Kept {
+    async fn check(&self) -> Result<()> {
+        for (of, before) in &self.given_back {
+            if self.host.store.bounds(of).await?.given_back != *before {
+                return Err(Error::retry(format!(
+                    "{of} has given offsets back after a failed sync: they are read again"
+                )));
+            }
         }
         Ok(())
     }

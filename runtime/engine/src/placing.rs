@@ -48,12 +48,14 @@ pub(crate) struct Ahead {
     pub(crate) in_flight: Arc<AtomicUsize>,
     /// How often the partition had given offsets back when the last one was placed there.
     pub(crate) given_back: Option<u64>,
+    /// Whether what is answered as durable may be given back all the same: nothing goes behind that.
+    pub(crate) may_be_lost: bool,
 }
 
 impl Ahead {
     /// Where it may go: not where something ahead of it has failed. What has failed ends the run.
     fn at(&self) -> At {
-        match self.given_back.filter(|_| self.in_flight.load(Ordering::Acquire) > 0) {
+        match self.given_back.filter(|_| self.may_be_lost || self.in_flight.load(Ordering::Acquire) > 0) {
             Some(given_back) => At::EndSince(given_back),
             None => At::End,
         }

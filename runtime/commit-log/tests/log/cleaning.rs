@@ -50,6 +50,24 @@ async fn segments_go_when_all_their_records_are_old() {
     assert_eq!(open(copy.path()).await.bounds(&of()).await.unwrap().end, 10, "after a kill, too");
 }
 
+#[tokio::test]
+async fn a_partition_that_was_just_made_is_spared_until_its_readers_may_have_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let time = Time::default();
+    let settings = TopicSettings { retention: Span::millis(500), ..small_segments() };
+    let options = Options { spare_new: std::time::Duration::from_secs(3600), ..Options::default() };
+    let log = CommitLog::open(edge(&time), folder.path(), options.clone()).await.unwrap();
+    log.create("t", 1, &settings).await.unwrap();
+    fill(&log, 10).await;
+    time.0.store(100_000, Ordering::SeqCst);
+    log.clean().await.unwrap();
+    assert_eq!(log.bounds(&of()).await.unwrap().start, 0, "nobody had a chance to hold it");
+    log.close().await.unwrap();
+    let log = CommitLog::open(edge(&time), folder.path(), options).await.unwrap();
+    log.clean().await.unwrap();
+    assert_eq!(log.bounds(&of()).await.unwrap().start, 10, "holds are taken before cleaning starts in an old folder");
+}
+
 fn base(path: &Path) -> Offset {
     path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }

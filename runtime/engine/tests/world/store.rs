@@ -171,7 +171,7 @@ impl Memory {
         let mut state = self.state.lock();
         let epoch = state.epoch;
         let part = state.topics.get_mut(&*of.topic).and_then(|(_, parts)| parts.get_mut(of.partition as usize));
-        part.map(|part| body(part, epoch)).ok_or_else(|| Error::retry(format!("no partition {of}")))
+        part.map(|part| body(part, epoch)).ok_or_else(|| Error::refused(format!("no partition {of}")))
     }
 
     fn tell(&self) {
@@ -403,6 +403,9 @@ impl Groups for Memory {
             return Err(Error::retry("no commits today"));
         }
         let mut state = self.state.lock();
+        if let Some((of, _)) = offsets.iter().find(|(of, _)| !state.topics.contains_key(&*of.topic)) {
+            return Err(Error::refused(format!("no partition {of}")));
+        }
         let group = state.groups.entry(token.group.clone()).or_default();
         if group.generation != token.generation {
             return Err(Error::fatal(format!("token {} of {} is void", token.generation, token.group)));
