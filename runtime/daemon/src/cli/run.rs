@@ -18,6 +18,9 @@ use crate::terminal::Failure;
 /// How often progress is told, where there was any.
 const PROGRESS: Duration = Duration::from_secs(5);
 
+/// A stop that is asked for again within this time is the same one: `timeout`, for one, tells the process and its group.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// Run what a file or folder declares, until SIGTERM or Ctrl-C.
 #[derive(Args)]
 #[command(after_help = "\
@@ -25,7 +28,7 @@ Examples:
   aqueduct run configs/quickstart.yaml
   AQUEDUCT_LOG=debug aqueduct run /etc/aqueduct 2>aqueduct.log
 
-Signals: SIGTERM and Ctrl-C finish what is in flight (a second one ends at once), SIGHUP reloads.")]
+Signals: SIGTERM and Ctrl-C finish what is in flight (a second one, a second later, ends at once), SIGHUP reloads.")]
 pub(super) struct Run {
     /// A file, or a folder of *.yaml files [default: aqueduct.yaml]
     #[arg(value_name = "CONFIG")]
@@ -59,7 +62,7 @@ impl Run {
         }
         tokio::select! {
             stopped = daemon.stop() => stopped?,
-            () = signals.stop() => return Err(Failure::Failed("ended at once, as asked".to_owned())),
+            () = impatient(async || signals.next().await) => return Err(Failure::Failed("ended at once, as asked".to_owned())),
         }
         tracing::info!(target: logging::TOLD, "stopped");
         if context.terminal.interactive {
@@ -98,10 +101,17 @@ impl Signals {
             _ = self.hangup.recv() => Asked::Reload,
         }
     }
+}
 
-    async fn stop(&mut self) {
-        while let Asked::Reload = self.next().await {}
-    }
+/// Waits until somebody who has asked for a stop asks once more.
+async fn impatient(mut next: impl AsyncFnMut() -> Asked) {
+    let echoes = async {
+        loop {
+            next().await;
+        }
+    };
+    let _: Result<(), _> = tokio::time::timeout(ECHO, echoes).await;
+    while let Asked::Reload = next().await {}
 }
 
 async fn reload(daemon: &Daemon) {
@@ -202,5 +212,27 @@ impl Progress {
             context.terminal.flush()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_is_impatience_only_a_second_later() {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut waiting = std::pin::pin!(impatient(async || told.recv().await.unwrap_or(Asked::Stop)));
+        let mut ended = async || tokio::time::timeout(Duration::ZERO, &mut waiting).await.is_ok();
+        assert!(!ended().await);
+        for (after, asked) in [(0, Asked::Stop), (900, Asked::Stop), (200, Asked::Reload), (5000, Asked::Reload)] {
+            tokio::time::advance(Duration::from_millis(after)).await;
+            tell.send(asked).unwrap();
+            assert!(!ended().await, "after {after} ms more");
+        }
+        tell.send(Asked::Stop).unwrap();
+        assert!(ended().await);
     }
 }
