@@ -6,6 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::SerializeStruct;
 
+/// How many characters of a line are shown.
+const WIDEST: usize = 100;
+
 /// A file of the configuration, as it was read.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -85,13 +88,19 @@ impl Problem {
     fn excerpt(&self) -> Option<String> {
         let place = self.place.as_ref()?;
         let line = place.document.text.lines().nth(place.line - 1)?;
-        let shown: String = line.chars().take(place.column - 1 + place.width).collect();
-        let more = if shown.len() < line.trim_end().len() { " …" } else { "" };
+        let end = place.column - 1 + place.width;
+        // Of a long line, what stands before the place is cut too.
+        let cut = if end > WIDEST { (place.column - 1).min(end - WIDEST) } else { 0 };
+        let less = if cut > 0 { "… " } else { "" };
+        let ends = line.trim_end().chars().count() <= end;
+        let shown: String = line.chars().take(end).skip(cut).take(WIDEST).collect();
+        let more = if ends && end - cut <= WIDEST { "" } else { " …" };
         let number = place.line.to_string();
         let margin = " ".repeat(number.len());
-        let before: String = shown.chars().take(place.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let carets = "^".repeat(place.width.max(1));
-        Some(format!("  {number} | {shown}{more}\n  {margin} | {before}{carets}"))
+        let before = less.chars().chain(shown.chars().take(place.column - 1 - cut));
+        let before: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets = "^".repeat(place.width.clamp(1, WIDEST));
+        Some(format!("  {number} | {less}{shown}{more}\n  {margin} | {before}{carets}"))
     }
 }
 
@@ -157,6 +166,21 @@ mod tests {
             serde_json::json!({"file": "aqueduct.yaml", "line": 3, "column": 5, "path": "sinks.lake.compresion",
                 "message": "unknown key `compresion`"})
         );
+    }
+
+    #[test]
+    fn of_a_long_line_the_end_is_shown() {
+        let text = format!("{}settings: {{ path: 'x' }}", "a".repeat(200));
+        let document = Arc::new(Document { name: "a.yaml".to_owned(), text });
+        let check = |column: usize, width: usize, shown: &str, carets: &str| {
+            let problem = Problem::at(&Place { document: document.clone(), line: 1, column, width }, &[], "no");
+            assert_eq!(problem.to_string(), format!("a.yaml:1:{column}: no\n  1 | {shown}\n    | {carets}"));
+        };
+        let a = |count: usize| "a".repeat(count);
+        check(201, 8, &format!("… {}settings …", a(92)), &format!("{}{}", " ".repeat(94), "^".repeat(8)));
+        check(219, 3, &format!("… {}settings: {{ path: 'x' …", a(79)), &format!("{}^^^", " ".repeat(99)));
+        check(1, 221, &format!("{} …", a(100)), &"^".repeat(100));
+        check(1, 3, "aaa …", "^^^");
     }
 
     #[test]
