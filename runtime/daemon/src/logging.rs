@@ -17,6 +17,9 @@ use crate::terminal::Failure;
 /// The environment variable that says what is logged: `debug`, `aqueduct_engine=trace,info`.
 const FILTER: &str = "AQUEDUCT_LOG";
 
+/// What is logged where nobody says. The store's own attempts are told by the delivery that they belong to.
+const DEFAULT: &str = "info,object_store=warn";
+
 /// The target of what people on a terminal are told in other words.
 pub(crate) const TOLD: &str = "aqueduct";
 
@@ -29,7 +32,7 @@ const LARGEST: u64 = 10 << 20;
 /// # Errors
 /// `Usage` when the filter makes no sense, `Failed` when the file cannot be opened.
 pub(crate) fn begin(filter: Option<String>, file: Option<&Path>, secrets: &Secrets) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter.as_deref().unwrap_or("info"))
+    let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT))
         .map_err(|cause| Failure::Usage(format!("{FILTER}: {cause}")))?;
     let terminal = io::stderr().is_terminal();
     let errors = Hiding { secrets: secrets.clone(), to: Target::Errors };
