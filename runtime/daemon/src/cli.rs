@@ -120,15 +120,18 @@ impl Context {
     }
 
     /// Whoever can answer about data: the daemon at `--url`, the configuration's, or this process on its folder.
-    async fn client(&self, command: &str, make: bool) -> Result<Client, Failure> {
+    async fn client(&mut self, command: &str, make: bool) -> Result<Client, Failure> {
         if let Some(url) = &self.common.url {
             return Client::daemon(url);
         }
         if self.common.config.is_none() && !self.config_path(None).exists() {
             return Client::daemon(DEFAULT_URL);
         }
-        let loaded = self.load(None)?;
-        Client::of(&loaded, &loaded.url(), command, make).await
+        match self.load(None) {
+            Ok(loaded) => Client::of(&loaded, &loaded.url(), command, make).await,
+            Err(Failure::Problems(problems)) => self.daemon_of_wrong(problems.len()),
+            Err(other) => Err(other),
+        }
     }
 
     /// The running daemon.
@@ -141,20 +144,24 @@ impl Context {
         }
         match self.load(None) {
             Ok(loaded) => Client::daemon(&loaded.url()),
-            // A daemon that runs an older configuration must be reachable while the new one is being mended.
-            Err(Failure::Problems(problems)) => {
-                let path = self.config_path(None);
-                let (path, count) = (path.display(), problems.len());
-                self.terminal
-                    .note(format!("{path} has {count} problems (see aqueduct check), so {DEFAULT_URL} is asked"));
-                Client::daemon(DEFAULT_URL)
-            }
+            Err(Failure::Problems(problems)) => self.daemon_of_wrong(problems.len()),
             Err(other) => Err(other),
         }
     }
 
+    /// The daemon of a configuration with problems: one that runs an older version of it must be reachable while it is
+    /// being mended.
+    fn daemon_of_wrong(&mut self, problems: usize) -> Result<Client, Failure> {
+        let path = self.config_path(None);
+        let url = load::url_of_wrong(&path, &self.terminal.environment, &self.terminal.secrets);
+        let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let problems = plural(problems, "problem");
+        self.terminal.note(format!("{} has {problems} (see aqueduct check), so {url} is asked", path.display()));
+        Client::daemon(&url)
+    }
+
     /// Asks once.
-    async fn ask(&self, command: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+    async fn ask(&mut self, command: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         let client = self.client(command, command.ends_with("create")).await?;
         let answer = client.call(method, path, body.as_ref()).await;
         client.close().await?;
@@ -210,10 +217,7 @@ fn tell(context: &mut Context, failure: &Failure) {
         }
         Failure::Problems(problems) => {
             problems.iter().for_each(|problem| terminal.note(problem));
-            match problems.len() {
-                1 => terminal.note("1 problem"),
-                count => terminal.note(format!("{count} problems")),
-            }
+            terminal.note(plural(problems.len(), "problem"));
         }
     }
 }
@@ -305,6 +309,12 @@ fn count(number: u64) -> String {
     shown
 }
 
+/// So many of something: `1 sink`, `2 sinks`.
+fn plural(number: usize, of: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {of}{ending}")
+}
+
 /// A number of bytes as people read it: `1.5 MiB`.
 fn bytes(number: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -327,6 +337,7 @@ mod tests {
     #[test]
     fn numbers_are_shown_as_people_read_them() {
         assert_eq!([0, 999, 1204, 1_000_000].map(count), ["0", "999", "1,204", "1,000,000"]);
+        assert_eq!([0, 1, 2].map(|number| plural(number, "sink")), ["0 sinks", "1 sink", "2 sinks"]);
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
     }
 }

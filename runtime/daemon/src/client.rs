@@ -38,7 +38,15 @@ pub(crate) struct Remote {
 
 impl Client {
     /// The daemon at `url`; whether it answers shows the first call.
+    ///
+    /// # Errors
+    /// `Usage` when it is no address.
     pub(crate) fn daemon(url: &str) -> Result<Client, Failure> {
+        let known =
+            reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !known {
+            return Err(Failure::Usage(format!("--url: expected an address like `{DEFAULT_URL}`, found `{url}`")));
+        }
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(2));
         let http = http.build().map_err(|cause| Failure::Failed(format!("no HTTP client: {cause}")))?;
         Ok(Client::Daemon(Remote { url: url.trim_end_matches('/').to_owned(), http }))

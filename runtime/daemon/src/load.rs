@@ -1,7 +1,7 @@
 //! From files to a plan: everything that can be said about a configuration without running it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use aqueduct_commit_log::{DiskLimit, Options, WhenFull};
 use aqueduct_engine::{Engine, Plan, Resolve, TopicPlan};
 use serde_json::Value;
 
-use crate::config::{self, Config, Limit};
+use crate::config::{self, Config, Limit, Listen};
 use crate::diagnosis;
 use crate::merge;
 use crate::problems::{Place, Problem, Step};
@@ -56,14 +56,28 @@ impl Loaded {
 
     /// Where the daemon of this configuration is to be reached from this machine.
     pub(crate) fn url(&self) -> String {
-        let mut address = self.config.listen.http;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        format!("http://{address}")
+        url_of(self.config.listen.http)
     }
+}
+
+fn url_of(mut address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{address}")
+}
+
+/// Where the daemon of a configuration is to be reached that has problems, if they leave as much to be read.
+pub(crate) fn url_of_wrong(path: &Path, environment: &Environment, secrets: &Secrets) -> Option<String> {
+    let folder = folder_of(path).ok()?;
+    let references = References { folder, environment: environment.clone(), secrets: secrets.clone() };
+    let mut problems = Vec::new();
+    let mut root = merge::read(path, &mut problems)?;
+    resolve(&mut root, &references, &mut problems);
+    let listen: Listen = diagnosis::attempt(&root.entry("listen")?.value.json()).ok()?;
+    Some(url_of(listen.http))
 }
 
 /// Parts of the design that this version does not have: a key of the first name's mapping, `*` standing for each.
