@@ -178,9 +178,13 @@ impl Daemon {
         let before = self.loaded();
         let references = &before.references;
         let (environment, secrets) = (&references.environment, &references.secrets);
-        let after = load::load(&self.inner.path, &registry(), environment, secrets).map_err(NotReloaded::Problems)?;
+        let mut after =
+            load::load(&self.inner.path, &registry(), environment, secrets).map_err(NotReloaded::Problems)?;
         let mut told = self.inner.engine.reload(after.plan.clone()).await.map_err(NotReloaded::Refused)?;
         told.extend(needs_restart(&before.config, &after.config));
+        // Until then the old ones hold, and every reload says so.
+        let Config { log, listen, memory, log_file, .. } = before.config;
+        after.config = Config { log, listen, memory, log_file, ..after.config };
         *self.inner.loaded.lock().unwrap_or_else(PoisonError::into_inner) = after;
         Ok(told)
     }

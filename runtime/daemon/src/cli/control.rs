@@ -118,7 +118,8 @@ fn remarks(context: &mut Context, connector: &Value) -> Result<(), Failure> {
     if let Some(reason) = connector["reason"].as_str() {
         context.terminal.line(format!("{name}: {reason}"))?;
     }
-    if let Some(message) = connector["last_error"]["message"].as_str() {
+    let last_error = connector["last_error"]["message"].as_str();
+    if let Some(message) = last_error.filter(|message| connector["reason"] != *message) {
         let at = time(connector["last_error"]["at_ms"].as_i64());
         context.terminal.line(format!("{name}: last error at {at}: {message}"))?;
     }
@@ -361,6 +362,9 @@ async fn unpin(
     let pinned: usize = pinned.filter_map(|partition| partition["pinned"].as_array()).map(Vec::len).sum();
     if dry_run {
         return context.terminal.line(format!("{pinned} pinned chunks would be given up"));
+    }
+    if pinned == 0 && !context.common.json {
+        return context.terminal.line(format!("{name} has no pinned chunks: nothing to give up"));
     }
     let question = format!("give up {pinned} chunks that {name} has begun, so that their records may be written twice");
     context.terminal.confirm(&question, yes)?;

@@ -160,7 +160,8 @@ async fn a_sink_is_paused_resumed_stopped_restarted_and_rewound() {
     assert!(
         running.works(&["sinks", "unpin", "lake", "--dry-run"]).await.contains("0 pinned chunks would be given up")
     );
-    running.works(&["sinks", "unpin", "lake", "--yes"]).await;
+    let nothing = running.works(&["sinks", "unpin", "lake"]).await;
+    assert_eq!(nothing, "lake has no pinned chunks: nothing to give up\n");
     running.daemon.stop().await.unwrap();
 }
 
@@ -178,6 +179,11 @@ async fn a_reload_applies_the_difference_and_keeps_the_old_when_the_new_is_wrong
     assert!(told.contains("restarted `lake`"), "{told}");
     assert!(told.contains("`log` has changed, which takes a restart"), "{told}");
     assert!(!told.contains("`lines`"), "{told}");
+    assert_eq!(running.works(&["reload"]).await, "`log` has changed, which takes a restart\n");
+    let folder = running.outside.path().canonicalize().unwrap().join("data");
+    assert_eq!(running.status().await["log"]["path"], serde_json::json!(folder), "the log that runs is still this one");
+    running.outside.configure(&PIPELINE.replace("age: 50ms", "age: 60ms"));
+    assert_eq!(running.works(&["reload"]).await, "nothing has changed\n");
     running.outside.configure("log: ./data\n");
     running.works(&["reload"]).await;
     assert_eq!(running.status().await["connectors"], serde_json::json!([]));
@@ -189,7 +195,7 @@ async fn data_commands_find_the_daemon_that_holds_the_folder() {
     let config = PIPELINE.replace("127.0.0.1:0", "127.0.0.1:18734");
     let running = Running::start(&config).await;
     let path = running.outside.config();
-    let run = |arguments: &'static [&'static str], input: &'static [u8]| {
+    let run = |arguments: &[&str], input: &'static [u8]| {
         let mut all: Vec<OsString> = vec!["aqueduct".into(), "--config".into(), path.clone().into_os_string()];
         all.extend(arguments.iter().map(OsString::from));
         async move { Edge::real().blocking(move || outside::run(all, input)).await }
@@ -203,6 +209,14 @@ async fn data_commands_find_the_daemon_that_holds_the_folder() {
     assert_eq!(second.code, exit(1));
     let told = second.err.text();
     assert!(told.contains("aqueduct run, process") && told.contains("http://127.0.0.1:18734"), "{told}");
+    running.outside.configure(&config.replace("connector: s3", "connector: s4"));
+    for command in [&["status"][..], &["topics", "list"]] {
+        let done = run(command, b"").await.unwrap();
+        let told = done.err.text();
+        assert_eq!(done.code, exit(0), "{told}");
+        assert!(told.contains("has 1 problem (see aqueduct check), so http://127.0.0.1:18734 is asked"), "{told}");
+    }
+    running.outside.configure(&config);
     running.daemon.stop().await.unwrap();
     let done = run(&["topics", "list"], b"").await.unwrap();
     assert!(done.out.text().contains("mine"), "{}{}", done.out.text(), done.err.text());
@@ -262,6 +276,13 @@ async fn nobody_there_is_said() {
     let done = Edge::real().blocking(move || outside::run(arguments, b"")).await.unwrap();
     assert_eq!(done.code, exit(1));
     assert_eq!(done.err.text(), "aqueduct: no daemon answers at http://127.0.0.1:1: is `aqueduct run` running?\n");
+    for url in ["127.0.0.1:1", "ftp://localhost", "http://", "localhost:8083"] {
+        let arguments = ["aqueduct", "status", "--url", url].map(OsString::from).to_vec();
+        let done = Edge::real().blocking(move || outside::run(arguments, b"")).await.unwrap();
+        assert_eq!(done.code, exit(2), "{url}");
+        let expected = format!("aqueduct: --url: expected an address like `http://127.0.0.1:8083`, found `{url}`\n");
+        assert_eq!(done.err.text(), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
