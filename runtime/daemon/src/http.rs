@@ -74,6 +74,14 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, message)
     }
 
+    /// The refusal with what else may help whoever asked for something that is not there.
+    pub(crate) fn or(self, help: &str) -> Self {
+        match self.status {
+            StatusCode::NOT_FOUND => Refusal { message: format!("{}{help}", self.message), ..self },
+            _ => self,
+        }
+    }
+
     /// The refusal without what must not be shown.
     pub(crate) fn hidden(self, secrets: &Secrets) -> Self {
         Refusal { message: secrets.hide(&self.message).into_owned(), ..self }
@@ -121,7 +129,13 @@ pub(crate) struct Path<T>(pub(crate) T);
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
-        Refusal::new(rejection.status(), rejection.body_text())
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request is larger than is taken: records of so many bytes go in through a source",
+            ),
+            status => Refusal::new(status, rejection.body_text()),
+        }
     }
 }
 

@@ -92,7 +92,11 @@ fn wrong_places_and_partitions_are_wrong_usage() {
     assert!(outside.fails(&["tail", "a", "--from", "yesterday"], 2).contains("`yesterday` is not a place in a topic"));
     assert!(outside.fails(&["tail", "a", "--partition", "7"], 2).contains("topic `a` has 1 partitions, not 7"));
     assert!(outside.fails_with(&["produce", "a", "--partition", "7"], b"x\n", 2).contains("not 7"));
-    assert!(outside.fails_with(&["produce", "none"], b"x\n", 1).contains("there is no topic `none`"));
+    assert!(
+        outside
+            .fails_with(&["produce", "none"], b"x\n", 1)
+            .ends_with("there is no topic `none`; `aqueduct topics create none` makes one\n")
+    );
 }
 
 #[test]
@@ -123,9 +127,15 @@ aqueduct.yaml:6:5: sinks.lake.setings: unknown key `setings`, did you mean `sett
 3 problems
 ";
     assert_eq!(told, expected);
-    let json: serde_json::Value = serde_json::from_str(&outside.fails(&["check", "--json"], 2)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&outside.run(&["check", "--json"], b"").out.text()).unwrap();
     assert_eq!(json["problems"][1]["line"], 5);
     assert_eq!(json["problems"][2]["path"], "sinks.lake.setings");
+    assert_eq!(outside.fails(&["check", "--json"], 2), "{\"error\":\"3 problems\"}\n");
+    outside.configure("log: ./data\nsources: { a: { connector: file, topic: t, settings: { paths: [\"*.log\"] } } }\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file:///dev/null/x\" }\n");
+    let done = outside.run(&["check"], b"");
+    assert_eq!((done.code, done.err.text()), (outside::exit(1), "aqueduct: 1 connector would not work\n".to_owned()));
+    let told = done.out.text();
+    assert!(told.contains("lake: would not work: ") && !told.contains("nothing wrong"), "{told}");
     outside.configure("log: ./data\nlisten: { http: \"0.0.0.0:0\", expose: true, hosts: [aqueduct.internal] }\n");
     assert!(outside.works(&["check", "--offline"]).ends_with("aqueduct.yaml: nothing wrong (0 sources, 0 sinks)\n"));
 }

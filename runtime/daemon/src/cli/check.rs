@@ -6,7 +6,7 @@ use aqueduct_api::{ByteSize, Edge, Registry, SinkOpening, SourceOpening};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::Context;
+use crate::cli::{Context, plural};
 use crate::load::Loaded;
 use crate::terminal::Failure;
 
@@ -33,7 +33,14 @@ struct Tried {
 
 impl Check {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let loaded = context.load(self.path.as_deref())?;
+        let loaded = match context.load(self.path.as_deref()) {
+            // They are what was asked for: with --json, they are the result.
+            Err(Failure::Problems(problems)) if context.common.json => {
+                context.terminal.json(&json!({ "problems": problems, "connectors": [] }))?;
+                return Err(Failure::Usage(plural(problems.len(), "problem")));
+            }
+            loaded => loaded?,
+        };
         let tried = match self.offline {
             true => Vec::new(),
             false => try_all(&loaded).await,
@@ -41,12 +48,18 @@ impl Check {
         let failed = tried.iter().filter(|tried| tried.outcome.is_err()).count();
         match context.common.json {
             true => context.terminal.json(&report(&loaded, &tried))?,
-            false => print(context, &loaded, &tried)?,
+            false => print(context, &tried)?,
         }
-        match failed {
-            0 => Ok(()),
-            1 => Err(Failure::Failed("1 connector would not work".to_owned())),
-            count => Err(Failure::Failed(format!("{count} connectors would not work"))),
+        if failed > 0 {
+            return Err(Failure::Failed(format!("{} would not work", plural(failed, "connector"))));
+        }
+        match context.common.json {
+            true => Ok(()),
+            false => {
+                let sources = plural(loaded.plan.sources.len(), "source");
+                let sinks = plural(loaded.plan.sinks.len(), "sink");
+                context.terminal.line(format!("{}: nothing wrong ({sources}, {sinks})", loaded.path.display()))
+            }
         }
     }
 }
@@ -84,15 +97,13 @@ fn report(loaded: &Loaded, tried: &[Tried]) -> Value {
     json!({ "config": loaded.path, "problems": [], "connectors": connectors.collect::<Vec<_>>() })
 }
 
-fn print(context: &mut Context, loaded: &Loaded, tried: &[Tried]) -> Result<(), Failure> {
+fn print(context: &mut Context, tried: &[Tried]) -> Result<(), Failure> {
     for Tried { name, outcome } in tried {
         match outcome {
             Ok(told) if told.is_empty() => context.terminal.line(format!("{name}: works"))?,
             Ok(told) => context.terminal.line(format!("{name}: works, {}", told.join(", ")))?,
-            Err(error) => context.terminal.line(format!("{name}: {error}"))?,
+            Err(error) => context.terminal.line(format!("{name}: would not work: {error}"))?,
         }
     }
-    let (sources, sinks) = (loaded.plan.sources.len(), loaded.plan.sinks.len());
-    let path = loaded.path.display();
-    context.terminal.line(format!("{path}: nothing wrong ({sources} sources, {sinks} sinks)"))
+    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::terminal::{Failure, Terminal};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  echo hello | aqueduct produce greetings
+  aqueduct topics create greetings && echo hello | aqueduct produce greetings
   aqueduct produce prices --key-separator '\t' < prices.tsv
   aqueduct tail a --json | aqueduct produce b --json")]
 pub(super) struct Produce {
@@ -30,6 +30,9 @@ pub(super) struct Produce {
     #[arg(long)]
     partition: Option<i32>,
 }
+
+/// How many characters of a dead letter's value are shown.
+const LONGEST_SHOWN: usize = 200;
 
 /// A request is sent when it holds so many records,
 const MOST_RECORDS: usize = 1000;
@@ -116,6 +119,7 @@ fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
 /// A failure with how much was done before.
 fn after(failure: Failure, written: usize) -> Failure {
     match failure {
+        failure if written == 0 => failure,
         Failure::Failed(message) => Failure::Failed(format!("{message}, after {written} records that are safe")),
         Failure::Usage(message) => Failure::Usage(format!("{message}, after {written} records that are safe")),
         other => other,
@@ -342,8 +346,37 @@ fn dead_letter(terminal: &mut Terminal, record: &Value) -> Result<(), Failure> {
     if let Some(reason) = header("exception.message") {
         terminal.line(format!("  {reason}"))?;
     }
-    let value = String::from_utf8_lossy(&bytes(&record["value"])).into_owned();
-    let shown: String = value.chars().take(200).collect();
-    let more = if shown.len() < value.len() { " …" } else { "" };
-    terminal.line(format!("  {}{more}", shown.escape_debug()))
+    match record["value"].is_null() {
+        // What was too long to be read is told by the reason.
+        true => Ok(()),
+        false => terminal.line(format!("  {}", shown(&String::from_utf8_lossy(&bytes(&record["value"]))))),
+    }
+}
+
+/// The beginning of a value on one line that does nothing to a terminal.
+fn shown(value: &str) -> String {
+    let mut shown = String::new();
+    for c in value.chars().take(LONGEST_SHOWN) {
+        match c.is_control() {
+            true => shown.extend(c.escape_debug()),
+            false => shown.push(c),
+        }
+    }
+    if value.chars().nth(LONGEST_SHOWN).is_some() {
+        shown.push_str(" …");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_as_it_is_but_for_what_steers_terminals() {
+        assert_eq!(shown(r#"{"user":"it's \ é"}"#), r#"{"user":"it's \ é"}"#);
+        assert_eq!(shown("a\tb\nc\u{1b}[2Jd\0"), r"a\tb\nc\u{1b}[2Jd\0");
+        assert_eq!(shown(&"x".repeat(200)), "x".repeat(200));
+        assert_eq!(shown(&"é".repeat(201)), "é".repeat(200) + " …");
+    }
 }

@@ -48,7 +48,8 @@ async fn append(State(data): State<Data>, Path(name): Path<String>, Json(new): J
     if name.starts_with("__") {
         return Err(Refusal::bad(format!("topic `{name}` belongs to the runtime")));
     }
-    let topic = find(&*data.store, &name).await?;
+    let help = format!("; `aqueduct topics create {name}` makes one");
+    let topic = find(&*data.store, &name).await.map_err(|refusal| refusal.or(&help))?;
     let batches = batches(&topic, &new.records, &data)?;
     let mut appended: Vec<(i32, Appended)> = Vec::new();
     for (partition, batch) in batches {
