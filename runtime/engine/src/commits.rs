@@ -58,7 +58,7 @@ impl Commits {
         loop {
             self.arrived.notified().await;
             loop {
-                let taken: Vec<Waiting> = {
+                let mut taken: Vec<Waiting> = {
                     let mut waiting = self.waiting.lock();
                     let taken = waiting.len().min(Commits::MOST);
                     waiting.drain(..taken).collect()
@@ -66,7 +66,7 @@ impl Commits {
                 if taken.is_empty() {
                     break;
                 }
-                if let Err(error) = self.commit_all(&taken, retry, counters).await {
+                if let Err(error) = self.commit_all(&mut taken, retry, counters).await {
                     self.over.store(true, Ordering::Release);
                     self.waiting.lock().clear();
                     return error;
@@ -79,7 +79,7 @@ impl Commits {
         }
     }
 
-    async fn commit_all(&self, taken: &[Waiting], retry: &mut Retry, counters: &Counters) -> Result<()> {
+    async fn commit_all(&self, taken: &mut Vec<Waiting>, retry: &mut Retry, counters: &Counters) -> Result<()> {
         loop {
             let changes = taken.iter().map(|waiting| (waiting.partition.clone(), Some(waiting.committed.clone())));
             match self.store.commit(&self.token, changes.collect()).await {
@@ -87,6 +87,7 @@ impl Commits {
                     retry.succeeded();
                     return Ok(());
                 }
+                Err(Error::Refused { .. }) if self.leave_out_deleted(taken).await? => {}
                 Err(error) => {
                     let error = error.context("commit offsets");
                     let message = error.to_string();
@@ -97,6 +98,15 @@ impl Commits {
                 }
             }
         }
+    }
+
+    /// Leaves out what belongs to topics that are not there any more, so that the others are committed; false when
+    /// nothing does.
+    async fn leave_out_deleted(&self, taken: &mut Vec<Waiting>) -> Result<bool> {
+        let topics = self.store.topics().await?;
+        let before = taken.len();
+        taken.retain(|waiting| topics.iter().any(|topic| topic.name == waiting.partition.topic));
+        Ok(taken.len() < before)
     }
 }
 

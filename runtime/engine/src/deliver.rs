@@ -213,11 +213,11 @@ impl Partitions {
             tokio::select! {
                 biased;
                 error = &mut committing => return Err(error),
-                Some((of, result)) = self.running.next() => {
-                    if let Some(reason) = result? {
-                        self.stopped(&of, reason);
-                    }
-                }
+                Some((of, result)) = self.running.next() => match result {
+                    Ok(None) => {}
+                    Ok(Some(reason)) => self.stopped(&of, reason),
+                    Err(error) => self.failed(&of, error).await?,
+                },
                 () = delivery.stop.given(), if !stopping => taking = None,
                 found = async {
                     match &mut taking {
@@ -312,6 +312,19 @@ impl Partitions {
                         .boxed(),
                     );
                 }
+            }
+        }
+    }
+
+    /// A failure on a topic that was deleted meanwhile is no failure of the others: the next look forgets it.
+    async fn failed(&mut self, of: &TopicPartition, error: Error) -> Result<()> {
+        let known = self.known.get(of).map(|(id, _)| *id);
+        let topics = self.delivery.host.store.topics().await?;
+        match topics.iter().any(|topic| topic.name == of.topic && Some(topic.id) == known) {
+            true => Err(error),
+            false => {
+                tracing::warn!(sink = self.delivery.name, partition = %of, cause = %error, "a topic was deleted");
+                Ok(())
             }
         }
     }

@@ -276,6 +276,28 @@ fn a_topic_made_anew_stops_its_partition() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_leaves_the_sink_s_other_topics_alone() {
+    let mut world = World::new();
+    world.plan.topics.insert("idle".into(), TopicPlan::default());
+    world.plan.topics.insert("u".into(), TopicPlan::default());
+    world.sink().topics = vec!["t".into(), "u".into(), "idle".into()];
+    world.run(|process| async move {
+        process.outside.put_many("a", 3);
+        process.delivered().await;
+        process.store.delete("idle", true).await.unwrap();
+        process.outside.script(&[Do::WriteAndWait(Duration::from_secs(5))]);
+        process.outside.put_many("a", 3);
+        process.delivered().await;
+        // The commit of what was just written comes to a topic that is gone.
+        process.store.delete("t", true).await.unwrap();
+        seconds(20).await;
+        let status = process.connector("out").await;
+        assert_eq!((status.state, status.restarts), (State::Running, 0), "{status:#?}");
+        assert_eq!(status.topics, ["u"]);
+    });
+}
+
+#[test]
 fn a_log_that_has_lost_what_was_delivered_stops_its_partition() {
     let mut world = World::new();
     world.outside.put_many("a", 6);
