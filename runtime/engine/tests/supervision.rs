@@ -474,6 +474,23 @@ fn reload_applies_the_difference_alone() {
 }
 
 #[test]
+fn a_reload_is_seen_through_where_nobody_waits_for_it() {
+    let mut world = World::new();
+    world.outside.put_many("a", 3);
+    world.outside.script(&[Do::WriteAndWait(Duration::from_secs(20))]);
+    world.run(|process| async move {
+        process.until("written", |process| process.outside.is_all_out()).await;
+        let mut plan = process.plan.clone();
+        plan.sinks.get_mut("out").unwrap().chunk.age = Span::seconds(2);
+        let reload = process.engine.reload(plan.clone());
+        assert!(tokio::time::timeout(Duration::from_secs(1), reload).await.is_err());
+        process.outside.put_many("a", 3);
+        process.delivered().await;
+        assert_eq!(process.engine.reload(plan).await.unwrap(), [""; 0]);
+    });
+}
+
+#[test]
 fn globs_take_in_new_topics_and_no_dead_letters() {
     let mut world = World::new();
     world.sink().topics = vec!["*".into()];

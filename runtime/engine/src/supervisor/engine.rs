@@ -93,6 +93,13 @@ impl Engine {
     /// # Errors
     /// `Refused` when the plan has problems: nothing was changed then.
     pub async fn reload(&self, plan: Plan) -> Result<Vec<String>> {
+        // Seen through even where nobody waits any more: half of it would leave connectors ended for good.
+        let engine = self.clone();
+        let applied = tokio::spawn(async move { engine.apply(plan).await });
+        applied.await.map_err(|cause| Error::fatal(format!("reload: {cause}")))?
+    }
+
+    async fn apply(&self, plan: Plan) -> Result<Vec<String>> {
         let host = &self.inner.host;
         refuse_problems(&host.registry, &self.inner.resolve, &host.edge, &plan)?;
         let mut running = self.inner.plan.lock().await;
