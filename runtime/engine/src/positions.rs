@@ -75,7 +75,7 @@ pub(crate) fn scan_marks(table: &Table, source: &str) -> BTreeMap<TopicPartition
 pub(crate) async fn recover(host: &Host, source: &str, partitions: Vec<TopicPartition>) -> Result<Recovered> {
     let mut recovered = Recovered::default();
     for (key, value) in host.positions.with_prefix(&prefix(source)) {
-        if !key.contains(SCANNED) {
+        if !key.contains(SCANNED) && !key.contains(MARK) {
             learn_saved(&mut recovered, source, &key, &value)?;
         }
     }
@@ -123,6 +123,9 @@ struct ScanMark {
 }
 
 const SCANNED: &str = r#"{"aqueduct.scanned":"#;
+
+/// What a sink keeps here that once had the source's name.
+const MARK: &str = r#"{"aqueduct.mark":"#;
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()

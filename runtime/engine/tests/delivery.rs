@@ -133,6 +133,19 @@ fn a_kill_costs_nothing_on_a_topic_made_anew() {
 }
 
 #[test]
+fn a_source_may_have_the_name_that_a_sink_had() {
+    let mut world = World::new();
+    world.outside.put_many("a", 3);
+    world.run(|process| async move { process.delivered().await });
+    world.plan.sinks.clear();
+    let source = world.plan.sources.remove("in").unwrap();
+    world.plan.sources.insert("out".into(), source);
+    world.run(|process| async move {
+        process.until("read again", |process| process.store.records(&t(0)).len() == 6).await;
+    });
+}
+
+#[test]
 fn a_full_disk_holds_a_source_back_without_keeping_shared_memory() {
     let mut world = World::new();
     world.run(|process| async move {
