@@ -32,7 +32,13 @@ impl Lease {
             if *void && !mutated(Mutant::CommitAfterRevocation) {
                 return Err(Error::fatal(format!("append to {to}: this run of the connector was ended")));
             }
-            store.append(&to, batch, at).await
+            match store.append(&to, batch, at).await {
+                // The batch is not to blame: it must not become dead letters.
+                Err(error @ Error::Refused { .. }) if !is_there(&*store, &to).await? => {
+                    Err(Error::fatal(error.to_string()))
+                }
+                appended => appended,
+            }
         });
         placing.await.map_err(|cause| Error::fatal(format!("append: {cause}")))?
     }
@@ -41,4 +47,9 @@ impl Lease {
     pub(crate) async fn revoke(&self) {
         *self.void.write().await = true;
     }
+}
+
+async fn is_there(store: &dyn Store, of: &TopicPartition) -> Result<bool> {
+    let topics = store.topics().await?;
+    Ok(topics.iter().any(|topic| topic.name == of.topic && of.partition < topic.partitions))
 }

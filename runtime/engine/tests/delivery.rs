@@ -133,6 +133,23 @@ fn a_kill_costs_nothing_on_a_topic_made_anew() {
 }
 
 #[test]
+fn records_for_a_topic_that_is_gone_wait_until_it_is_back() {
+    let mut world = World::new();
+    world.plan.sinks.clear();
+    world.run(|process| async move {
+        process.outside.put_many("a", 3);
+        process.until("appended", |process| process.store.records(&t(0)).len() == 3).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        process.store.delete("t", true).await.unwrap();
+        process.outside.put_many("a", 3);
+        process.in_state("in", State::Failed).await;
+        process.store.create("t", 1, &Default::default()).await.unwrap();
+        process.until("appended", |process| process.store.records(&t(0)).len() == 3).await;
+        assert!(process.store.topics().await.unwrap().iter().all(|topic| *topic.name != *"in.dead-letters"));
+    });
+}
+
+#[test]
 fn a_source_may_have_the_name_that_a_sink_had() {
     let mut world = World::new();
     world.outside.put_many("a", 3);
