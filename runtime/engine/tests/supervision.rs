@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use aqueduct_api::{ByteSize, Committed, Span, Store, TopicPartition, Topics};
+use aqueduct_api::{ByteSize, Committed, Durability, Span, Store, TopicPartition, Topics};
 use aqueduct_engine::{DeadLetterPlan, Engine, RewindTo, Start, State, TopicPlan};
 use serde_json::json;
 use world::{Do, Process, World, sink};
@@ -470,6 +470,18 @@ fn reload_applies_the_difference_alone() {
         let told = process.engine.reload(plan).await.unwrap();
         assert_eq!(told, ["stopped `out`, which is no longer declared"]);
         assert!(process.store.held(&t(0)).iter().any(|(holder, _)| holder == "sink out"));
+    });
+}
+
+#[test]
+fn a_source_goes_by_what_its_topic_has_become() {
+    let mut world = World::new();
+    world.plan.topics.insert("t".into(), TopicPlan::default());
+    world.run(|process| async move {
+        let mut plan = process.plan.clone();
+        plan.topics.get_mut("t").unwrap().settings.durability = Durability::Interval;
+        let told = process.engine.reload(plan).await.unwrap();
+        assert_eq!(told, ["changed topic t", "restarted `in`, which has changed"]);
     });
 }
 

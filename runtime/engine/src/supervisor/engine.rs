@@ -113,10 +113,13 @@ impl Engine {
             }
             told.push(format!("stopped `{name}`, which is no longer declared"));
         }
-        let grown: Vec<String> = told.iter().filter_map(|told| told.strip_prefix(GROWN).map(str::to_owned)).collect();
+        let altered =
+            |told: &String| [GROWN, CHANGED].iter().find_map(|what| told.strip_prefix(what).map(str::to_owned));
+        let altered: Vec<String> = told.iter().filter_map(altered).collect();
         for (name, declared) in will {
-            let feeds_grown = matches!(&declared, Declared::Source(plan) if grown.contains(&plan.topic));
-            let is_same = was.get(&name) == Some(&declared) && running.folder == plan.folder && !feeds_grown;
+            // A source goes by its topic's partitions, compression and durability as they were when it began.
+            let feeds_altered = matches!(&declared, Declared::Source(plan) if altered.contains(&plan.topic));
+            let is_same = was.get(&name) == Some(&declared) && running.folder == plan.folder && !feeds_altered;
             let before = self.inner.connectors.lock().get(&name).cloned();
             let holds = match before {
                 Some(_) if is_same => continue,
@@ -300,6 +303,7 @@ fn declared(plan: &Plan) -> BTreeMap<String, Declared> {
 }
 
 const GROWN: &str = "gave more partitions to topic ";
+const CHANGED: &str = "changed topic ";
 
 /// Makes the topics that are missing, changes those that differ, and says what it did.
 async fn make_topics(host: &Host, plan: &Plan) -> Result<Vec<String>> {
@@ -323,7 +327,7 @@ async fn make_topics(host: &Host, plan: &Plan) -> Result<Vec<String>> {
             change.map_err(|error| error.context(format!("topics.{name}")))?;
             match topic.partitions > was.partitions {
                 true => told.push(format!("{GROWN}{name}")),
-                false => told.push(format!("changed topic {name}")),
+                false => told.push(format!("{CHANGED}{name}")),
             }
         }
     }
