@@ -108,7 +108,7 @@ impl Catalog {
         // A copy that did not change, of a file that is where it was, is what it was.
         let there = &questions.there;
         questions.unknown.retain(|(found, copied)| {
-            !copied.is_some_and(|copied| copied.length == found.metadata.length && there.contains_key(&copied.of))
+            !copied.is_some_and(|copied| copied.is_unchanged(found) && there.contains_key(&copied.of))
         });
         // While a file is not open, its inode may have been given to another one.
         let unseen = |(id, found): (&TailId, &Found)| {
@@ -137,7 +137,7 @@ impl Catalog {
         let tail = &self.tails[&id];
         let reused = tail.content.is_none()
             && tail.progress.path() != found.path
-            && (found.metadata.length < tail.length || is_gzip(&tail.progress.path()) != is_gzip(&found.path));
+            && (found.metadata.length < tail.length || !tail.progress.may_be_at(&found.path));
         !self.replaced.contains(&id) && !reused && !tail.was_truncated(found.metadata.length)
     }
 

@@ -39,8 +39,15 @@ pub(crate) struct Questions {
 pub(crate) struct Copied {
     /// Of which.
     pub(crate) of: TailId,
-    /// Its length then.
-    pub(crate) length: u64,
+    /// Its length and when it was last written to, as it was then.
+    pub(crate) was: (u64, i64),
+}
+
+impl Copied {
+    /// Whether the copy is what it was.
+    pub(crate) fn is_unchanged(&self, found: &Found) -> bool {
+        self.was == (found.metadata.length, found.metadata.modified)
+    }
 }
 
 /// What the comparison found.
@@ -103,7 +110,8 @@ impl Questions {
             match verdict.unwrap_or_else(|cause| Verdict::unopened(&cause)) {
                 Verdict::Continues(id) => drop(answers.continued.insert(id, found.clone())),
                 Verdict::Copy(of) => {
-                    answers.copies.insert(found.file(), Copied { of, length: found.metadata.length });
+                    let was = (found.metadata.length, found.metadata.modified);
+                    answers.copies.insert(found.file(), Copied { of, was });
                 }
                 Verdict::Read(progress) => answers.new.push((found.clone(), Some(progress))),
                 Verdict::Unclear => {}
@@ -164,7 +172,7 @@ impl Questions {
             }
             let metadata = disk.metadata(&candidate, false).ok().filter(|found| found.kind == Kind::File)?;
             let found = Found { path: candidate, metadata };
-            let same = found.file() == progress.file();
+            let same = found.file() == progress.file() && progress.may_be_at(&found.path);
             let taken = answers.continued.values().any(|other| other.file() == found.file());
             let other = found.path == path || places.files.contains(&found.file()) || progress.offset == 0;
             if taken || (other && !same) {
@@ -207,7 +215,7 @@ impl Unknown<'_> {
             return Verdict::Continues(id);
         }
         if let Some(copied) = copied
-            && copied.length == self.found.metadata.length
+            && copied.is_unchanged(self.found)
             && let Some(progress) = self.end_of(copied.of)
         {
             return Verdict::Read(progress);
@@ -254,14 +262,23 @@ impl Unknown<'_> {
             let is_it = |original: &Content| {
                 original.metadata().is_ok_and(|metadata| (metadata.device, metadata.inode) == there.file())
             };
-            if original.is_ok_and(|original| {
-                is_it(&original) && self.content.is_beginning_of(&original, COMPARED).unwrap_or(false)
-            }) {
-                return Verdict::Copy(*id);
-            }
-            // Truncated while the two were compared: the next look will tell.
-            if !self.questions.is_as_read(self.disk, *id, there) {
-                verdict = Verdict::Unclear;
+            match original {
+                Ok(original) if is_it(&original) => {
+                    if self.content.is_beginning_of(&original, COMPARED).unwrap_or(false) {
+                        // Of one that was truncated meanwhile nothing was compared.
+                        let now = self.content.metadata().map_or(0, |metadata| metadata.length);
+                        let whole = now >= self.found.metadata.length;
+                        return if whole { Verdict::Copy(*id) } else { Verdict::Unclear };
+                    }
+                    // Truncated while the two were compared: the next look will tell.
+                    if !self.questions.is_as_read(self.disk, *id, there) {
+                        verdict = Verdict::Unclear;
+                    }
+                }
+                // Renamed or compressed since it was found, perhaps to this one: the next look will tell.
+                Ok(_) => verdict = Verdict::Unclear,
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => verdict = Verdict::Unclear,
+                Err(_) => {}
             }
         }
         verdict

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aqueduct_record::crc32c;
 use serde::{Deserialize, Serialize};
 
-use crate::content::Content;
+use crate::content::{Content, is_gzip};
 
 /// How many bytes at the head of a file are remembered.
 const HEAD: u64 = 1024;
@@ -130,6 +130,14 @@ impl Progress {
     /// Whether the prints alone tell files apart: a short log may begin like another one.
     pub(crate) fn is_strong(&self) -> bool {
         self.offset >= HEAD
+    }
+
+    /// Whether what has the file's inode may be the file at another path. Compressing makes another file; and where nothing
+    /// was read the content says nothing, but rotation lengthens names, and one that got shorter is a later file's.
+    pub(crate) fn may_be_at(&self, path: &Path) -> bool {
+        let length = |path: &Path| path.file_name().map_or(0, |name| name.len());
+        let before = self.path();
+        is_gzip(&before) == is_gzip(path) && (self.offset > 0 || length(path) >= length(&before))
     }
 
     /// The same progress in a file elsewhere.

@@ -96,8 +96,10 @@ impl Tail {
     pub(crate) fn look(&mut self, metadata: Metadata, now: Instant) {
         let (length, modified) = (metadata.length, metadata.modified);
         // One that was written to and did not grow may have been written anew.
-        let grew = length > self.length;
-        self.doubtful |= !grew && (length, modified) != (self.length, self.modified) && self.progress.offset > 0;
+        if length <= self.length && (length, modified) != (self.length, self.modified) {
+            self.doubtful |= self.progress.offset > 0;
+            (self.exhausted, self.skip) = (None, None);
+        }
         if length != self.length {
             self.changed = now;
         }
