@@ -114,6 +114,17 @@ pub enum HeaderName {
     Offset,
 }
 
+impl HeaderName {
+    /// The header's name.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            HeaderName::Path => "path",
+            HeaderName::Inode => "inode",
+            HeaderName::Offset => "offset",
+        }
+    }
+}
+
 /// Whether compressed files are inflated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -178,6 +189,16 @@ impl Settings for FileSettings {
                 problems.push(Problem::new(setting, "must be longer than nothing, for example `250ms`"));
             }
         }
+        if self.rotate_wait == Span::FOREVER {
+            let message = "must have an end, for example `2s`: files that take the place of rotated ones wait so long";
+            problems.push(Problem::new("rotate-wait", message));
+        }
+        for (index, header) in self.headers.iter().enumerate() {
+            if self.headers[..index].contains(header) {
+                problems
+                    .push(Problem::new(format!("headers[{index}]"), format!("`{}` is there twice", header.as_str())));
+            }
+        }
         problems.extend(self.multiline.iter().flat_map(Multiline::problems));
         problems
     }
@@ -190,8 +211,12 @@ impl Multiline {
             problems.push(Problem::new("multiline", "needs either `start` or `continue`"));
         }
         for (setting, pattern) in [("multiline.start", &self.start), ("multiline.continue", &self.continuation)] {
-            if let Some(Err(cause)) = pattern.as_deref().map(regex::bytes::Regex::new) {
-                problems.push(Problem::new(setting, cause.to_string()));
+            let Some(pattern) = pattern else { continue };
+            if let Err(cause) = regex::bytes::Regex::new(pattern) {
+                // What is wrong comes last, after a drawing of where.
+                let cause = cause.to_string();
+                let cause = cause.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                problems.push(Problem::new(setting, format!("`{pattern}` is not a regular expression: {cause}")));
             }
         }
         if self.max_lines == 0 {

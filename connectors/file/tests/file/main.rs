@@ -7,4 +7,5 @@ mod disk;
 mod model;
 mod reading;
 mod rotation;
+mod settings;
 mod world;
