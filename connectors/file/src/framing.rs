@@ -1,6 +1,6 @@
 //! Making records of a file's bytes.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use aqueduct_api::{DeadLetter, Error, Result};
@@ -17,6 +17,8 @@ pub(crate) struct Framer {
     delimiter: u8,
     group: Option<Group>,
     max_record: usize,
+    /// The most bytes of a batch.
+    largest: usize,
     headers: Vec<HeaderName>,
 }
 
@@ -89,6 +91,7 @@ impl Framer {
             delimiter: if settings.framing == Framing::Lines { b'\n' } else { 0 },
             group: group.transpose()?,
             max_record: room.min(settings.max_record.0 as usize),
+            largest,
             headers: settings.headers.clone(),
         })
     }
@@ -115,13 +118,13 @@ impl Framer {
             }
             let (before, data) = bytes.split_at(context);
             let at_end = read < context + want;
-            let (builder, consumed) = self.frame(look, data, at_end);
+            let (records, consumed) = self.frame(look, (before, data), at_end);
             if consumed > 0 {
                 let progress = look.progress.after(before, &data[..consumed]);
                 let partial = consumed < data.len() && look.content.is_whole();
                 // What ended the batch may have been a line that is too long: it waits for nothing but the next call.
-                let more = !at_end || builder.size() > look.batch || data.len() - consumed > self.max_record;
-                return Ok(Taken::Records(builder, progress, Rest { more, partial }));
+                let more = !at_end || records.is_full || data.len() - consumed > self.max_record;
+                return Ok(Taken::Records(records.builder, progress, Rest { more, partial }));
             }
             if data.len() > self.max_record {
                 return self.skip(look);
@@ -133,22 +136,22 @@ impl Framer {
         }
     }
 
-    /// Records of the whole lines in `data`, and how many bytes they are.
-    fn frame(&self, look: &Look, data: &[u8], at_end: bool) -> (BatchBuilder, usize) {
-        let mut records =
-            Records { framer: self, look, builder: BatchBuilder::with_capacity(data.len() + data.len() / 8 + 512) };
-        let consumed = match &self.group {
-            None => records.lines(data),
-            Some(group) => records.groups(group, data, at_end && look.flush_group),
+    /// Records of the whole lines in `data`, and how many of its bytes are done with; `before` is what comes before them.
+    fn frame<'a>(&'a self, look: &'a Look, (before, data): (&[u8], &[u8]), at_end: bool) -> (Records<'a>, usize) {
+        let mut records = Records::new(self, look, data.len());
+        let is_unended = data.last().is_some_and(|last| *last != self.delimiter);
+        let counts = is_unended && at_end && look.flush_line && look.content.is_whole();
+        // A line that counted without its end may get it later: that is no empty line.
+        let is_late =
+            data.first() == Some(&self.delimiter) && before.last().is_some_and(|last| *last != self.delimiter);
+        let from = usize::from(is_late);
+        let ends = memchr::memchr_iter(self.delimiter, data).skip(from).chain(counts.then_some(data.len()));
+        let next = match &self.group {
+            None => records.lines((data, from), ends),
+            Some(group) => records.groups(group, (data, from), ends, at_end && look.flush_group),
         };
-        let rest = &data[consumed..];
-        let whole =
-            at_end && look.flush_line && look.content.is_whole() && !rest.is_empty() && rest.len() <= self.max_record;
-        if whole && !records.is_full() && memchr::memchr(self.delimiter, rest).is_none() {
-            records.push(rest, consumed);
-            return (records.builder, data.len());
-        }
-        (records.builder, consumed)
+        // Behind a last line without its end there is nothing, not even its end.
+        (records, next.min(data.len()))
     }
 
     /// Scans a line that is too long up to its end.
@@ -166,6 +169,13 @@ impl Framer {
             if end.is_none() && read > 0 {
                 continue;
             }
+            let shrank = |scanned: u64| match scanned {
+                0 => Ok(true),
+                _ => look.content.read(&mut Vec::new(), 1, start + scanned - 1).map(|read| read == 0),
+            };
+            if read == 0 && shrank(skip.scanned)? {
+                return Ok(Taken::Replaced);
+            }
             if end.is_none() && !look.flush_line {
                 return Ok(Taken::Nothing(Some(skip), true));
             }
@@ -181,7 +191,7 @@ impl Framer {
         DeadLetter {
             value: None,
             headers: vec![
-                header("path", look.path.to_string_lossy().into_owned()),
+                ("path".to_owned(), Bytes::copy_from_slice(look.path.as_os_str().as_encoded_bytes())),
                 header("inode", look.progress.inode.to_string()),
                 header("bytes", format!("{}-{}", range.start, range.end)),
                 header("crc32c", format!("{crc:08x}")),
@@ -201,33 +211,59 @@ struct Records<'a> {
     framer: &'a Framer,
     look: &'a Look,
     builder: BatchBuilder,
+    /// The headers of the record that was added last: of the next one, only the offset differs.
+    headers: Vec<(HeaderName, Vec<u8>)>,
+    /// About what a record costs beyond its value, and more.
+    cost: usize,
+    /// Whether the next record did not fit into the batch.
+    is_full: bool,
 }
 
-impl Records<'_> {
-    /// Each line a record; returns how many bytes were taken.
-    fn lines(&mut self, data: &[u8]) -> usize {
-        let mut start = 0;
-        for end in memchr::memchr_iter(self.framer.delimiter, data) {
-            if end - start > self.framer.max_record || self.is_full() {
+impl<'a> Records<'a> {
+    fn new(framer: &'a Framer, look: &'a Look, bytes: usize) -> Self {
+        let value = |name: &HeaderName| match name {
+            HeaderName::Path => look.path.as_os_str().as_encoded_bytes().to_vec(),
+            HeaderName::Inode => look.progress.inode.to_string().into_bytes(),
+            HeaderName::Offset => Vec::with_capacity(20),
+        };
+        let headers: Vec<_> = framer.headers.iter().take(3).map(|name| (*name, value(name))).collect();
+        Records {
+            framer,
+            look,
+            builder: BatchBuilder::with_capacity(bytes + bytes / 8 + 512),
+            cost: 128 + headers.iter().map(|(_, value)| value.capacity()).sum::<usize>(),
+            headers,
+            is_full: false,
+        }
+    }
+
+    /// Each line from `start` on a record; `ends` are where they end. Returns where the first one begins that was not taken.
+    fn lines(&mut self, (data, mut start): (&[u8], usize), ends: impl Iterator<Item = usize>) -> usize {
+        for end in ends {
+            if end - start > self.framer.max_record || !self.push(&data[start..end], start) {
                 break;
             }
-            self.push(&data[start..end], start);
             start = end + 1;
         }
         start
     }
 
     /// Lines gathered into records; the last group counts only when it is known to be complete.
-    fn groups(&mut self, group: &Group, data: &[u8], flush: bool) -> usize {
-        let (mut start, mut lines, mut line_start) = (0, 0, 0);
-        for end in memchr::memchr_iter(self.framer.delimiter, data) {
+    fn groups(
+        &mut self,
+        group: &Group,
+        (data, mut start): (&[u8], usize),
+        ends: impl Iterator<Item = usize>,
+        flush: bool,
+    ) -> usize {
+        let (mut lines, mut line_start) = (0, start);
+        for end in ends {
             let begins = group.pattern.is_match(&data[line_start..end]) == group.begins;
             let too_much = lines >= group.max_lines || end - start > self.framer.max_record;
             if lines > 0 && (begins || too_much) {
-                if self.is_full() {
+                if !self.push(&data[start..line_start - 1], start) {
                     return start;
                 }
-                self.push(&data[start..line_start - 1], start);
                 (start, lines) = (line_start, 0);
             }
             if end - start > self.framer.max_record {
@@ -236,36 +272,32 @@ impl Records<'_> {
             lines += 1;
             line_start = end + 1;
         }
-        if flush && lines > 0 && !self.is_full() {
-            self.push(&data[start..line_start - 1], start);
+        // With its next line, as far as that is there, a group may be too long already.
+        let is_complete = flush || data.len() - start > self.framer.max_record;
+        if lines > 0 && is_complete && self.push(&data[start..line_start - 1], start) {
             start = line_start;
         }
         start
     }
 
-    /// Short lines with long headers make more of a block than was read: the rest waits for the next batch.
-    fn is_full(&self) -> bool {
-        self.builder.size() > 2 * self.look.batch + (64 << 10) && !self.builder.is_empty()
-    }
-
+    /// Adds a record that begins `at` bytes into the block; whether it fits. Short lines with long headers make more of a
+    /// block than was read: the rest waits for the next batch.
     #[inline]
-    fn push(&mut self, value: &[u8], at: usize) {
-        if self.framer.headers.is_empty() {
-            return self.builder.push(self.look.now, None, Some(value), &[]);
+    fn push(&mut self, value: &[u8], at: usize) -> bool {
+        let limit = self.framer.largest.min(2 * self.look.batch + (64 << 10));
+        if self.builder.size() + value.len() + self.cost > limit && !self.builder.is_empty() {
+            self.is_full = true;
+            return false;
         }
-        let path = self.look.path.to_string_lossy();
-        let (inode, offset) =
-            (self.look.progress.inode.to_string(), (self.look.progress.offset + at as u64).to_string());
-        let mut headers: [(&str, Option<&[u8]>); 3] = [("", None); 3];
-        let wanted = self.framer.headers.iter().take(3);
-        let count = wanted.clone().count();
-        for (header, wanted) in headers.iter_mut().zip(wanted) {
-            *header = match wanted {
-                HeaderName::Path => ("path", Some(path.as_bytes())),
-                HeaderName::Inode => ("inode", Some(inode.as_bytes())),
-                HeaderName::Offset => ("offset", Some(offset.as_bytes())),
-            };
+        let (mut headers, count) = ([("", None); 3], self.headers.len());
+        for (header, (name, value)) in headers.iter_mut().zip(&mut self.headers) {
+            if *name == HeaderName::Offset {
+                value.clear();
+                write!(value, "{}", self.look.progress.offset + at as u64).expect("a vector takes everything");
+            }
+            *header = (name.as_str(), Some(&value[..]));
         }
         self.builder.push(self.look.now, None, Some(value), &headers[..count]);
+        true
     }
 }

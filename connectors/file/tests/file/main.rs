@@ -4,6 +4,7 @@
 
 mod conformance;
 mod disk;
+mod framing;
 mod model;
 mod reading;
 mod rotation;
