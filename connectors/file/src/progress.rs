@@ -43,6 +43,9 @@ pub(crate) struct Progress {
     /// The stored length of a compressed file that was read whole, so that it need not be inflated to find that out again.
     #[serde(default)]
     pub(crate) whole: u64,
+    /// When the source was first started, in milliseconds since 1970; 0 where that was known to be saved.
+    #[serde(default)]
+    pub(crate) first_start: i64,
 }
 
 impl Progress {

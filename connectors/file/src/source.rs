@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::catalog::{Addition, Catalog};
-use crate::content::Content;
+use crate::content::{Content, is_gzip};
 use crate::framing::{Framer, Look, Taken};
 use crate::progress::{Progress, shortened};
 use crate::tail::{Tail, TailId};
@@ -31,6 +31,9 @@ const BUSY: Duration = Duration::from_secs(30);
 
 /// The stream that remembers that the source has been started before.
 const STARTED: &str = r#"{"started":true}"#;
+
+/// How much earlier than our clock a file system may say that a file was written to, in milliseconds.
+const COARSE: i64 = 2000;
 
 /// Reads files that grow.
 pub(crate) struct FileSource {
@@ -52,8 +55,11 @@ pub(crate) struct FileSource {
     open: VecDeque<TailId>,
     next_walk: Instant,
     next_poll: Instant,
-    /// Whether files that are found begin at their end: at the very first start, which is saved as a stream of its own.
-    at_end: bool,
+    /// When the source was started for the very first time, in milliseconds since 1970: 0 once it is known to be saved
+    /// that it was.
+    first_start: i64,
+    /// Files that are found begin at their end where they were last written to before this moment.
+    at_end: Option<i64>,
     told: BTreeSet<String>,
 }
 
@@ -67,19 +73,24 @@ impl FileSource {
     /// Goes on at the saved positions.
     pub(crate) fn open(settings: FileSettings, opening: SourceOpening) -> Result<Self> {
         let mut saved = Vec::new();
-        let started = opening.positions.iter().any(|(stream, _)| stream.id == STARTED);
+        let is_started = opening.positions.iter().any(|(stream, _)| stream.id == STARTED);
         for (stream, position) in &opening.positions {
             let Ok(id) = serde_json::from_str::<Id>(&stream.id) else { continue };
             let stream = Arc::new(Stream { id: stream.id.clone(), key: id.path });
             saved.push((stream, position.read::<Progress>()?));
         }
+        let (first_start, at_end) = match settings.start {
+            Start::End if !is_started => first_start(&saved, opening.edge.now()),
+            _ => (0, None),
+        };
         let now = Instant::now();
         Ok(FileSource {
             walk: Walk::new(&settings, &opening.folder)?,
             framer: Arc::new(Framer::new(&settings, opening.largest.0 as usize)?),
             batch: opening.batch.0.clamp(4096, 16 << 20) as usize,
             edge: opening.edge,
-            at_end: settings.start == Start::End && !started,
+            first_start,
+            at_end,
             last_since: saved.iter().map(|(_, progress)| progress.since).max().unwrap_or_default(),
             catalog: Catalog::new(settings.compressed == Compressed::Auto, saved),
             settings,
@@ -114,16 +125,18 @@ impl FileSource {
         self.save_moved(&elsewhere)?;
         if let Some(age) = self.settings.ignore_older.duration() {
             let oldest = self.edge.now() - age.as_millis() as i64;
-            new.retain(|(found, _)| found.metadata.modified >= oldest);
+            // Those that begin at their end do so, however old: they may be written to later.
+            let begins_at_end = |found: &Found| self.is_at_end(found) && !is_gzip(&found.path);
+            new.retain(|(found, _)| found.metadata.modified >= oldest || begins_at_end(found));
         }
-        new.sort_by(|(a, _), (b, _)| (a.metadata.modified, &a.path).cmp(&(b.metadata.modified, &b.path)));
-        if self.at_end {
+        if self.at_end.is_some() {
             new = self.ends_of(new).await?;
         }
+        new.sort_by(|(a, _), (b, _)| (a.metadata.modified, &a.path).cmp(&(b.metadata.modified, &b.path)));
         for (found, progress) in new {
             self.add(found, progress)?;
         }
-        if std::mem::take(&mut self.at_end) {
+        if self.at_end.take().is_some() {
             let stream = Arc::new(Stream { id: STARTED.into(), key: String::new() });
             self.bookkeeping.push_back(Incoming::records(
                 stream,
@@ -152,22 +165,30 @@ impl FileSource {
         Ok(())
     }
 
-    /// Where reading begins in files that are there when the source starts for the first time.
+    /// Whether a file is one of those that begin at their end.
+    fn is_at_end(&self, found: &Found) -> bool {
+        self.at_end.is_some_and(|before| found.metadata.modified < before)
+    }
+
+    /// Where reading begins in files that are there when the source starts for the first time. What can not be read then
+    /// is later read from its beginning.
     async fn ends_of(&self, found: Vec<Addition>) -> Result<Vec<Addition>> {
         let disk = self.edge.disk.clone();
         let (delimiter, inflate) = (self.framer.delimiter(), self.settings.compressed == Compressed::Auto);
-        let read_end = move |(found, read): Addition| {
-            if read.is_some() {
-                return (found, read);
-            }
-            let progress = Progress::beginning(&found.path, found.metadata.inode, found.metadata.device);
-            let end = Content::open(&*disk, &found.path, inflate).and_then(|content| {
-                let end = content.last_end(delimiter)?;
-                progress.at(&content, end)
-            });
-            (found, end.ok())
+        let end = move |found: &Found| {
+            let content = Content::open(&*disk, &found.path, inflate)?;
+            let length = content.is_compressed().then(|| content.length()).transpose()?;
+            let end = match length {
+                Some(length) if content.is_whole() => length,
+                _ => content.last_end(delimiter)?,
+            };
+            Progress::beginning(&found.path, found.metadata.inode, found.metadata.device).at(&content, end)
         };
-        self.edge.blocking(move || found.into_iter().map(read_end).collect()).await
+        let (at_end, rest): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(found, read)| read.is_none() && self.is_at_end(found));
+        let ends = move || at_end.into_iter().map(|(found, _)| (end(&found).ok(), found)).collect::<Vec<_>>();
+        let ends = self.edge.blocking(ends).await?;
+        Ok(ends.into_iter().map(|(end, found)| (found, end)).chain(rest).collect())
     }
 
     fn add(&mut self, found: Found, progress: Option<Progress>) -> Result<()> {
@@ -178,7 +199,7 @@ impl FileSource {
         let must_be_saved = progress.is_some();
         let mut progress = progress.unwrap_or_else(|| Progress::beginning(&found.path, inode, device));
         self.last_since = self.edge.now().max(self.last_since + 1);
-        progress.since = self.last_since;
+        (progress.since, progress.first_start) = (self.last_since, self.first_start);
         if must_be_saved {
             self.bookkeeping.push_back(Incoming::records(
                 stream.clone(),
@@ -433,6 +454,24 @@ impl Source for FileSource {
                 tokio::time::sleep_until(self.next_walk.min(self.next_poll)).await;
             }
         }
+    }
+}
+
+/// When the source was first started, and before which moment a file that is found must have been written to last to begin
+/// at its end.
+///
+/// Positions are saved one by one, in any order, and records come between them. So each position says when the source was
+/// first started, until it is known to be saved that it was. Where a kill kept that from being saved, files that were not
+/// written to since then begin at their end as if nothing had happened; of the others it can not be told any more what was
+/// in them then, so they are read whole: rather too much than too little.
+fn first_start(saved: &[(Arc<Stream>, Progress)], now: i64) -> (i64, Option<i64>) {
+    if saved.is_empty() {
+        return (now, Some(i64::MAX));
+    }
+    let interrupted = saved.iter().map(|(_, progress)| progress.first_start).filter(|first| *first > 0).min();
+    match interrupted {
+        Some(first) => (first, Some(first - COARSE)),
+        None => (0, None),
     }
 }
 

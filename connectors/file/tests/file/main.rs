@@ -9,4 +9,5 @@ mod model;
 mod reading;
 mod rotation;
 mod settings;
+mod start;
 mod world;
