@@ -7,6 +7,7 @@ mod disk;
 mod framing;
 mod model;
 mod reading;
+mod real;
 mod rotation;
 mod settings;
 mod start;
