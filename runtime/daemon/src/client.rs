@@ -122,7 +122,7 @@ impl Remote {
         }
         let failed = |cause: reqwest::Error| match cause.is_connect() || cause.is_builder() {
             true => Failure::Failed(format!("no daemon answers at {}: is `aqueduct run` running?", self.url)),
-            false => Failure::Failed(format!("{}: {cause}", self.url)),
+            false => Failure::Failed(format!("the daemon at {} did not answer to the end: {}", self.url, root(&cause))),
         };
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
@@ -133,6 +133,11 @@ impl Remote {
             answer.map_err(|_| Failure::Failed(format!("{} is no Aqueduct daemon: answered no JSON", self.url)))?,
         ))
     }
+}
+
+/// What was behind a failure.
+fn root<'a>(failure: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    failure.source().map_or(failure, root)
 }
 
 async fn send_here(

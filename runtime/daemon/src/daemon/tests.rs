@@ -285,6 +285,21 @@ async fn nobody_there_is_said() {
     }
 }
 
+#[tokio::test]
+async fn a_daemon_that_goes_away_is_said() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let arguments = ["aqueduct", "status", "--url", &url].map(OsString::from).to_vec();
+    let asked = tokio::spawn(async move { Edge::real().blocking(move || outside::run(arguments, b"")).await.unwrap() });
+    drop(listener.accept().await.unwrap());
+    drop(listener);
+    let done = asked.await.unwrap();
+    assert_eq!(done.code, exit(1));
+    let told = done.err.text();
+    assert!(told.starts_with(&format!("aqueduct: the daemon at {url} did not answer to the end: ")), "{told}");
+    assert!(!told.contains("error sending request"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_is_taken_is_said_and_leaves_the_folder_free() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
