@@ -436,7 +436,7 @@ struct Burial<'a> {
 }
 
 impl Burial<'_> {
-    /// How large batches of dead letters get.
+    /// How large batches of dead letters get, where no single one is larger.
     const WELL: usize = 1 << 20;
 
     async fn lost(&self, lost: &Range<Offset>) -> Result<()> {
@@ -474,11 +474,13 @@ impl Burial<'_> {
                         value: record.value,
                         headers: headers.iter().collect(),
                     };
-                    self.letters.push(&mut builder, original, &self.reason(hit));
-                    if builder.size() >= Self::WELL {
+                    let size = [record.key, record.value].iter().flatten().map(|bytes| bytes.len()).sum::<usize>();
+                    // Before, not after: a record of the largest size fits a batch only alone.
+                    if !builder.is_empty() && builder.size() + size > Self::WELL {
                         let full = std::mem::take(&mut builder);
                         self.letters.append(full.finish(), At::End).await?.durable().await?;
                     }
+                    self.letters.push(&mut builder, original, &self.reason(hit));
                 }
                 // What the batch should have held and does not is past finding.
                 while waiting.next_if(|next| next.offset < batch.next_offset()).is_some() {}

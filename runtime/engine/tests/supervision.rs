@@ -402,6 +402,21 @@ fn dead_letters_have_the_original_bytes_and_say_what_happened() {
 }
 
 #[test]
+fn a_dead_letter_that_fits_a_batch_only_alone_gets_one() {
+    let mut world = World::new();
+    world.source().settings["lines"] = json!(1);
+    // The reason holds the value once more.
+    let (large, largest) = ("x".repeat(450 << 10), "x".repeat(33 << 18));
+    world.outside.put("a", &[&format!("reject {large}"), &format!("reject {largest}"), "a 1"]);
+    world.run(|process| async move {
+        process.delivered().await;
+        process
+            .until("counted", |process| process.store.records(&TopicPartition::new("out.dead-letters", 0)).len() == 2)
+            .await;
+    });
+}
+
+#[test]
 fn without_dead_letters_a_rejection_stops_the_sink_and_a_bad_line_the_source() {
     let mut world = World::new();
     world.sink().dead_letters = DeadLetterPlan::Off;
