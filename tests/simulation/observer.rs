@@ -39,6 +39,7 @@ pub(crate) struct Followed {
     /// From here on a failed sync may make offsets void that could be read.
     floor: Offset,
     epoch: i32,
+    given_back: u64,
     hold: Hold,
 }
 
@@ -95,7 +96,7 @@ impl Observer {
                 if !followed.contains_key(&partition) {
                     let start = self.resume(store, &partition, durability).await?;
                     let hold = store.hold(&partition, start, "observer").await?;
-                    let mut fresh = Followed { next: start, floor: start, epoch: -1, hold };
+                    let mut fresh = Followed { next: start, floor: start, epoch: -1, given_back: 0, hold };
                     self.follow(store, &partition, &mut fresh, durability).await?;
                     // What was recovered was synced.
                     fresh.floor = fresh.next;
@@ -140,9 +141,9 @@ impl Observer {
         durability: Durability,
     ) -> Result<()> {
         let bounds = store.bounds(of).await?;
-        if bounds.leader_epoch != known.epoch {
+        if (bounds.leader_epoch, bounds.given_back) != (known.epoch, known.given_back) {
             // Offsets may have been made void, and be used again.
-            known.epoch = bounds.leader_epoch;
+            (known.epoch, known.given_back) = (bounds.leader_epoch, bounds.given_back);
             known.next = known.floor;
             if durability != Durability::Fsync {
                 self.memory.lock().unwrap().forget(&(of.topic.to_string(), of.partition), bounds.stable);

@@ -281,15 +281,9 @@ impl Run {
             Action::Write | Action::Rotate => self.happens(action),
             Action::Truncate | Action::Remove => {
                 // Who throws a file away has to know that its lines are safe, not only that they can be read.
-                let seen = self.memory.lock().unwrap().lines.keys().copied().collect();
-                let partitions: Vec<_> =
-                    (0..self.partitions).map(|number| TopicPartition::new(LINES, number)).collect();
-                for partition in partitions {
-                    if alive.log.sync(&partition).await.is_err() {
-                        return;
-                    }
+                if let Ok(Some(safe)) = self.safe_lines(&alive.log).await {
+                    self.throws_away(action, &safe);
                 }
-                self.throws_away(action, &seen);
             }
             Action::Produce => {
                 let mut produced = self.produced.lock().unwrap();
@@ -410,6 +404,31 @@ impl Run {
     }
 
     /// What the application does with a file of which all lines are safe.
+    /// Lines that are in the log for good: synced, seen again after that, and nothing was given back meanwhile.
+    async fn safe_lines(&self, log: &CommitLog) -> Result<Option<BTreeSet<LineId>>, aqueduct_api::Error> {
+        let mut synced = BTreeMap::new();
+        for number in 0..self.partitions {
+            let partition = TopicPartition::new(LINES, number);
+            let safe = log.sync(&partition).await?;
+            synced.insert(number, (safe, log.bounds(&partition).await?.given_back));
+        }
+        sleep(Duration::from_millis(400)).await;
+        let is_safe = |(topic, partition, offset): &(String, i32, i64)| {
+            topic != LINES || synced.get(partition).is_some_and(|(safe, _)| offset < safe)
+        };
+        let seen = {
+            let memory = self.memory.lock().unwrap();
+            let lines = memory.lines.iter().filter(|(_, places)| places.iter().any(is_safe));
+            lines.map(|(line, _)| *line).collect()
+        };
+        for (number, (_, given_back)) in synced {
+            if log.bounds(&TopicPartition::new(LINES, number)).await?.given_back != given_back {
+                return Ok(None);
+            }
+        }
+        Ok(Some(seen))
+    }
+
     fn throws_away(&mut self, action: Action, safe: &BTreeSet<LineId>) {
         let file = self.dice.below(self.world.files() as u64) as usize;
         match action {

@@ -1,4 +1,4 @@
-//! What a chunk's batches are read from: the log, about a mebibyte at a time, one read ahead where memory allows.
+//! What a chunk's batches are read from: the log, about a mebibyte at a time, one read ahead in the sink's own room.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
-use crate::budget::Taken;
 use crate::deliver::Delivery;
 use crate::pin::Pin;
 
@@ -38,7 +38,7 @@ struct Seen {
 struct Ahead {
     from: Offset,
     read: JoinHandle<Result<Read>>,
-    _charge: Taken,
+    _room: OwnedSemaphorePermit,
 }
 
 const AT_A_TIME: usize = 1 << 20;
@@ -93,10 +93,10 @@ impl LogContent {
         if from >= self.range.end {
             return;
         }
-        let Some(charge) = self.delivery.host.budget.try_take(AT_A_TIME as u64) else { return };
+        let Ok(room) = self.delivery.ahead.clone().try_acquire_owned() else { return };
         let (store, of) = (self.delivery.host.store.clone(), self.of.clone());
         let read = self.runtime.spawn(async move { store.read(&of, from, AT_A_TIME).await });
-        self.state.lock().ahead = Some(Ahead { from, read, _charge: charge });
+        self.state.lock().ahead = Some(Ahead { from, read, _room: room });
     }
 
     fn note_lost(&self, lost: &Range<Offset>) {

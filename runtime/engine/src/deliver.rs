@@ -59,6 +59,8 @@ pub(crate) struct Delivery {
     pub(crate) digest: String,
     /// Chunks that may be written at once.
     pub(crate) slots: Semaphore,
+    /// The one read ahead that the sink's own room is for: shared bytes would be kept while a destination is slow.
+    pub(crate) ahead: Arc<Semaphore>,
     pub(crate) dead_letters: Option<DeadLetters>,
     folder: PathBuf,
     commits: Commits,
@@ -96,6 +98,7 @@ pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
         sink,
         digest,
         slots: Semaphore::new(AT_ONCE),
+        ahead: Arc::new(Semaphore::new(1)),
         earlier: tokio::sync::Mutex::default(),
         noted: Mutex::default(),
         host,
