@@ -266,8 +266,9 @@ impl FileSource {
     /// Whether a last line without its end, and a last group of lines, is taken as it is.
     fn flushes(&self, tail: &Tail, now: Instant) -> (bool, bool) {
         let over = tail.is_rotated() && passed(self.settings.rotate_wait, tail.changed, now);
-        let group =
-            self.settings.multiline.as_ref().is_some_and(|multiline| passed(multiline.timeout, tail.changed, now));
+        // The last line of a file that was rotated away may belong to the group: they end together.
+        let waits = self.settings.multiline.as_ref().filter(|_| !tail.is_rotated());
+        let group = waits.is_some_and(|multiline| passed(multiline.timeout, tail.changed, now));
         (over || passed(self.settings.unfinished_after, tail.changed, now), over || group)
     }
 

@@ -165,6 +165,20 @@ async fn rotation_ends_a_group_and_its_last_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_compressed_file_ends_its_last_group() {
+    let mut world = World::new(json!({"paths": ["/l/*.gz"], "multiline": {"continue": "^ "}, "max-record": 20}));
+    world.disk.append("/o/whole", "a1\n 1\nb1\n 1\n 2");
+    world.disk.append("/o/long", format!("c1\n{}\nd1\n", "x".repeat(21)));
+    for name in ["whole", "long"] {
+        world.disk.gzip(&format!("/o/{name}"), &format!("/l/{name}.gz"));
+    }
+    world.settle().await;
+    let mut lines = world.lines();
+    lines.sort();
+    assert_eq!((lines, world.dead.len()), (["a1\n 1", "b1\n 1\n 2", "c1", "d1"].map(str::to_owned).to_vec(), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_newline_that_comes_after_its_line_counted_is_no_empty_line() {
     let mut world = world(&json!({"unfinished-after": "1s", "max-record": 5}));
     for piece in ["one", "\ntwo", "\n", "\n", "too long", "\nend\n"] {
