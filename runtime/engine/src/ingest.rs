@@ -23,6 +23,7 @@ use crate::counters::Counters;
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::holds::Holds;
 use crate::host::{Host, Stop};
+use crate::kept::Kept;
 use crate::lease::Lease;
 use crate::placing::{Ahead, Placed, Placing, Unplaced};
 use crate::positions::{self, Known};
@@ -135,14 +136,7 @@ impl Ingest {
             Some(letters) if letters.exists().await? => partitions.push(letters.partition().clone()),
             _ => {}
         }
-        let mut given_back = BTreeMap::new();
-        if topic.settings.durability != Durability::Fsync {
-            for of in topic.all_partitions() {
-                let bounds = host.store.bounds(&of).await?;
-                given_back.insert(of, bounds.given_back);
-            }
-        }
-        let kept = Arc::new(Kept { host: host.clone(), given_back: given_back.clone() });
+        let kept = Arc::new(Kept::since_now(host, &topic).await?);
         let recovered = positions::recover(host, &run.name, partitions).await?;
         for (of, offset) in &recovered.scanned {
             run.holds.take(of, *offset).await?;
@@ -167,7 +161,7 @@ impl Ingest {
             in_flight: FuturesOrdered::new(),
             in_own_room: 0,
             under_way: Arc::default(),
-            given_back,
+            given_back: BTreeMap::new(),
             kept,
             last_was_dead_letter: false,
             unsaved,
@@ -268,8 +262,7 @@ impl Ingest {
         // The mark comes before the first append, so that a partition without one need not be looked at.
         let is_marked = self.covered.contains_key(&unplaced.to);
         let given_back = self.given_back.get(&unplaced.to).copied();
-        let may_be_lost = self.kept.given_back.contains_key(&unplaced.to);
-        let ahead = Ahead { in_flight: self.under_way.clone(), given_back, may_be_lost };
+        let ahead = Ahead { in_flight: self.under_way.clone(), given_back, kept: self.kept.clone() };
         unplaced.place(self.run.clone(), letters, (is_marked, ahead))
     }
 
@@ -361,9 +354,7 @@ impl Ingest {
         };
         let (at, durable) = match appended {
             Some(Appended { base_offset, next_offset, given_back, durable }) => {
-                if !self.kept.given_back.contains_key(&unplaced.to) {
-                    self.given_back.insert(unplaced.to.clone(), given_back);
-                }
+                self.given_back.insert(unplaced.to.clone(), given_back);
                 // From here on the partition has a mark, which must not be set again past what is under way.
                 self.covered.entry(unplaced.to.clone()).or_insert(base_offset);
                 (Some((unplaced.to, base_offset, next_offset)), durable)
@@ -511,27 +502,6 @@ impl Ingest {
         if !self.unsaved.streams.is_empty() || !self.unsaved.scanned.is_empty() {
             let (save, result) = self.save().await;
             self.saved(save, result)?;
-        }
-        Ok(())
-    }
-}
-
-/// On topics that are not synced at once, what a source has appended may be given back when a sync fails later, though it
-/// was answered as durable: the source then begins anew with what the log holds.
-struct Kept {
-    host: Arc<Host>,
-    /// How often each partition had given offsets back before the run looked into it.
-    given_back: BTreeMap<TopicPartition, u64>,
-}
-
-impl Kept {
-    async fn check(&self) -> Result<()> {
-        for (of, before) in &self.given_back {
-            if self.host.store.bounds(of).await?.given_back != *before {
-                return Err(Error::retry(format!(
-                    "{of} has given offsets back after a failed sync: they are read again"
-                )));
-            }
         }
         Ok(())
     }

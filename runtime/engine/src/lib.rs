@@ -15,6 +15,7 @@ mod rewind;
 
 mod budget;
 mod holds;
+mod kept;
 mod lease;
 mod retry;
 mod settings_by_digest;

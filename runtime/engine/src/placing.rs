@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use crate::budget::Taken;
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::ingest::SourceRun;
+use crate::kept::Kept;
 use crate::positions::{self, Known};
 use crate::retry::Retry;
 
@@ -42,20 +43,21 @@ pub(crate) enum Placed {
 }
 
 /// What is in flight ahead of it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Ahead {
     /// How many are not durable yet.
     pub(crate) in_flight: Arc<AtomicUsize>,
     /// How often the partition had given offsets back when the last one was placed there.
     pub(crate) given_back: Option<u64>,
-    /// Whether what is answered as durable may be given back all the same: nothing goes behind that.
-    pub(crate) may_be_lost: bool,
+    /// Whether what is ahead of it is there even where it was answered as durable.
+    pub(crate) kept: Arc<Kept>,
 }
 
 impl Ahead {
     /// Where it may go: not where something ahead of it has failed. What has failed ends the run.
-    fn at(&self) -> At {
-        match self.given_back.filter(|_| self.may_be_lost || self.in_flight.load(Ordering::Acquire) > 0) {
+    fn at(&self, to: &TopicPartition) -> At {
+        let in_flight = self.given_back.filter(|_| self.in_flight.load(Ordering::Acquire) > 0);
+        match self.kept.given_back(to).or(in_flight) {
             Some(given_back) => At::EndSince(given_back),
             None => At::End,
         }
@@ -76,9 +78,11 @@ impl Unplaced {
             let Some(batch) = self.batch.clone() else { return Ok(Placed::There(self, None)) };
             let mut retry = Retry::new(&run.plan.retry, &run.host.edge);
             loop {
-                let at = ahead.at();
+                let at = ahead.at(&self.to);
                 let appended = match &letters {
-                    Some(letters) => append_dead_letter(&run, letters, (&batch, &self.partition, at), is_marked).await,
+                    Some(letters) => {
+                        append_dead_letter(&run, letters, (&batch, &self.partition, at), (is_marked, &ahead.kept)).await
+                    }
                     None => run.lease.append(&self.to, batch.clone(), at).await,
                 };
                 let error = match appended {
@@ -132,7 +136,7 @@ async fn append_dead_letter(
     run: &SourceRun,
     letters: &DeadLetters,
     (batch, data, at): (&Batch, &TopicPartition, At),
-    is_marked: bool,
+    (is_marked, kept): (bool, &Kept),
 ) -> Result<Appended> {
     if !is_marked {
         letters.make().await?;
@@ -143,5 +147,6 @@ async fn append_dead_letter(
     }
     // Its position says that the stream's data before it is there.
     run.host.store.sync(data).await?;
+    kept.check().await?;
     letters.append(batch.clone(), at).await
 }

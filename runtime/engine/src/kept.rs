@@ -1,0 +1,47 @@
+//! Whether what a source has appended is still there. On topics that are not synced at once it may be given back when a
+//! sync fails later, though it was answered as durable: the source then begins anew with what the log holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aqueduct_api::{Durability, Error, Result, Topic, TopicPartition};
+
+use crate::host::Host;
+
+/// What a run of a source counts on.
+pub(crate) struct Kept {
+    host: Arc<Host>,
+    /// How often each partition had given offsets back before the run looked into it; empty on topics that are synced.
+    given_back: BTreeMap<TopicPartition, u64>,
+}
+
+impl Kept {
+    /// To be made before the run looks into the log.
+    pub(crate) async fn since_now(host: &Arc<Host>, topic: &Topic) -> Result<Kept> {
+        let mut given_back = BTreeMap::new();
+        if topic.settings.durability != Durability::Fsync {
+            for of in topic.all_partitions() {
+                let bounds = host.store.bounds(&of).await?;
+                given_back.insert(of, bounds.given_back);
+            }
+        }
+        Ok(Kept { host: host.clone(), given_back })
+    }
+
+    /// How often a partition had given offsets back, where that may void what was answered as durable.
+    pub(crate) fn given_back(&self, of: &TopicPartition) -> Option<u64> {
+        self.given_back.get(of).copied()
+    }
+
+    /// Whether all is still there. To be asked after a sync and before anything is written that counts on it: a sync
+    /// that succeeds after one that failed says nothing of what the first one lost.
+    pub(crate) async fn check(&self) -> Result<()> {
+        for (of, before) in &self.given_back {
+            if self.host.store.bounds(of).await?.given_back != *before {
+                let message = "has given offsets back after a failed sync: they are read again";
+                return Err(Error::retry(format!("{of} {message}")));
+            }
+        }
+        Ok(())
+    }
+}
