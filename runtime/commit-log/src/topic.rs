@@ -206,10 +206,18 @@ impl Registry {
             let path = path.join(partition.to_string());
             disk.create_folder(&path).map_err(at(&path))?;
         }
+        // Nothing is written between the sync and the new settings: on an `fsync` topic all that readers see is safe.
+        let mut writers: Vec<_> = old.partitions.iter().map(|partition| partition.writer.lock()).collect();
+        if topic.settings.durability == Durability::Fsync {
+            for (partition, writer) in old.partitions.iter().zip(&mut writers) {
+                partition.sync_file(writer)?;
+            }
+        }
         let file = path.join(TOPIC_FILE);
         folder::write_state(disk, &file, &topic_file(&topic)).map_err(at(&file))?;
         let settings = Arc::new(topic.settings.clone());
         old.partitions.iter().for_each(|partition| partition.change_settings(settings.clone()));
+        drop(writers);
         let mut all = old.partitions.clone();
         all.extend(self.new_partitions(&topic, old.topic.partitions));
         let open = OpenTopic { topic: topic.clone(), partitions: all };

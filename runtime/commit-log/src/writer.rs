@@ -268,7 +268,7 @@ impl Partition {
     }
 
     /// Makes all that is written durable; on `fsync` topics readers see it then.
-    fn sync_file(&self, writer: &mut Writer) -> Result<()> {
+    pub(crate) fn sync_file(&self, writer: &mut Writer) -> Result<()> {
         if !writer.is_dirty() {
             writer.synced = writer.written;
             return Ok(());

@@ -241,6 +241,27 @@ async fn what_was_acknowledged_without_a_sync_is_void_when_its_sync_fails() {
 }
 
 #[tokio::test]
+async fn what_was_written_without_a_sync_is_safe_before_a_topic_becomes_a_synced_one() {
+    for durability in [Durability::Interval, Durability::Os] {
+        let old = TopicSettings { durability, ..TopicSettings::default() };
+        let Setup { folder: _folder, faults, log, .. } = setup(&old, Options::default()).await;
+        fill(&log, 3).await;
+        let before = faults.synced.load(Ordering::SeqCst);
+        log.alter("t", 1, &TopicSettings::default()).await.unwrap();
+        // One for the records, one for the settings.
+        assert_eq!(faults.synced.load(Ordering::SeqCst) - before, 2);
+        log.alter("t", 1, &old).await.unwrap();
+        try_append(&log, 3).await.unwrap();
+        faults.syncs.store(1, Ordering::SeqCst);
+        assert!(log.alter("t", 1, &TopicSettings::default()).await.unwrap_err().is_retry());
+        let topics = log.topics().await.unwrap();
+        let topic = topics.iter().find(|topic| &*topic.name == "t").unwrap();
+        assert_eq!(topic.settings.durability, durability, "what could not be synced stays as it was");
+        assert_eq!(log.bounds(&of()).await.unwrap().stable, 3, "but for what the failed sync made void");
+    }
+}
+
+#[tokio::test]
 async fn a_sync_that_fails_before_anything_was_synced_voids_the_whole_segment() {
     let setup = setup(&TopicSettings::default(), Options::default()).await;
     setup.faults.syncs.store(1, Ordering::SeqCst);
