@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{Mutant, mutated, point};
 use aqueduct_api::{
-    Appended, ByteSize, Done, Durability, Error, Incoming, POSITION_HEADER, Result, Source, SourceOpening, Topic,
-    TopicPartition,
+    Appended, ByteSize, Done, Error, Incoming, POSITION_HEADER, Result, Source, SourceOpening, Topic, TopicPartition,
 };
 use aqueduct_record::{BatchBuilder, Compression, Offset};
 use futures::future::BoxFuture;
@@ -173,6 +172,10 @@ impl Ingest {
     }
 
     async fn run(mut self, source: Box<dyn Source>) -> Result<Ended> {
+        // What was found in the log holds back retention until it is saved: on a full disk a run may end before the first
+        // tick, again and again, and nothing would ever be freed.
+        let (save, result) = self.save().await;
+        self.saved(save, result)?;
         let mut retry = Retry::new(&self.run.plan.retry, &self.run.host.edge);
         let mut idle = Some(source);
         let mut reading: Option<Reading> = None;
@@ -427,13 +430,16 @@ impl Ingest {
     fn save(&mut self) -> Saving {
         let save = std::mem::take(&mut self.unsaved);
         let (host, lease, name) = (self.run.host.clone(), self.run.lease.clone(), self.run.name.clone());
-        let synced = self.topic.settings.durability == Durability::Fsync;
         let kept = self.kept.clone();
         async move {
             let result = async {
-                if !synced && !mutated(Mutant::PositionAheadOfData) {
-                    for of in save.scanned.keys() {
-                        host.store.sync(of).await?;
+                // Whatever the topic's durability was when the run began: it may have been changed since.
+                if !mutated(Mutant::PositionAheadOfData) {
+                    for (of, offset) in &save.scanned {
+                        let safe = host.store.sync(of).await?;
+                        if safe < *offset {
+                            return Err(Error::retry(format!("{of}: only what comes before {safe} is synced yet")));
+                        }
                     }
                     kept.check().await?;
                 }

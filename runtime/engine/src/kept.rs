@@ -13,6 +13,8 @@ pub(crate) struct Kept {
     host: Arc<Host>,
     /// How often each partition had given offsets back before the run looked into it; empty on topics that are synced.
     given_back: BTreeMap<TopicPartition, u64>,
+    /// The topic, where it was synced at once when the run began.
+    synced: Option<Arc<str>>,
 }
 
 impl Kept {
@@ -25,7 +27,8 @@ impl Kept {
                 given_back.insert(of, bounds.given_back);
             }
         }
-        Ok(Kept { host: host.clone(), given_back })
+        let synced = given_back.is_empty().then(|| topic.name.clone());
+        Ok(Kept { host: host.clone(), given_back, synced })
     }
 
     /// How often a partition had given offsets back, where that may void what was answered as durable.
@@ -42,6 +45,13 @@ impl Kept {
                 return Err(Error::retry(format!("{of} {message}")));
             }
         }
-        Ok(())
+        let Some(name) = &self.synced else { return Ok(()) };
+        let topics = self.host.store.topics().await?;
+        match topics.iter().find(|topic| topic.name == *name) {
+            Some(topic) if topic.settings.durability != Durability::Fsync => Err(Error::retry(format!(
+                "topic {name} is not synced at once any more: the source begins anew with what is there"
+            ))),
+            _ => Ok(()),
+        }
     }
 }

@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aqueduct_api::fault::{Mutant, mutated, point};
-use aqueduct_api::{
-    At, Chunk, Content as _, Durability, Error, Limit, Outcome, Rejected, Result, Topic, TopicPartition,
-};
+use aqueduct_api::{At, Chunk, Content as _, Error, Limit, Outcome, Rejected, Result, Topic, TopicPartition};
 use aqueduct_record::{BatchBuilder, Offset};
 use tokio::time::Instant;
 
@@ -191,11 +189,10 @@ impl Partition {
 
     /// What is committed before the chunk is written. Everything that it depends on is safe on return.
     async fn pinning(&self, cut: &Cut) -> Result<Pin> {
-        if self.topic.settings.durability != Durability::Fsync {
-            let safe = self.delivery.host.store.sync(&self.of).await?;
-            if safe < cut.end {
-                return Err(Error::retry(format!("only what comes before {safe} is synced yet")));
-            }
+        // Whatever the topic's durability was when the run found it: it may have been changed since.
+        let safe = self.delivery.host.store.sync(&self.of).await?;
+        if safe < cut.end {
+            return Err(Error::retry(format!("only what comes before {safe} is synced yet")));
         }
         let dead_letters = match &self.delivery.dead_letters {
             Some(letters) => Some(letters.end().await?),

@@ -596,3 +596,24 @@ fn the_store_of_these_tests_is_a_store() {
     fn is_store<T: Store>(_: &T) {}
     is_store(&world::Memory::default());
 }
+
+#[test]
+fn positions_wait_for_their_data_when_a_topic_stops_being_synced_at_once() {
+    let mut world = World::new();
+    let sink = world.plan.sinks.remove("out").unwrap();
+    world.outside.put_many("a", 3);
+    world.run(|process| async move {
+        process.until("appended", |process| process.store.records(&t(0)).len() == 3).await;
+        seconds(3).await;
+        let topics = process.store.topics().await.unwrap();
+        let mut settings = topics.into_iter().find(|topic| &*topic.name == "t").unwrap().settings;
+        settings.durability = Durability::Os;
+        process.store.alter("t", 1, &settings).await.unwrap();
+        process.outside.put_many("a", 3);
+        seconds(3).await;
+        process.outside.put_many("a", 3);
+        seconds(30).await;
+    });
+    world.plan.sinks.insert("out".into(), sink);
+    world.run(|process| async move { process.delivered().await });
+}

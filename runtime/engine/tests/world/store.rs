@@ -351,6 +351,7 @@ impl Topics for Memory {
             return Err(Error::refused("a topic never shrinks"));
         }
         let part = Part { lazy: settings.durability != Durability::Fsync, ..Part::default() };
+        parts.iter_mut().for_each(|old| old.lazy = part.lazy);
         parts.resize(partitions as usize, part);
         topic.partitions = partitions;
         topic.settings = settings.clone();
