@@ -20,7 +20,7 @@ use crate::secrets::Secrets;
 use crate::yaml::{Entry, Kind, Node};
 
 /// How long retention spares partitions that were just made: sinks look for new ones every second.
-const SPARE_NEW: Duration = Duration::from_secs(60);
+const SPARE_NEW: Duration = Duration::from_secs(10);
 
 /// A configuration in which nothing wrong was found.
 #[derive(Clone)]

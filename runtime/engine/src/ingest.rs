@@ -176,6 +176,10 @@ impl Ingest {
         // tick, again and again, and nothing would ever be freed.
         let (save, result) = self.save().await;
         self.saved(save, result)?;
+        // What was found in the log holds back retention until it is saved: on a full disk a run may end before the first
+        // tick, again and again, and nothing would ever be freed.
+        let (save, result) = self.save().await;
+        self.saved(save, result)?;
         let mut retry = Retry::new(&self.run.plan.retry, &self.run.host.edge);
         let mut idle = Some(source);
         let mut reading: Option<Reading> = None;
