@@ -299,7 +299,7 @@ fn is_unknown(cause: &StoreError) -> bool {
 
 /// Whether an upload is gone.
 fn is_gone(cause: &StoreError) -> bool {
-    match says(cause, &["NoSuchBucket"]) {
+    match says(cause, &["NoSuchBucket"]) || says(cause, WRONG_CREDENTIALS) {
         true => false,
         false => {
             matches!(cause, StoreError::NotFound { .. }) || says(cause, &["NoSuchUpload", "MultipartUpload not found"])
@@ -307,20 +307,40 @@ fn is_gone(cause: &StoreError) -> bool {
     }
 }
 
+/// Credentials that the store does not know; the last one is what Versity's gateway answers, with status 404.
+const WRONG_CREDENTIALS: &[&str] =
+    &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "XAdminUserNotFound"];
+
+/// What passes without us, though some of it has status 400: a clock that jumped or a token that ran out is put right; a
+/// request that was cut short or damaged on its way comes whole the next time.
+const PASSING: &[&str] = &[
+    "RequestTimeTooSkewed",
+    "ExpiredToken",
+    "RequestExpired",
+    "RequestTimeout",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "InternalError",
+    "OperationAborted",
+    "ServiceUnavailable",
+    "SlowDown",
+];
+
 fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
+    if says(cause, WRONG_CREDENTIALS) {
+        return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
+    }
     if says(cause, &["NoSuchBucket"]) || matches!(cause, StoreError::NotFound { .. }) {
         return Error::fatal(format!("bucket `{bucket}` of {url} does not exist: create it, or change settings.url"));
     }
-    // A clock that jumped or a token that ran out is put right without us.
-    if says(cause, &["RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"]) {
+    if says(cause, PASSING) {
         return Error::retry(cause.to_string());
     }
     if says(cause, &["169.254.169.254", "169.254.170.2"]) {
         let settings = "set settings.access-key-id and settings.secret-access-key, or AWS_ACCESS_KEY_ID";
         return Error::fatal(format!("no credentials for {url}: {settings}: {cause}"));
-    }
-    if says(cause, &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"]) {
-        return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
     }
     match cause {
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::fatal(format!(

@@ -185,6 +185,7 @@ async fn what_only_a_person_can_mend_stops_the_sink_and_says_what_to_do() {
     for (operation, said, told) in [
         ("put", "404 Not Found: <Code>NoSuchBucket</Code>", "bucket `lake` of s3://lake/raw does not exist: create it"),
         ("put", "403 Forbidden: <Code>SignatureDoesNotMatch</Code>", "check settings.access-key-id"),
+        ("put", "404 Not Found: <Code>XAdminUserNotFound</Code>", "check settings.access-key-id"),
         ("get", "PUT http://169.254.169.254/latest/api/token", "no credentials for s3://lake/raw: set settings.access"),
         ("put", "Server returned non-2xx status code: 400 Bad Request", "s3://lake/raw refuses it"),
         ("get", "Received redirect without LOCATION", "is settings.region right?"),
@@ -198,7 +199,15 @@ async fn what_only_a_person_can_mend_stops_the_sink_and_says_what_to_do() {
 
 #[tokio::test]
 async fn what_passes_by_itself_is_tried_again() {
-    for said in ["429 Too Many Requests", "RequestTimeTooSkewed", "connection refused", "<Code>SlowDown</Code>"] {
+    for said in [
+        "429 Too Many Requests",
+        "RequestTimeTooSkewed",
+        "connection refused",
+        "<Code>SlowDown</Code>",
+        "status code: 400 Bad Request: <Code>RequestTimeout</Code>",
+        "status code: 400 Bad Request: <Code>IncompleteBody</Code>",
+        "status code: 400 Bad Request: <Code>BadDigest</Code>",
+    ] {
         let bed = Bed::with_parts(1 << 20);
         bed.store.plan("put", 0, Fault::Says(said));
         let script = Script::new("t", 0).batch(0, 3);

@@ -94,6 +94,9 @@ impl FaultyStore {
                 let _ = done.await;
                 Err(error("operation timed out"))
             }
+            Some(Fault::Says(said)) if said.starts_with("404") => {
+                Err(Error::NotFound { path: "x".to_owned(), source: said.to_owned().into() })
+            }
             Some(Fault::Says(said)) => Err(error(said)),
         }
     }
