@@ -38,6 +38,25 @@ pub(crate) struct Progress {
     stopped: Mutex<Option<String>>,
 }
 
+/// Bytes that are under way, counted until this is dropped: what a run leaves behind never counts for the next one.
+pub(crate) struct InFlight {
+    counters: Arc<Counters>,
+    bytes: u64,
+}
+
+impl InFlight {
+    pub(crate) fn new(counters: &Arc<Counters>, bytes: u64) -> Self {
+        counters.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+        InFlight { counters: counters.clone(), bytes }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.counters.in_flight_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Counters {
     pub(crate) fn new(edge: &Edge) -> Self {
         Counters {
@@ -150,5 +169,21 @@ impl Progress {
 
     pub(crate) fn stopped(&self) -> Option<String> {
         self.stopped.lock().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_ended_run_had_under_way_does_not_change_what_the_next_one_counts() {
+        let counters = Arc::new(Counters::new(&Edge::real()));
+        let old = InFlight::new(&counters, 5);
+        let new = InFlight::new(&counters, 7);
+        drop(old);
+        assert_eq!(counters.in_flight_bytes.load(Ordering::Relaxed), 7);
+        drop(new);
+        assert_eq!(counters.in_flight_bytes.load(Ordering::Relaxed), 0);
     }
 }

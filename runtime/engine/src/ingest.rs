@@ -18,7 +18,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::budget::Taken;
-use crate::counters::Counters;
+use crate::counters::{Counters, InFlight};
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::holds::Holds;
 use crate::host::{Host, Stop};
@@ -80,6 +80,7 @@ struct Flight {
     partition: TopicPartition,
     records: u64,
     bytes: u64,
+    _counted: InFlight,
     is_dead_letter: bool,
     charge: Option<Taken>,
 }
@@ -172,10 +173,6 @@ impl Ingest {
     }
 
     async fn run(mut self, source: Box<dyn Source>) -> Result<Ended> {
-        // What was found in the log holds back retention until it is saved: on a full disk a run may end before the first
-        // tick, again and again, and nothing would ever be freed.
-        let (save, result) = self.save().await;
-        self.saved(save, result)?;
         // What was found in the log holds back retention until it is saved: on a full disk a run may end before the first
         // tick, again and again, and nothing would ever be freed.
         let (save, result) = self.save().await;
@@ -368,13 +365,15 @@ impl Ingest {
             }
             None => (None, futures::future::ready(Ok(())).boxed()),
         };
+        let bytes = unplaced.batch.as_ref().map_or(0, |batch| batch.size() as u64);
         let flight = Flight {
             known: unplaced.known,
             done: unplaced.done,
             at,
             partition: unplaced.partition,
             records: unplaced.batch.as_ref().map_or(0, |batch| u64::from(batch.count())),
-            bytes: unplaced.batch.as_ref().map_or(0, |batch| batch.size() as u64),
+            bytes,
+            _counted: InFlight::new(&self.run.counters, bytes),
             is_dead_letter: unplaced.is_dead_letter,
             charge: unplaced.charge,
         };
@@ -383,7 +382,6 @@ impl Ingest {
         }
         self.in_own_room += usize::from(flight.is_in_own_room());
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.run.counters.in_flight_bytes.fetch_add(flight.bytes, Ordering::Relaxed);
         self.in_flight.push_back(durable.map(|durable| (flight, durable)).boxed());
         Ok(())
     }
@@ -392,7 +390,6 @@ impl Ingest {
     /// next one begins with what is in the log.
     fn landed(&mut self, flight: Flight, durable: Result<()>) -> Result<()> {
         self.in_own_room -= usize::from(flight.is_in_own_room());
-        self.run.counters.in_flight_bytes.fetch_sub(flight.bytes, Ordering::Relaxed);
         durable.map_err(|error| error.context("append was not made durable"))?;
         self.under_way.fetch_sub(1, Ordering::AcqRel);
         self.note(&flight);
@@ -514,12 +511,6 @@ impl Ingest {
             self.saved(save, result)?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Ingest {
-    fn drop(&mut self) {
-        self.run.counters.in_flight_bytes.store(0, Ordering::Relaxed);
     }
 }
 

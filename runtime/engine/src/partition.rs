@@ -12,7 +12,7 @@ use aqueduct_record::{BatchBuilder, Offset};
 use tokio::time::Instant;
 
 use crate::content::{LogContent, told};
-use crate::counters::Progress;
+use crate::counters::{InFlight, Progress};
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::deliver::Delivery;
 use crate::pin::Pin;
@@ -250,7 +250,7 @@ impl Partition {
             note: self.place.pin.note.clone(),
             content: content.clone(),
         };
-        let in_flight = InFlight::new(&delivery, work.bytes);
+        let in_flight = InFlight::new(&delivery.counters, work.bytes);
         let outcome = sink.write(std::slice::from_mut(&mut chunk)).await;
         drop(in_flight);
         content.rest();
@@ -324,8 +324,9 @@ impl Partition {
         let (mut buried, mut gone) = (0, 0);
         for lost in lost.iter().filter(|lost| !dead.contains(&lost.start)) {
             burial.lost(lost).await?;
-            gone += offsets(std::slice::from_ref(lost));
-            counters.lost.fetch_add(gone, Ordering::Relaxed);
+            let missing = offsets(std::slice::from_ref(lost));
+            gone += missing;
+            counters.lost.fetch_add(missing, Ordering::Relaxed);
             counters.dead_letters.fetch_add(1, Ordering::Relaxed);
         }
         let new: Vec<&Rejected> = rejected.iter().filter(|rejected| !dead.contains(&rejected.offset)).collect();
@@ -403,25 +404,6 @@ async fn at(instant: Option<Instant>) {
 
 fn offsets(ranges: &[Range<Offset>]) -> u64 {
     ranges.iter().map(|range| (range.end - range.start).max(0) as u64).sum()
-}
-
-/// Bytes of a chunk that is being written.
-struct InFlight {
-    delivery: Arc<Delivery>,
-    bytes: u64,
-}
-
-impl InFlight {
-    fn new(delivery: &Arc<Delivery>, bytes: u64) -> Self {
-        delivery.counters.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        InFlight { delivery: delivery.clone(), bytes }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.delivery.counters.in_flight_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// The making of dead letters out of a chunk's records.

@@ -434,21 +434,22 @@ fn without_dead_letters_a_rejection_stops_the_sink_and_a_bad_line_the_source() {
 fn what_can_not_be_read_any_more_is_skipped_loudly() {
     let mut world = World::new();
     let sink = world.plan.sinks.remove("out").unwrap();
-    world.outside.put_many("a", 9);
+    world.outside.put_many("a", 15);
     world.run(|process| async move {
-        process.until("appended", |process| process.store.records(&t(0)).len() == 9).await;
+        process.until("appended", |process| process.store.records(&t(0)).len() == 15).await;
         seconds(2).await;
     });
     world.plan.sinks.insert("out".into(), sink);
     world.store.damage(&t(0), 3..6);
+    world.store.damage(&t(0), 9..12);
     world.run(|process| async move {
-        process.until("the rest is delivered", |process| process.outside.out().len() == 6).await;
+        process.until("the rest is delivered", |process| process.outside.out().len() == 9).await;
         seconds(1).await;
-        assert_eq!(process.connector("out").await.lost, 3);
+        assert_eq!(process.connector("out").await.lost, 6);
         let letters = process.store.records(&TopicPartition::new("out.dead-letters", 0));
         let message = letters[0].header("__connect.errors.exception.message");
         assert_eq!(message, Some("offsets 3 to 6 of t-0 can not be read any more"));
-        assert_eq!(letters.len(), 1);
+        assert_eq!(letters.len(), 2);
     });
 }
 

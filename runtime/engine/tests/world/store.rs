@@ -62,7 +62,7 @@ struct Part {
     start: Offset,
     batches: Vec<Batch>,
     synced: Offset,
-    lost: Option<std::ops::Range<Offset>>,
+    lost: Vec<std::ops::Range<Offset>>,
     end: Offset,
     /// Readers need not wait for a sync, nor does anybody else.
     lazy: bool,
@@ -155,7 +155,7 @@ impl Memory {
 
     /// Makes a range unreadable.
     pub fn damage(&self, of: &TopicPartition, range: std::ops::Range<Offset>) {
-        self.with(of, |part, _| part.lost = Some(range)).unwrap();
+        self.with(of, |part, _| part.lost.push(range)).unwrap();
     }
 
     /// Cuts a partition's end off.
@@ -292,12 +292,12 @@ impl Log for Memory {
 
     async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read> {
         self.with(of, |part, _| {
-            if let Some(lost) = part.lost.clone().filter(|lost| lost.contains(&from)) {
+            if let Some(lost) = part.lost.iter().find(|lost| lost.contains(&from)).cloned() {
                 return Read { batches: Bytes::new(), lost: Some(lost) };
             }
             let mut bytes = BytesMut::new();
             for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
-                let is_lost = part.lost.as_ref().is_some_and(|lost| lost.contains(&batch.base_offset()));
+                let is_lost = part.lost.iter().any(|lost| lost.contains(&batch.base_offset()));
                 let is_full = !bytes.is_empty() && bytes.len() + batch.size() > max_bytes;
                 if batch.next_offset() > part.stable() || is_lost || is_full {
                     break;
