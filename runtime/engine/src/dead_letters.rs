@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct_api::fault::{Mutant, mutated, point};
-use aqueduct_api::{Appended, At, Durability, Error, Result, Span, TopicPartition, TopicSettings};
+use aqueduct_api::{Appended, At, ByteSize, Durability, Error, Result, Span, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, BatchBuilder, Headers, Offset};
 
 use crate::host::Host;
@@ -18,6 +18,10 @@ pub(crate) const CONNECTOR_HEADER: &str = "__connect.errors.connector.name";
 const TOPIC_HEADER: &str = "__connect.errors.topic";
 const PARTITION_HEADER: &str = "__connect.errors.partition";
 const OFFSET_HEADER: &str = "__connect.errors.offset";
+/// The largest batch that there is: whatever was taken once fits again, with what its headers say.
+const LARGEST: ByteSize = ByteSize(i32::MAX as u64);
+/// How much of a reason is kept, in bytes: destinations answer with whole pages.
+const LONGEST_REASON: usize = 8 << 10;
 
 /// The dead letters of one run of a connector.
 pub(crate) struct DeadLetters {
@@ -99,13 +103,19 @@ impl DeadLetters {
         let Some(topic) = store.topics().await?.into_iter().find(|topic| *topic.name == *name) else {
             let settings = TopicSettings {
                 dead_letters: true,
+                max_batch: LARGEST,
                 retention: Span::FOREVER,
                 durability: Durability::Fsync,
                 ..TopicSettings::default()
             };
             return store.create(name, 1, &settings).await.map(drop);
         };
-        let settings = TopicSettings { dead_letters: true, durability: Durability::Fsync, ..topic.settings.clone() };
+        let settings = TopicSettings {
+            dead_letters: true,
+            max_batch: LARGEST,
+            durability: Durability::Fsync,
+            ..topic.settings.clone()
+        };
         match topic.partitions {
             1 if settings == topic.settings => Ok(()),
             1 => store.alter(name, 1, &settings).await.map(drop),
@@ -195,7 +205,7 @@ impl DeadLetters {
         add("__connect.errors.stage", stage.as_bytes());
         add("__connect.errors.class.name", self.class.as_bytes());
         add("__connect.errors.exception.class.name", exception.as_bytes());
-        add("__connect.errors.exception.message", reason.message.as_bytes());
+        add("__connect.errors.exception.message", cut(reason.message).as_bytes());
         builder.push(original.timestamp, original.key, original.value, &headers);
     }
 
@@ -218,6 +228,12 @@ impl Stage {
             Stage::Put => ("TASK_PUT", "aqueduct.Rejected"),
         }
     }
+}
+
+/// The beginning of a reason, where it is too long.
+fn cut(reason: &str) -> &str {
+    let end = (0..=LONGEST_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    &reason[..end.unwrap_or(0)]
 }
 
 fn text<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {

@@ -618,3 +618,24 @@ fn positions_wait_for_their_data_when_a_topic_stops_being_synced_at_once() {
     world.plan.sinks.insert("out".into(), sink);
     world.run(|process| async move { process.delivered().await });
 }
+
+#[test]
+fn whatever_the_log_took_fits_the_dead_letters_and_long_reasons_are_cut() {
+    let mut world = World::new();
+    world.plan.topics.insert("t".into(), {
+        let mut topic = TopicPlan::default();
+        topic.settings.max_batch = ByteSize::mib(40);
+        topic
+    });
+    let large = format!("reject {}", "ä".repeat(9 << 20));
+    world.outside.put("a", &[&large, "a 1"]);
+    world.run(|process| async move {
+        let letters = |process: &Process| process.store.records(&TopicPartition::new("out.dead-letters", 0));
+        process.until("buried", |process| letters(process).len() == 1).await;
+        let letter = &letters(&process)[0];
+        assert!(letter.value.as_ref() == Some(&large));
+        let message = letter.header("__connect.errors.exception.message").unwrap();
+        assert!(message.starts_with("does not like reject ") && message.len() <= 8192 && message.len() > 8190);
+        process.until("the rest is delivered", |process| process.outside.out() == ["a 1"]).await;
+    });
+}
