@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{Hold, Result, Store, TopicPartition};
+use aqueduct_api::{Hold, Result, Store, Topic, TopicId, TopicPartition};
 use aqueduct_record::Offset;
 use parking_lot::Mutex;
 
@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 pub(crate) struct Holds {
     store: Arc<dyn Store>,
     holder: String,
-    holds: Mutex<BTreeMap<TopicPartition, Hold>>,
+    /// With the topic that each belongs to: another one may get its name.
+    holds: Mutex<BTreeMap<TopicPartition, (Option<TopicId>, Hold)>>,
 }
 
 impl Holds {
@@ -26,9 +27,7 @@ impl Holds {
         if self.holds.lock().contains_key(of) {
             return Ok(());
         }
-        let hold = self.store.hold(of, offset, &self.holder).await?;
-        self.holds.lock().insert(of.clone(), hold);
-        Ok(())
+        self.retake(of, offset).await
     }
 
     /// Whether something of a partition is held.
@@ -38,14 +37,24 @@ impl Holds {
 
     /// Takes a hold anew, wherever it was before.
     pub(crate) async fn retake(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
+        // Asked first: if the topic changes in between, the hold is taken for one that is gone, and taken anew.
+        let topics = self.store.topics().await?;
+        let id = topics.iter().find(|topic| topic.name == of.topic).map(|topic| topic.id);
         let hold = self.store.hold(of, offset, &self.holder).await?;
-        self.holds.lock().insert(of.clone(), hold);
+        self.holds.lock().insert(of.clone(), (id, hold));
         Ok(())
+    }
+
+    /// Lets go of topics that are gone, also where another one has the name now; `topics` is all that there are.
+    pub(crate) fn forget_gone(&self, topics: &[Topic]) {
+        self.holds
+            .lock()
+            .retain(|of, (id, _)| topics.iter().any(|topic| topic.name == of.topic && Some(topic.id) == *id));
     }
 
     /// Lets go of what lies before `offset`.
     pub(crate) fn advance(&self, of: &TopicPartition, offset: Offset) {
-        if let Some(hold) = self.holds.lock().get(of) {
+        if let Some((_, hold)) = self.holds.lock().get(of) {
             hold.advance(offset);
         }
     }

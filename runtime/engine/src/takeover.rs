@@ -105,7 +105,11 @@ async fn come(
         (None, Some(mark)) => Found::Stopped(vanished(topic, mark)),
         (Some(committed), mark) => go_on(delivery, topic, of, (committed, mark), bounds).await?,
     };
-    let Found::Place(place) = &found else { return Ok((found, None)) };
+    let Found::Place(place) = &found else {
+        // Until a person decides, nothing goes that nobody has delivered: of another topic that is all of it.
+        delivery.holds.take(of, bounds.start).await?;
+        return Ok((found, None));
+    };
     delivery.holds.take(of, place.next).await?;
     delivery.holds.advance(of, place.next);
     if mark.is_some() {

@@ -639,3 +639,30 @@ fn whatever_the_log_took_fits_the_dead_letters_and_long_reasons_are_cut() {
         process.until("the rest is delivered", |process| process.outside.out() == ["a 1"]).await;
     });
 }
+
+#[test]
+fn a_topic_that_gets_the_name_of_a_deleted_one_is_held_from_its_beginning() {
+    for paused in [false, true] {
+        for pause in [0, 5] {
+            let mut world = World::new();
+            world.outside.put_many("a", 3);
+            world.run(|process| async move {
+                process.delivered().await;
+                seconds(2).await;
+            });
+            world.plan.sources.remove("in");
+            world.run(|process| async move {
+                seconds(2).await;
+                assert_eq!(process.store.held(&t(0)), [("sink out".into(), 3)]);
+                if paused {
+                    process.engine.pause("out").await.unwrap();
+                }
+                process.store.delete("t", true).await.unwrap();
+                seconds(pause).await;
+                process.store.create("t", 1, &Default::default()).await.unwrap();
+                seconds(3).await;
+                assert_eq!(process.store.held(&t(0)), [("sink out".into(), 0)], "{paused} {pause}");
+            });
+        }
+    }
+}

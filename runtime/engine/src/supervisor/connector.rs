@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aqueduct_api::edge::Abort;
-use aqueduct_api::{Error, Result, TopicPartition};
+use aqueduct_api::{Error, Result, TopicId, TopicPartition};
 use aqueduct_record::Offset;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,7 @@ impl Connector {
 
     async fn hold_scan_marks(&self) -> Result<()> {
         let topics = self.host.store.topics().await?;
+        self.holds.forget_gone(&topics);
         for (of, offset) in positions::scan_marks(&self.host.positions, &self.name) {
             if topics.iter().any(|topic| topic.name == of.topic && of.partition < topic.partitions) {
                 self.holds.take(&of, offset).await?;
@@ -166,24 +167,29 @@ impl Connector {
     async fn hold_undelivered(&self, plan: &SinkPlan) -> Result<()> {
         let selection = Selection::new(&plan.topics).map_err(|(_, told)| Error::refused(told))?;
         let topics = self.host.store.topics().await?;
+        self.holds.forget_gone(&topics);
         let selected = topics.iter().filter(|topic| selection.matches(topic));
-        let new: Vec<TopicPartition> =
-            selected.flat_map(|topic| topic.all_partitions()).filter(|of| !self.holds.has(of)).collect();
+        let all = selected.flat_map(|topic| topic.all_partitions().map(|of| (topic.id, of)));
+        let new: Vec<(TopicId, TopicPartition)> = all.filter(|(_, of)| !self.holds.has(of)).collect();
         if new.is_empty() {
             return Ok(());
         }
         let committed = self.host.store.committed(&group(&self.name)).await?;
         let mut dead_letters: Option<Offset> = None;
-        for of in new {
+        for (id, of) in new {
             let progress = self.counters.partition(&of);
             let next = match committed.get(&of) {
                 Some(committed) => {
                     // What is wrong with the metadata is told when the sink comes to the partition.
                     let pin = Pin::parse(&committed.metadata).ok();
                     progress.committed_at(committed.offset, pin.iter().flat_map(|pin| pin.ends.clone()).collect());
+                    let is_other = pin.as_ref().is_some_and(|pin| pin.topic != id);
                     let noted = pin.filter(|pin| !pin.ends.is_empty()).and_then(|pin| pin.dead_letters);
                     dead_letters = dead_letters.into_iter().chain(noted).min();
-                    committed.offset
+                    match is_other {
+                        true => self.host.store.bounds(&of).await?.start,
+                        false => committed.offset,
+                    }
                 }
                 None => self.host.store.bounds(&of).await?.start,
             };

@@ -359,7 +359,9 @@ impl Topics for Memory {
     }
 
     async fn delete(&self, name: &str, _: bool) -> Result<()> {
-        let gone = self.state.lock().topics.remove(name);
+        let mut state = self.state.lock();
+        state.holds.retain(|_, (of, ..)| *of.topic != *name);
+        let gone = state.topics.remove(name);
         gone.map(drop).ok_or_else(|| Error::refused(format!("no topic {name}")))
     }
 
