@@ -117,8 +117,18 @@ impl Catalog {
             (moved && tail.content.is_none() && tail.progress.offset > 0).then_some(*id)
         };
         questions.unseen = questions.there.iter().filter_map(unseen).collect();
+        let unread = |(id, found): (&TailId, &Found)| {
+            let tail = &self.tails[id];
+            let changed = (tail.length, tail.modified) != (found.metadata.length, found.metadata.modified);
+            let there = found.metadata.length > 0 && tail.content.is_none() && tail.progress.offset == 0;
+            (there && changed).then_some(*id)
+        };
+        questions.unread = questions.there.iter().filter_map(unread).collect();
         for (id, tail) in self.tails.iter().filter(|(id, _)| !questions.there.contains_key(id)) {
             questions.lost.insert(*id);
+            if let Some(content) = tail.content.as_ref().filter(|_| tail.progress.offset == 0) {
+                questions.open.insert(*id, content.clone());
+            }
             if !tail.finished {
                 questions.sought.insert(*id);
             }

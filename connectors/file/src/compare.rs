@@ -1,6 +1,7 @@
 //! Comparing contents: whether a file that turned up is the rest of one that is known, a copy of it, or one of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use aqueduct_api::Disk;
@@ -30,6 +31,10 @@ pub(crate) struct Questions {
     pub(crate) there: BTreeMap<TailId, Found>,
     /// Those that were not seen since the source was opened.
     pub(crate) unseen: BTreeSet<TailId>,
+    /// Those of which nothing was read, whose files changed: nothing but an inode says that they are in them.
+    pub(crate) unread: BTreeSet<TailId>,
+    /// Lost files of which nothing was read, but that are still open.
+    pub(crate) open: BTreeMap<TailId, Content>,
     /// Whether compressed files are inflated.
     pub(crate) inflate: bool,
 }
@@ -88,26 +93,19 @@ enum Verdict {
 impl Questions {
     /// Whether there is nothing to compare.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unknown.is_empty() && self.sought.is_empty() && self.unseen.is_empty()
+        self.unknown.is_empty() && self.sought.is_empty() && self.unseen.is_empty() && self.unread.is_empty()
     }
 
     /// Looks into the files. Blocks.
     pub(crate) fn answer(mut self, disk: &dyn Disk) -> Answers {
-        let mut answers = Answers { replaced: self.replaced(disk), ..Answers::default() };
-        for id in &answers.replaced {
-            self.unknown
-                .extend(self.there.remove(id).filter(|found| found.metadata.length > 0).map(|found| (found, None)));
-            self.lost.insert(*id);
-            self.sought.insert(*id);
-        }
+        let mut answers = Answers::default();
+        let replaced = self.replaced(disk);
+        self.give_up(replaced, &mut answers);
+        let taken_over = self.taken_over(disk, &answers);
+        self.give_up(taken_over, &mut answers);
         let files: BTreeSet<FileId> = self.there.values().map(Found::file).collect();
-        let mut order: Vec<TailId> = self.known.keys().copied().collect();
-        order.sort_by_key(|id| std::cmp::Reverse(self.known[id].offset));
         for (found, copied) in &self.unknown {
-            let content = Content::open(disk, &found.path, self.inflate);
-            let verdict = content.map(|content| Unknown { questions: &self, disk, found, content });
-            let verdict = verdict.map(|unknown| unknown.verdict(&order, *copied, &answers));
-            match verdict.unwrap_or_else(|cause| Verdict::unopened(&cause)) {
+            match self.verdict(disk, found, *copied, &answers) {
                 Verdict::Continues(id) => drop(answers.continued.insert(id, found.clone())),
                 Verdict::Copy(of) => {
                     let was = (found.metadata.length, found.metadata.modified);
@@ -132,11 +130,42 @@ impl Questions {
         answers
     }
 
+    /// Tails that are in their files no more: what is in those is unknown.
+    fn give_up(&mut self, replaced: BTreeSet<TailId>, answers: &mut Answers) {
+        for id in &replaced {
+            let found = self.there.remove(id).filter(|found| found.metadata.length > 0);
+            self.unknown.extend(found.map(|found| (found, None)));
+            self.lost.insert(*id);
+            self.sought.insert(*id);
+        }
+        answers.replaced.extend(replaced);
+    }
+
+    fn verdict(&self, disk: &dyn Disk, found: &Found, copied: Option<Copied>, answers: &Answers) -> Verdict {
+        match Content::open(disk, &found.path, self.inflate) {
+            Ok(content) => Unknown { questions: self, disk, found, content }.verdict(copied, answers),
+            // A file that is gone already is looked for again; one that can not be opened waits as a file of its own.
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Verdict::Unclear,
+            Err(_) => Verdict::New,
+        }
+    }
+
+    /// Tails of which nothing was read, and whose inode went to a continuation or a copy of another file.
+    fn taken_over(&self, disk: &dyn Disk, answers: &Answers) -> BTreeSet<TailId> {
+        let is_taken = |id: &TailId| {
+            let verdict = self.there.get(id).map(|found| self.verdict(disk, found, None, answers));
+            matches!(verdict, Some(Verdict::Continues(_) | Verdict::Copy(_)))
+        };
+        self.unread.iter().copied().filter(is_taken).collect()
+    }
+
     /// Files that were written anew after they were copied, perhaps to a file that turned up.
     fn replaced(&self, disk: &dyn Disk) -> BTreeSet<TailId> {
+        let unread = self.unread.iter().filter_map(|id| self.there.get(id));
+        let candidates: Vec<&Found> = self.unknown.iter().map(|(unknown, _)| unknown).chain(unread).collect();
         let is_replaced = |(id, found): (&TailId, &Found)| {
-            let concerned = self.unseen.contains(id)
-                || self.unknown.iter().any(|(unknown, _)| are_related(&unknown.path, &found.path));
+            let is_candidate = |candidate: &&Found| are_related(&candidate.path, &found.path);
+            let concerned = self.unseen.contains(id) || candidates.iter().any(is_candidate);
             (concerned && !self.is_as_read(disk, *id, found)).then_some(*id)
         };
         self.there.iter().filter_map(is_replaced).collect()
@@ -178,16 +207,12 @@ impl Questions {
             if taken || (other && !same) {
                 return None;
             }
+            if progress.offset == 0 {
+                return matches!(self.verdict(disk, &found, None, answers), Verdict::New).then_some(found);
+            }
             let content = Content::open(disk, &found.path, self.inflate).ok()?;
             progress.matches(&content).unwrap_or(false).then_some(found)
         })
-    }
-}
-
-impl Verdict {
-    /// A file that is gone already is looked for again; one that can not be opened waits as a file of its own.
-    fn unopened(cause: &std::io::Error) -> Self {
-        if cause.kind() == std::io::ErrorKind::NotFound { Verdict::Unclear } else { Verdict::New }
     }
 }
 
@@ -200,7 +225,7 @@ struct Unknown<'a> {
 }
 
 impl Unknown<'_> {
-    fn verdict(&self, order: &[TailId], copied: Option<Copied>, answers: &Answers) -> Verdict {
+    fn verdict(&self, copied: Option<Copied>, answers: &Answers) -> Verdict {
         // Renamed since it was found: the next look will find it under its other name.
         let opened = self.content.metadata().map(|metadata| (metadata.device, metadata.inode));
         if opened.ok() != Some(self.found.file()) {
@@ -211,8 +236,11 @@ impl Unknown<'_> {
         if self.content.is_compressed() && matches!(self.content.read(&mut first, 1, 0), Ok(0)) {
             return Verdict::Unclear;
         }
-        if let Some(id) = self.predecessor(order, answers) {
+        if let Some(id) = self.predecessor(answers) {
             return Verdict::Continues(id);
+        }
+        if let Some(verdict) = self.copy_of_open(answers) {
+            return verdict;
         }
         if let Some(copied) = copied
             && copied.is_unchanged(self.found)
@@ -224,10 +252,12 @@ impl Unknown<'_> {
     }
 
     /// The lost file whose continuation this is, by its content. The longest match wins.
-    fn predecessor(&self, order: &[TailId], answers: &Answers) -> Option<TailId> {
+    fn predecessor(&self, answers: &Answers) -> Option<TailId> {
         let mut heads = BTreeMap::new();
-        let lost = order.iter().filter(|id| self.questions.lost.contains(id) && !answers.continued.contains_key(id));
-        lost.copied().find(|id| {
+        let lost = self.questions.lost.iter().copied().filter(|id| !answers.continued.contains_key(id));
+        let mut lost: Vec<TailId> = lost.collect();
+        lost.sort_by_key(|id| std::cmp::Reverse(self.questions.known[id].offset));
+        lost.into_iter().find(|id| {
             let progress = &self.questions.known[id];
             let (same_file, path) = (progress.file() == self.found.file(), progress.path());
             // Short files that begin alike are told apart by what usually happens to files: they are renamed or copied to
@@ -239,6 +269,20 @@ impl Unknown<'_> {
                 && (self.content.is_compressed() || self.found.metadata.length >= progress.offset)
                 && progress.begins_like(&self.content, &mut heads)
                 && progress.matches(&self.content).unwrap_or(false)
+        })
+    }
+
+    /// Whether this is all that was in a lost file of which nothing was read yet: as long as that is open, it tells.
+    fn copy_of_open(&self, answers: &Answers) -> Option<Verdict> {
+        let is_lost = |id: &TailId| self.questions.lost.contains(id) && !answers.continued.contains_key(id);
+        self.questions.open.iter().filter(|(id, _)| is_lost(id)).find_map(|(id, open)| {
+            let alike = are_related(&self.questions.known[id].path(), &self.found.path)
+                && self.content.is_beginning_of(open, COMPARED).unwrap_or(false);
+            let length = alike.then(|| self.content.length().ok())??;
+            if !self.content.is_whole() {
+                return Some(Verdict::Unclear);
+            }
+            open.length().is_ok_and(|other| other == length).then_some(Verdict::Continues(*id))
         })
     }
 
@@ -277,7 +321,7 @@ impl Unknown<'_> {
                 }
                 // Renamed or compressed since it was found, perhaps to this one: the next look will tell.
                 Ok(_) => verdict = Verdict::Unclear,
-                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => verdict = Verdict::Unclear,
+                Err(cause) if cause.kind() == ErrorKind::NotFound => verdict = Verdict::Unclear,
                 Err(_) => {}
             }
         }

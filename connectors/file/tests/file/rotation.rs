@@ -163,6 +163,8 @@ cases! {
         [Write(LOG, "a1"), Read, Copy(LOG, ONE), Truncate(LOG), Write(LOG, "b1 b2 b3"), Read] => "a1 b1 b2 b3";
     truncated_and_grown_again_to_the_same_length: ALL,
         [Write(LOG, "a1 a2"), Read, Copy(LOG, ONE), Truncate(LOG), Write(LOG, "b1 b2"), Read] => "a1 a2 b1 b2";
+    truncated_and_grown_again_to_the_length_of_an_unfinished_line: ALL,
+        [Begin(LOG, "a1x"), Read, Copy(LOG, ONE), Truncate(LOG), Read, Write(LOG, "b1"), Read] => "a1x b1";
     copied_out_of_the_glob_and_grown_again: LIVE,
         [Write(LOG, "a1"), Read, Write(LOG, "a2"), Copy(LOG, ONE), Truncate(LOG), Write(LOG, "b1 b2 b3"), Read]
         => "a1 a2 b1 b2 b3";
@@ -175,6 +177,9 @@ cases! {
     compressed_with_a_rest_unread: ALL,
         [Write(LOG, "a1"), Read, Write(LOG, "a2 a3"), Rename(LOG, ONE), Gzip(ONE, ONE_GZ), Remove(ONE),
          Write(LOG, "b1"), Read] => "a1 a2 a3 b1";
+    compressed_before_its_first_line_had_an_end: ALL,
+        [Begin(LOG, "a"), Read, Write(LOG, "1"), Rename(LOG, ONE), Gzip(ONE, TWO_GZ), Remove(ONE), Write(LOG, "b1"), Read]
+        => "a1 b1";
     compressed_out_of_the_glob_with_a_rest_unread: LIVE,
         [Write(LOG, "a1"), Read, Write(LOG, "a2 a3"), Rename(LOG, ONE), Gzip(ONE, ONE_GZ), Remove(ONE),
          Write(LOG, "b1"), Read] => "a1 a2 a3 b1";
