@@ -395,8 +395,9 @@ impl FileSource {
             }
         };
         let Some(tail) = self.catalog.tails.get_mut(&id) else { return Ok(None) };
-        if (metadata.device, metadata.inode) != (tail.progress.device, tail.progress.inode) {
-            // Renamed since the last walk: the next one finds out where to.
+        let is_it = (metadata.device, metadata.inode) == tail.progress.file();
+        if !is_it || metadata.length < tail.length {
+            // Renamed since the last walk, or else truncated, or another file with its inode: the next one finds out.
             self.next_walk = Instant::now();
             return Ok(None);
         }
