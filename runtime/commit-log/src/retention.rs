@@ -90,13 +90,14 @@ impl Partition {
             return Ok(());
         }
         for segment in doomed {
-            let mut segments = self.segments.write();
             segment.retire(&self.shared);
+            self.segments.write().remove(&segment.base);
+            // Removing a large file takes its time, and who appends or reads does not wait for it.
             if let Err(cause) = segment.remove(&self.shared) {
                 segment.revive();
+                self.segments.write().insert(segment.base, segment.clone());
                 return Err(at(segment.path())(cause));
             }
-            segments.remove(&segment.base);
             tracing::info!(segment = %segment.path().display(), "segment deleted: its retention is over");
         }
         self.shared.disk().sync_folder(&self.folder).map_err(at(&self.folder))?;

@@ -14,6 +14,7 @@ use aqueduct_api::{
     TopicSettings, Topics as _,
 };
 use aqueduct_commit_log::{CommitLog, DiskLimit, Options, WhenFull};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::opened::{Time, edge, fill, filled, killed, of, open, small_segments, value};
@@ -31,6 +32,17 @@ struct Faults {
     full: AtomicBool,
     /// Percent of the file system that are in use.
     used: AtomicU64,
+    /// What else happens while a file is removed or the disk is asked for its room.
+    meanwhile: std::sync::Mutex<Option<Box<dyn Fn() + Send>>>,
+}
+
+impl Faults {
+    fn happen(&self) {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+    }
 }
 
 fn fails(count: &AtomicU64) -> io::Result<()> {
@@ -67,6 +79,7 @@ impl Disk for Faulty {
         RealDisk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.happen();
         RealDisk.remove(path)
     }
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -77,6 +90,7 @@ impl Disk for Faulty {
         RealDisk.lock(path, owner)
     }
     fn space(&self, _: &Path) -> io::Result<Space> {
+        self.0.happen();
         let total = 1 << 30;
         Ok(Space { total, available: total / 100 * (100 - self.0.used.load(Ordering::SeqCst)) })
     }
@@ -420,4 +434,34 @@ async fn a_batch_that_waits_for_room_keeps_its_turn() {
     first.durable().await.unwrap();
     let (second, third) = futures::join!(second, third);
     assert_eq!((second.unwrap().base_offset, third.unwrap().base_offset), (2, 3));
+}
+
+/// Has `act` done on another thread while the disk is slow, and counts how often that was done in time.
+fn while_slow(setup: &Setup, act: impl Fn(&CommitLog) + Clone + Send + 'static) -> Arc<AtomicU64> {
+    let done = Arc::new(AtomicU64::new(0));
+    let (log, count) = (setup.log.clone(), done.clone());
+    let meanwhile = move || {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (log, act) = (log.clone(), act.clone());
+        let thread = std::thread::Builder::new().spawn(move || {
+            act(&log);
+            let _ = sender.send(());
+        });
+        drop(thread.unwrap());
+        receiver.recv_timeout(std::time::Duration::from_secs(5)).expect("it does not wait for the disk");
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    *setup.faults.meanwhile.lock().unwrap() = Some(Box::new(meanwhile));
+    done
+}
+
+#[tokio::test]
+async fn nobody_waits_while_a_segment_is_removed() {
+    let settings = TopicSettings { retention_bytes: Some(ByteSize(1)), ..small_segments() };
+    let setup = setup(&settings, Options::default()).await;
+    fill(&setup.log, 10).await;
+    let done = while_slow(&setup, |log| drop(log.bounds(&of()).now_or_never().unwrap().unwrap()));
+    setup.log.clean().await.unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 1);
+    assert!(setup.log.bounds(&of()).await.unwrap().start > 0);
 }
