@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::reader::Cursors;
 use crate::segment::Segment;
 use crate::shared::Shared;
+use crate::space::For;
 use crate::writer::Writer;
 
 /// Bytes of appends that may wait for their partition's writer; more wait for their place.
@@ -226,7 +227,7 @@ impl Partition {
             )));
         }
         if !self.is_internal() {
-            self.shared.room.refuse()?;
+            self.shared.room.refuse(For::of(&settings))?;
         }
         let permits = batch.size().min(WAITING_BYTES) as u32;
         let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| self.refusal(Stopped::Closed))?;

@@ -12,7 +12,7 @@ use crate::index::Index;
 use crate::options::Options;
 use crate::recent::Recent;
 use crate::retention::Dropped;
-use crate::space::{Room, WhenFull};
+use crate::space::{For, Room, WhenFull};
 use crate::topic::Registry;
 
 /// Files that are open at once: half of what a process may usually open.
@@ -72,13 +72,13 @@ impl Shared {
     }
 
     /// Takes room on the disk for `bytes` more, or makes it where the configuration says so. Blocks.
-    pub(crate) fn take_room(&self, bytes: u64) -> Result<()> {
-        let taken = self.room.take(bytes);
+    pub(crate) fn take_room(&self, bytes: u64, whom: For) -> Result<()> {
+        let taken = self.room.take(bytes, whom);
         let registry = self.registry.get().and_then(Weak::upgrade);
         match (taken, self.when_full, registry) {
             (Err(_), WhenFull::DropOldest, Some(registry)) => {
-                registry.drop_oldest(|| self.room.take(bytes).is_ok())?;
-                self.room.take(bytes)
+                registry.drop_oldest(|| self.room.take(bytes, whom).is_ok())?;
+                self.room.take(bytes, whom)
             }
             (taken, _, _) => taken,
         }

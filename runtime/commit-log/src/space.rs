@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::disk::{Disk, Open};
-use aqueduct_api::{ByteSize, Error, Result};
+use aqueduct_api::{ByteSize, Error, Result, TopicSettings};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -108,33 +108,57 @@ pub enum WhenFull {
     DropOldest,
 }
 
+/// Whose appends want room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Topics that sources and clients write to.
+    Data,
+    /// Dead letters: a sink that can not bury what its destination rejects frees nothing. They may use half of what lies
+    /// above the limit.
+    DeadLetters,
+}
+
+impl For {
+    pub(crate) fn of(settings: &TopicSettings) -> Self {
+        match settings.dead_letters {
+            true => For::DeadLetters,
+            false => For::Data,
+        }
+    }
+}
+
 /// The room on the disk.
 pub(crate) struct Room {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     limit: DiskLimit,
+    /// Never held while the disk is asked: async tasks wait for it.
     seen: Mutex<Seen>,
+    /// Whether the ballast is there.
+    ballast: Mutex<bool>,
 }
 
+#[derive(Default)]
 struct Seen {
     at: Option<Instant>,
     written: u64,
     full: Option<String>,
-    ballast: bool,
+    /// Whether dead letters find no room either.
+    is_full_for_dead_letters: bool,
 }
 
 impl Room {
     pub(crate) fn new(disk: &Arc<dyn Disk>, folder: &Path, limit: DiskLimit) -> Self {
-        let seen = Seen { at: None, written: 0, full: None, ballast: false };
-        Room { disk: disk.clone(), folder: folder.to_owned(), limit, seen: Mutex::new(seen) }
+        let (disk, folder) = (disk.clone(), folder.to_owned());
+        Room { disk, folder, limit, seen: Mutex::default(), ballast: Mutex::default() }
     }
 
     /// Refuses, without asking the disk, what was refused a moment ago.
-    pub(crate) fn refuse(&self) -> Result<()> {
+    pub(crate) fn refuse(&self, whom: For) -> Result<()> {
         let seen = self.seen.lock();
-        match &seen.full {
-            Some(full) if seen.at.is_some_and(|at| at.elapsed() < FRESH) => Err(Error::retry(full.clone())),
-            _ => Ok(()),
+        match seen.at.is_some_and(|at| at.elapsed() < FRESH) {
+            true => seen.answer(whom),
+            false => Ok(()),
         }
     }
 
@@ -143,28 +167,40 @@ impl Room {
         self.seen.lock().full.clone()
     }
 
-    /// Asks the disk now and then whether `bytes` more may be written. Blocks.
-    pub(crate) fn take(&self, bytes: u64) -> Result<()> {
-        let mut seen = self.seen.lock();
-        seen.written += bytes;
-        if seen.written > UNCHECKED || seen.at.is_none_or(|at| at.elapsed() >= FRESH) {
-            let space = self.disk.space(&self.folder).map_err(crate::folder::at(&self.folder))?;
-            let used = space.total.saturating_sub(space.available);
+    /// Asks the disk now and then whether `bytes` more may be written; while one asks, others go by what was known before.
+    /// Blocks.
+    pub(crate) fn take(&self, bytes: u64, whom: For) -> Result<()> {
+        {
+            let mut seen = self.seen.lock();
+            seen.written += bytes;
+            if seen.written <= UNCHECKED && seen.at.is_some_and(|at| at.elapsed() < FRESH) {
+                return seen.answer(whom);
+            }
             seen.at = Some(Instant::now());
             seen.written = bytes;
-            let limit = self.limit.of(space.total);
-            seen.full = (used.saturating_add(bytes) > limit).then(|| {
-                format!(
-                    "disk full: {} of {} bytes in use on the file system of {}, past the limit of {}; free some room, \
-                     lower retention or raise `log.limit`",
-                    used,
-                    space.total,
-                    self.folder.display(),
-                    self.limit
-                )
-            });
         }
-        seen.full.clone().map_or(Ok(()), |full| Err(Error::retry(full)))
+        let space = self.disk.space(&self.folder).map_err(|cause| {
+            self.ask_again();
+            crate::folder::at(&self.folder)(cause)
+        })?;
+        let used = space.total.saturating_sub(space.available);
+        let limit = self.limit.of(space.total);
+        let headroom = space.total.saturating_sub(limit) / 2;
+        let wanted = used.saturating_add(bytes);
+        let full = (wanted > limit).then(|| {
+            format!(
+                "disk full: {} of {} bytes in use on the file system of {}, past the limit of {}; free some room, \
+                 lower retention or raise `log.limit`",
+                used,
+                space.total,
+                self.folder.display(),
+                self.limit
+            )
+        });
+        let mut seen = self.seen.lock();
+        seen.is_full_for_dead_letters = wanted > limit.saturating_add(headroom);
+        seen.full = full;
+        seen.answer(whom)
     }
 
     /// Forgets what the disk said, after something was deleted.
@@ -172,10 +208,10 @@ impl Room {
         self.seen.lock().at = None;
     }
 
-    /// Reserves the ballast where it is missing and there is room; best effort, since only a full disk needs it.
+    /// Reserves the ballast where it is missing and there is room; best effort, since only a full disk needs it. Blocks.
     pub(crate) fn take_ballast(&self) {
-        let mut seen = self.seen.lock();
-        if seen.ballast {
+        let mut ballast = self.ballast.lock();
+        if *ballast {
             return;
         }
         let Ok(space) = self.disk.space(&self.folder) else { return };
@@ -186,7 +222,7 @@ impl Room {
         let path = self.folder.join(BALLAST);
         let taken = self.disk.open(&path, Open::Write).and_then(|file| file.allocate(size));
         match taken {
-            Ok(()) => seen.ballast = true,
+            Ok(()) => *ballast = true,
             Err(cause) => {
                 tracing::debug!(path = %path.display(), %cause, "no room was reserved for internal topics");
                 let _ = remove_if_there(&*self.disk, &path);
@@ -198,12 +234,21 @@ impl Room {
     pub(crate) fn or_on_ballast<T>(&self, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match act() {
             Err(cause) if is_full(&cause) => {
-                self.seen.lock().ballast = false;
+                *self.ballast.lock() = false;
                 remove_if_there(&*self.disk, &self.folder.join(BALLAST))?;
                 tracing::warn!(folder = %self.folder.display(), "disk full: using the room reserved for internal topics");
                 act()
             }
             done => done,
+        }
+    }
+}
+
+impl Seen {
+    fn answer(&self, whom: For) -> Result<()> {
+        match &self.full {
+            Some(full) if whom == For::Data || self.is_full_for_dead_letters => Err(Error::retry(full.clone())),
+            _ => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::index::Index;
 use crate::names::{self, LOG};
 use crate::partition::{Partition, Pending, Stopped, Work};
 use crate::segment::{Extent, Segment};
+use crate::space::For;
 
 /// The positions in an index have 32 bits.
 const LARGEST_SEGMENT: u64 = u32::MAX as u64;
@@ -161,7 +162,7 @@ impl Partition {
             return Ok(());
         }
         if !self.is_internal() {
-            self.shared.take_room(size - active.size)?;
+            self.shared.take_room(size - active.size, For::of(settings))?;
         }
         active.segment.change_index(&self.shared, |_| ())?;
         let file =

@@ -368,6 +368,33 @@ async fn appends_are_refused_past_the_limit_but_for_internal_topics() {
 }
 
 #[tokio::test]
+async fn dead_letters_may_use_half_of_what_lies_above_the_limit() {
+    let options = Options { limit: DiskLimit::Percent(80), ..Options::default() };
+    let Setup { folder: _folder, faults, log, .. } = setup(&TopicSettings::default(), options).await;
+    let letters = TopicPartition::new("out.dead-letters", 0);
+    let settings = TopicSettings { dead_letters: true, ..TopicSettings::default() };
+    log.create(&letters.topic, 1, &settings).await.unwrap();
+    tokio::time::pause();
+    for (used, data, buried) in [(79, true, true), (85, false, true), (89, false, true), (91, false, false)] {
+        faults.used.store(used, Ordering::SeqCst);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        for _ in 0..2 {
+            let appended = log.append(&of(), batch(&["x"], 0), At::End).await;
+            let appended = match appended {
+                Ok(appended) => appended.durable().await,
+                Err(error) => Err(error),
+            };
+            assert_eq!(appended.is_ok(), data, "{used}");
+            let appended = match log.append(&letters, batch(&["x"], 0), At::End).await {
+                Ok(appended) => appended.durable().await,
+                Err(error) => Err(error),
+            };
+            assert_eq!(appended.is_ok(), buried, "{used}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_oldest_go_loudly_where_the_configuration_says_so() {
     let options = Options { limit: DiskLimit::Percent(80), when_full: WhenFull::DropOldest, ..Options::default() };
     let Setup { folder: _folder, faults, log, .. } = setup(&small_segments(), options).await;
@@ -464,4 +491,17 @@ async fn nobody_waits_while_a_segment_is_removed() {
     setup.log.clean().await.unwrap();
     assert_eq!(done.load(Ordering::SeqCst), 1);
     assert!(setup.log.bounds(&of()).await.unwrap().start > 0);
+}
+
+#[tokio::test]
+async fn nobody_waits_while_the_disk_is_asked_for_its_room() {
+    let setup = setup(&TopicSettings::default(), Options::default()).await;
+    fill(&setup.log, 1).await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    let done = while_slow(&setup, |log| drop(append_later(log, 2).now_or_never().unwrap().unwrap()));
+    try_append(&setup.log, 1).await.unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 1);
+    setup.log.sync(&of()).await.unwrap();
+    assert_eq!(read_all(&setup.log, &of(), 0, 1000).await, (filled(0..3), vec![]));
 }
