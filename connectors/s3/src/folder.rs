@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! <url>/<object's name>                 objects
-//! <url>/.aqueduct/staging/<sink>/…      objects on their way; what is left over goes when the sink opens
+//! <url>/.aqueduct/staging/<sink>/…      objects on their way; what an ended process left goes at open
 //! <url>/.aqueduct/topics/<topic>        the id of the topic whose objects are here
 //! ```
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aqueduct_api::disk::{Kind, Open};
 use aqueduct_api::fault::{self, Mutant};
@@ -20,6 +21,29 @@ use crate::template::escape;
 
 /// How much is written at once, in bytes: large enough for the disk, small enough for the processor's cache.
 const PART_SIZE: usize = 512 << 10;
+
+/// Staging files that somebody in this process has: a sink may be open twice, to finish a chunk under earlier settings.
+static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Keeps a staging file from being taken for one that was left behind.
+struct Live(PathBuf);
+
+impl Live {
+    fn new(path: &Path) -> Self {
+        live().insert(path.to_owned());
+        Live(path.to_owned())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        live().remove(&self.0);
+    }
+}
+
+fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A folder with objects.
 pub(crate) struct Folder {
@@ -65,10 +89,13 @@ impl Folder {
         let claimed = object.clone();
         let file = self.blocking(move |place| {
             place.claim(&claimed, random)?;
-            place.disk.open(&opened, Open::New).map_err(|cause| told(cause, "make staging file", &opened))
+            let live = Live::new(&opened);
+            let file = place.disk.open(&opened, Open::New);
+            file.map(|file| (file, live)).map_err(|cause| told(cause, "make staging file", &opened))
         });
-        let file = file.await?;
-        Ok(Staged { edge: self.edge.clone(), place: self.place.clone(), object, path, file, length: 0, visible: false })
+        let (file, live) = file.await?;
+        let (edge, place) = (self.edge.clone(), self.place.clone());
+        Ok(Staged { edge, place, object, path, file, _live: live, length: 0, visible: false })
     }
 }
 
@@ -120,6 +147,7 @@ struct Staged {
     object: Object,
     path: PathBuf,
     file: Arc<dyn File>,
+    _live: Live,
     length: u64,
     visible: bool,
 }
@@ -182,8 +210,15 @@ impl Place {
         }
         for entry in self.disk.list(&self.staging).map_err(|cause| told(cause, "list", &self.staging))? {
             let path = self.staging.join(&entry.name);
+            if live().contains(&path) {
+                continue;
+            }
             tracing::info!(file = %path.display(), "removing what an earlier run left half written");
-            self.disk.remove(&path).map_err(|cause| told(cause, "remove", &path))?;
+            match self.disk.remove(&path) {
+                // Whoever had it was just done with it.
+                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+                removed => removed.map_err(|cause| told(cause, "remove", &path))?,
+            }
         }
         for folder in [&topics, &self.root.join(".aqueduct"), &self.root] {
             self.disk.sync_folder(folder).map_err(|cause| told(cause, "sync folder", folder))?;
@@ -240,6 +275,7 @@ impl Place {
     /// Writes the mark of a topic. Several may do so at once: who comes last decides, and all look again afterwards.
     fn mark(&self, path: &Path, id: TopicId, random: u64) -> Result<()> {
         let staged = self.staging.join(format!("{random:016x}.topic"));
+        let _live = Live::new(&staged);
         let file = self.disk.open(&staged, Open::New).map_err(|cause| told(cause, "make", &staged))?;
         let written = file.write_at(&[IoSlice::new(format!("{id}\n").as_bytes())], 0).and_then(|()| file.sync());
         written.map_err(|cause| told(cause, "write", &staged))?;

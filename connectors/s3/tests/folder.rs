@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex};
 use aqueduct_api::conformance::sink::{Script, SinkWorld as _, deliver};
 use aqueduct_api::disk::{Entry, LockError, Metadata, Open, RealDisk, Space};
 use aqueduct_api::fault::{Mutant, mutate};
-use aqueduct_api::{Disk, Edge, Error, File, Sink, SinkOpening, SinkSettings as _, TopicId};
+use aqueduct_api::{Content, Disk, Edge, Error, File, Result, Sink, SinkOpening, SinkSettings as _, TopicId};
+use aqueduct_record::{Batch, Offset};
 use aqueduct_s3::S3Settings;
+use async_trait::async_trait;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -296,4 +298,38 @@ async fn large_objects_are_written_in_many_steps() {
     deliver(&*bed.sink().await, &mut [script.chunk()]).await;
     script.expect(&bed.world(), 0..80_000).await;
     assert!(bed.world().written().await.len() == 80_000);
+}
+
+/// Opens the sink once more while a chunk is being written.
+struct OpensAgain {
+    content: Arc<dyn Content>,
+    bed: Arc<Bed>,
+    staged: Arc<Mutex<Vec<usize>>>,
+}
+
+#[async_trait]
+impl Content for OpensAgain {
+    async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+        if from > 0 {
+            drop(self.bed.sink().await);
+            self.staged.lock().unwrap().push(self.bed.staged().len());
+        }
+        self.content.read(from).await
+    }
+
+    async fn save_note(&self, note: &str) -> Result<()> {
+        self.content.save_note(note).await
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_is_opened_beside_a_live_one_leaves_its_files_alone() {
+    let (bed, staged) = (Arc::new(Bed::new()), Arc::default());
+    let sink = bed.sink().await;
+    let script = Script::new("t", 0).batch(0, 60_000).batch(60_000, 10);
+    let mut chunk = script.chunk();
+    chunk.content = Arc::new(OpensAgain { content: chunk.content, bed: bed.clone(), staged: Arc::clone(&staged) });
+    deliver(&*sink, &mut [chunk]).await;
+    assert_eq!(staged.lock().unwrap().first(), Some(&1), "a file was under way");
+    script.expect(&bed.world(), 0..60_010).await;
 }
