@@ -23,7 +23,7 @@ use crate::{Compressed, FileSettings, Start};
 const OPEN_FILES: usize = 256;
 
 /// How long to leave the folders alone for each name that a walk looked at: looking costs some 5 µs, so that this keeps
-/// walks below half a percent of a core by far.
+/// walks at some 0.3 % of a core.
 const WALK_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long a file counts as busy after it changed: busy files are looked at between the walks through the folders.
