@@ -121,7 +121,7 @@ impl Opening<'_> {
         };
         self.note_foreign(&names);
         match mark.filter(is_as_marked) {
-            Some(mark) => Ok(self.reopen(mark, &logs)),
+            Some(mark) => self.reopen(mark, &logs),
             None => self.recover(&names),
         }
     }
@@ -134,7 +134,7 @@ impl Opening<'_> {
     }
 
     /// The partition as a clean stop left it: nothing is read before somebody asks.
-    fn reopen(&mut self, mark: &PartitionMark, logs: &[Offset]) -> Found {
+    fn reopen(&mut self, mark: &PartitionMark, logs: &[Offset]) -> Result<Found> {
         let bounds = mark.segments.iter().skip(1).map(|(base, _)| *base).chain([mark.end]);
         let mut segments = BTreeMap::new();
         let mut active = None;
@@ -143,6 +143,9 @@ impl Opening<'_> {
                 let extent = Extent { size: *size, bound };
                 let segment = Arc::new(Segment::closed(self.shared, self.folder, *base, extent, true));
                 let is_last = mark.segments.last().is_some_and(|(last, _)| last == base);
+                if is_last {
+                    self.cut_void(*base, *size)?;
+                }
                 active = is_last.then(|| Active {
                     segment: segment.clone(),
                     size: *size,
@@ -155,7 +158,18 @@ impl Opening<'_> {
             };
             segments.insert(*base, segment);
         }
-        Found { segments, writer: Writer { active, written: mark.end, synced: mark.end, epoch_due: false } }
+        Ok(Found { segments, writer: Writer { active, written: mark.end, synced: mark.end, epoch_due: false } })
+    }
+
+    /// Cuts what a failed sync made void and could not be cut before the stop: a recovery after the next crash would take
+    /// it for data, though others have gone on as if it were not there.
+    fn cut_void(&self, base: Offset, size: u64) -> Result<()> {
+        let (path, disk) = (names::path(self.folder, base, LOG), &self.shared.edge.disk);
+        if disk.metadata(&path, true).map_err(at(&path))?.length <= size {
+            return Ok(());
+        }
+        let file = disk.open(&path, Open::Write).map_err(at(&path))?;
+        file.truncate(size).and_then(|()| file.sync()).map_err(at(&path))
     }
 
     fn miss(&mut self, base: Offset, bound: Offset) -> Arc<Segment> {
