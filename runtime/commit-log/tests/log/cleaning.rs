@@ -291,3 +291,22 @@ async fn committed_offsets_shrink_and_stay() {
     assert_eq!(again.committed("g").await.unwrap()[&of()].offset, 299);
     assert_eq!(again.groups().await.unwrap(), ["g"]);
 }
+
+#[tokio::test]
+async fn void_bytes_that_a_clean_stop_left_behind_do_not_come_back_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_at(folder.path(), &Time::default(), &TopicSettings::default()).await;
+    fill(&log, 3).await;
+    log.close().await.unwrap();
+    let segment =
+        files(folder.path(), ".log").into_iter().find(|path| path.starts_with(folder.path().join("t"))).unwrap();
+    let kept = fs::read(&segment).unwrap();
+    // What a failed sync made void and a read-only disk kept from being cut: whole batches that go on where the log ended.
+    let mut void = kept.clone();
+    void[..8].copy_from_slice(&3i64.to_be_bytes());
+    fs::write(&segment, [&kept[..], &void[..]].concat()).unwrap();
+    let reopened = open(folder.path()).await;
+    assert_eq!(reopened.bounds(&of()).await.unwrap().end, 3);
+    let crashed = killed(folder.path());
+    assert_eq!(open(crashed.path()).await.bounds(&of()).await.unwrap().end, 3, "the next start does not believe it");
+}
