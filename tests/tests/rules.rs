@@ -11,13 +11,17 @@ use serde_json::Value;
 
 /// Each crate's layer. A crate names crates of lower layers only, so siblings never see each other, each of layer 3 can
 /// be deleted alone, and only `aqueduct` (the daemon) and tests name a concrete connector or log.
-const LAYERS: [(&str, u8); 9] = [
+const LAYERS: &[(&str, u8)] = &[
     ("aqueduct-record", 0),
     ("aqueduct-api", 1),
     ("aqueduct-commit-log", 3),
     ("aqueduct-engine", 3),
     ("aqueduct-file", 3),
     ("aqueduct-s3", 3),
+    ("aqueduct-http", 3),
+    ("aqueduct-elasticsearch", 3),
+    ("aqueduct-transforms", 3),
+    ("aqueduct-converters", 3),
     ("aqueduct", 4),
     ("aqueduct-tests", 5),
     ("aqueduct-bench", 6),

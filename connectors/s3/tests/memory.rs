@@ -55,6 +55,7 @@ async fn a_chunk_of_a_thousand_paths_stays_below_150_mb() {
         start: 0,
         end,
         run: 0,
+        incarnation: 1,
         redelivered: false,
         ranges: vec![0..end; 1],
         note: None,

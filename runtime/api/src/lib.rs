@@ -2,7 +2,9 @@
 //!
 //! - [`Log`], [`Topics`] and [`Groups`]: where records are kept, and how far each reader has come.
 //! - [`Source`] and [`Sink`]: one system each; they know no log, no offset store, no retry and no schedule.
-//! - [`Settings`], [`SourceSettings`], [`SinkSettings`] and the [`Registry`]: how a connector is declared and opened.
+//! - [`Transform`]: what records go through on their way, pure.
+//! - [`Settings`], [`SourceSettings`], [`SinkSettings`], [`TransformSettings`] and the [`Registry`]: how one is declared
+//!   and opened.
 //! - [`Edge`]: disk, clock, threads and chance, so that a whole run with faults can be replayed from one seed.
 //! - [`Error`]: what the engine does next.
 //!
@@ -19,6 +21,7 @@ mod settings;
 mod sink;
 mod source;
 mod topic;
+mod transform;
 mod units;
 
 #[cfg(feature = "conformance")]
@@ -28,11 +31,15 @@ pub use disk::{Disk, File};
 pub use edge::Edge;
 pub use error::{Cause, Error, Result};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
-pub use registry::{Described, Registry, SinkConnector, SourceConnector};
-pub use settings::{Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings};
+pub use registry::{Described, Registry, SinkConnector, SourceConnector, TransformKind};
+pub use settings::{
+    NamedBy, Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings, TransformOpening,
+    TransformSettings,
+};
 pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};
 pub use topic::{CleanupPolicy, Durability, Hold, Topic, TopicId, TopicPartition, TopicSettings, Topics};
+pub use transform::{Draft, Transform, Transformed, Unfit};
 pub use units::{ByteSize, Secret, Span};
 
 /// The header in which a source's position rides with its data, as JSON `[source, stream, position, sequence]`: on

@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use schemars::Schema;
 use serde_json::Value;
 
-use crate::{Error, Problem, Result, Settings, Sink, SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings};
+use crate::{
+    Error, NamedBy, Problem, Result, Settings, Sink, SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings,
+    Transform, TransformOpening, TransformSettings,
+};
 
 /// The connectors of a binary: one explicit list, in the binary.
 #[derive(Default)]
@@ -16,6 +19,8 @@ pub struct Registry {
     pub sources: BTreeMap<&'static str, Box<dyn SourceConnector>>,
     /// By name.
     pub sinks: BTreeMap<&'static str, Box<dyn SinkConnector>>,
+    /// By name.
+    pub transforms: BTreeMap<&'static str, Box<dyn TransformKind>>,
 }
 
 impl Registry {
@@ -30,11 +35,17 @@ impl Registry {
         self.sinks.insert(S::NAME, Box::new(Typed::<S>(PhantomData)));
         self
     }
+
+    /// Adds a transform.
+    pub fn transform<S: TransformSettings>(mut self) -> Self {
+        self.transforms.insert(S::NAME, Box::new(Typed::<S>(PhantomData)));
+        self
+    }
 }
 
-/// What both kinds of connectors tell of themselves.
+/// What connectors and transforms tell of themselves.
 pub trait Described: Send + Sync {
-    /// What people write after `connector:`.
+    /// What people write after `connector:`, or what a transform is called.
     fn name(&self) -> &'static str;
 
     /// One sentence on what it does.
@@ -66,6 +77,9 @@ pub trait SinkConnector: Described {
     /// Tries permissions and credentials.
     async fn probe(&self, settings: Value, opening: SinkOpening) -> Result<Vec<String>>;
 
+    /// By what it names what it writes.
+    fn named_by(&self) -> NamedBy;
+
     /// Where it writes under which names, see [`SinkSettings::destination`].
     fn destination(&self, settings: Value, opening: &SinkOpening) -> Result<Option<String>>;
 
@@ -81,6 +95,12 @@ pub trait SinkConnector: Described {
             _ => Value::Object(Default::default()),
         }
     }
+}
+
+/// A kind of transform.
+pub trait TransformKind: Described {
+    /// Opens a transform with settings in which references are resolved.
+    fn open(&self, settings: Value, opening: TransformOpening) -> Result<Box<dyn Transform>>;
 }
 
 fn clone_entry((name, value): (&String, &Value)) -> (String, Value) {
@@ -131,8 +151,18 @@ impl<S: SinkSettings> SinkConnector for Typed<S> {
         checked::<S>(settings)?.probe(opening).await
     }
 
+    fn named_by(&self) -> NamedBy {
+        S::NAMED_BY
+    }
+
     fn destination(&self, settings: Value, opening: &SinkOpening) -> Result<Option<String>> {
         Ok(checked::<S>(settings)?.destination(opening))
+    }
+}
+
+impl<S: TransformSettings> TransformKind for Typed<S> {
+    fn open(&self, settings: Value, opening: TransformOpening) -> Result<Box<dyn Transform>> {
+        checked::<S>(settings)?.open(opening)
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{ByteSize, Edge, Position, Result, Sink, Source, Stream};
+use crate::{ByteSize, Edge, Position, Result, Sink, Source, Stream, Transform};
 
 /// The settings of a connector. Doc comments of the fields are its manual. A field that shapes the names or the bytes of
 /// what a sink writes carries `#[schemars(extend("x-shaping" = true))]`: a chunk that was pinned under one value is
@@ -32,12 +32,19 @@ pub struct Problem {
     pub setting: String,
     /// What is wrong and what would be right.
     pub message: String,
+    /// Where in the setting's own text, where that is a program: line and column, from 1.
+    pub at: Option<(usize, usize)>,
 }
 
 impl Problem {
     /// Something wrong with `setting`.
     pub fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
-        Problem { setting: setting.into(), message: message.into() }
+        Problem { setting: setting.into(), message: message.into(), at: None }
+    }
+
+    /// The same problem, at a line and a column of the setting's text.
+    pub fn at(self, line: usize, column: usize) -> Self {
+        Problem { at: Some((line, column)), ..self }
     }
 }
 
@@ -52,9 +59,22 @@ pub trait SourceSettings: Settings {
     async fn probe(&self, opening: SourceOpening) -> Result<Vec<String>>;
 }
 
+/// By what a sink names what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// By chunk (an object): it gets one chunk at a time, always whole.
+    Chunk,
+    /// By record (a document, a request): it gets ripe chunks of several partitions in one call, and parts of a chunk when
+    /// the engine looks for the record that was refused.
+    Record,
+}
+
 /// Settings that open a sink.
 #[async_trait]
 pub trait SinkSettings: Settings {
+    /// By what the sink names what it writes.
+    const NAMED_BY: NamedBy = NamedBy::Chunk;
+
     /// Opens the sink.
     async fn open(self, opening: SinkOpening) -> Result<Box<dyn Sink>>;
 
@@ -64,6 +84,21 @@ pub trait SinkSettings: Settings {
     /// Where it writes under which names, normalised: two sinks of one answer would write the same names, and are
     /// refused. `None` where names can not meet.
     fn destination(&self, opening: &SinkOpening) -> Option<String>;
+}
+
+/// Settings that open a transform.
+pub trait TransformSettings: Settings {
+    /// Opens the transform: a program is compiled here, once. [`Settings::problems`] says first what is wrong with it.
+    fn open(self, opening: TransformOpening) -> Result<Box<dyn Transform>>;
+}
+
+/// What a transform gets from the engine.
+#[derive(Clone)]
+pub struct TransformOpening {
+    /// What relative paths start at: the configuration's folder.
+    pub folder: PathBuf,
+    /// Disk, clock, threads and chance.
+    pub edge: Edge,
 }
 
 /// What a source gets from the engine.

@@ -56,6 +56,9 @@ pub struct Chunk {
     pub run: u32,
     /// Whether it may have been written before, wholly or in part.
     pub redelivered: bool,
+    /// How often the topic had been made anew or given more partitions when the chunk's records were written, from 1:
+    /// of two records of one key, the one of the higher incarnation is newer, then the one of the higher offset.
+    pub incarnation: u16,
     /// What is still to be written of it, ascending; the whole of it at first.
     pub ranges: Vec<Range<Offset>>,
     /// What the sink noted about an earlier delivery of the chunk, see [`Chunk::save_note`].
@@ -221,6 +224,7 @@ mod tests {
             end: 11,
             run: 0,
             redelivered: false,
+            incarnation: 1,
             ranges: ranges.to_vec(),
             note: None,
             content,

@@ -28,6 +28,11 @@ pub struct Incoming {
     pub position: Option<Position>,
     /// Whether the stream has ended for good: its position is forgotten.
     pub last: bool,
+    /// The topic that they go to, where the source is asked for one of its own; `None`: the source's topic. Must exist, or
+    /// may be made.
+    pub topic: Option<Arc<str>>,
+    /// The partition that they go to, where whoever sent them chose; `None`: the one that the stream keeps.
+    pub partition: Option<i32>,
     /// The records, already in batch form. Empty: only the position is saved, once the stream's earlier records are durable.
     pub records: BatchBuilder,
     /// Input that can not be a record (a line that is too long): goes to the dead letters, under the same position. An
@@ -40,7 +45,16 @@ pub struct Incoming {
 impl Incoming {
     /// Records read from `stream` up to `position`.
     pub fn records(stream: Arc<Stream>, position: Position, records: BatchBuilder) -> Self {
-        Incoming { stream, position: Some(position), last: false, records, dead_letter: None, done: None }
+        Incoming {
+            stream,
+            position: Some(position),
+            last: false,
+            topic: None,
+            partition: None,
+            records,
+            dead_letter: None,
+            done: None,
+        }
     }
 }
 

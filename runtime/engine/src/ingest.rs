@@ -272,7 +272,7 @@ impl Ingest {
 
     /// Makes a batch of what was read, with its position inside.
     fn take(&mut self, incoming: Incoming) -> Result<Unplaced> {
-        let Incoming { stream, position, last, mut records, dead_letter, done } = incoming;
+        let Incoming { stream, position, last, mut records, dead_letter, done, .. } = incoming;
         let count = self.topic.partitions;
         let topic = self.topic.name.clone();
         let known = self.streams.entry(stream.id.clone()).or_insert_with(|| Known {

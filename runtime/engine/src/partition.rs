@@ -245,6 +245,7 @@ impl Partition {
             start: self.place.next,
             end: work.end,
             run: self.place.pin.run,
+            incarnation: 1,
             redelivered: std::mem::replace(&mut work.redelivered, true),
             ranges: work.ranges.clone(),
             note: self.place.pin.note.clone(),

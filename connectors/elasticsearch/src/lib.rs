@@ -1,0 +1,1 @@
+//! Delivers records as documents to Elasticsearch and OpenSearch.

@@ -1,0 +1,1 @@
+//! Takes records from HTTP clients, and delivers records to HTTP servers.

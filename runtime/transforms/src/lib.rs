@@ -1,0 +1,1 @@
+//! The transforms that people write in YAML: programs, filters and routes.
