@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aqueduct_api::{
-    ByteSize, Described, Problem, Registry, Result, Sink, SinkConnector, SinkOpening, Span, TopicSettings,
+    ByteSize, Described, NamedBy, Problem, Registry, Result, Sink, SinkConnector, SinkOpening, Span, TopicSettings,
 };
 use aqueduct_engine::{ChunkPlan, Plan, RetryPlan, SinkPlan, SourcePlan, TopicPlan};
 use aqueduct_file::FileSettings;
@@ -128,6 +128,10 @@ impl SinkConnector for OverStore {
 
     async fn probe(&self, settings: Value, opening: SinkOpening) -> Result<Vec<String>> {
         self.real.probe(settings, opening).await
+    }
+
+    fn named_by(&self) -> NamedBy {
+        self.real.named_by()
     }
 
     fn destination(&self, settings: Value, opening: &SinkOpening) -> Result<Option<String>> {
