@@ -42,6 +42,7 @@ pub(crate) fn plan(scenario: &Scenario, partitions: i32, sinks: &[SinkShape]) ->
         settings: json!({"paths": [format!("{LOGS}/*")], "start": "beginning", "max-record": LONGEST_LINE}),
         retry: retry(),
         dead_letters: Default::default(),
+        transforms: Vec::new(),
     };
     Plan {
         folder: PathBuf::from("/"),
@@ -77,6 +78,7 @@ fn sink_plan(sink: &SinkShape) -> SinkPlan {
         },
         retry: retry(),
         dead_letters: Default::default(),
+        transforms: Vec::new(),
         start: Default::default(),
     }
 }

@@ -35,6 +35,8 @@ mod partition;
 mod pin;
 mod takeover;
 
-pub use plan::{ChunkPlan, DeadLetterPlan, Plan, RetryPlan, RewindTo, SinkPlan, SourcePlan, Start, TopicPlan};
+pub use plan::{
+    ChunkPlan, DeadLetterPlan, Plan, RetryPlan, RewindTo, SinkPlan, SourcePlan, Start, TopicPlan, TransformPlan,
+};
 pub use status::{BudgetStatus, ConnectorStatus, Kind, LastError, PartitionStatus, Rewound, State, Status, Unpinned};
 pub use supervisor::{Engine, Parts, Resolve};

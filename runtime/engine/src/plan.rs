@@ -113,6 +113,9 @@ pub struct SourcePlan {
     /// The connector's own settings, references unresolved.
     #[serde(default = "no_settings")]
     pub settings: Value,
+    /// What its records go through, in order, on their way to the topic: each `{ NAME: SETTINGS }`. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<TransformPlan>,
     /// How failures that may pass are tried again.
     #[serde(default)]
     pub retry: RetryPlan,
@@ -132,6 +135,9 @@ pub struct SinkPlan {
     /// The connector's own settings, references unresolved.
     #[serde(default = "no_settings")]
     pub settings: Value,
+    /// What its records go through, in order, on their way to the destination: each `{ NAME: SETTINGS }`. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<TransformPlan>,
     /// What makes a chunk ripe to be delivered.
     #[serde(default)]
     pub chunk: ChunkPlan,
@@ -145,6 +151,60 @@ pub struct SinkPlan {
     /// from their beginning. Default: beginning.
     #[serde(default)]
     pub start: Start,
+}
+
+/// One transform: `{ NAME: SETTINGS }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransformPlan {
+    /// Which kind of transform.
+    pub transform: String,
+    /// The transform's own settings, references unresolved.
+    pub settings: Value,
+}
+
+impl Serialize for TransformPlan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(&self.transform, &self.settings)])
+    }
+}
+
+impl<'de> Deserialize<'de> for TransformPlan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = TransformPlan;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one transform as `{ NAME: SETTINGS }`")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<TransformPlan, A::Error> {
+                let Some((transform, settings)) = map.next_entry()? else {
+                    return Err(de::Error::invalid_length(0, &self));
+                };
+                match map.next_key::<String>()? {
+                    None => Ok(TransformPlan { transform, settings }),
+                    Some(_) => Err(de::Error::invalid_length(2, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for TransformPlan {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TransformPlan".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "One transform: its name, and its settings.",
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+        })
+    }
 }
 
 fn no_settings() -> Value {
@@ -383,6 +443,19 @@ mod tests {
         assert_eq!(plan.dead_letters.topic("lake"), Some("lake.dead-letters".into()));
         assert_eq!(plan.start, Start::Beginning);
         assert_eq!(plan.settings, json!({}));
+    }
+
+    #[test]
+    fn a_transform_is_one_name_with_its_settings() {
+        let read = |value: Value| serde_json::from_value::<TransformPlan>(value).map_err(|error| error.to_string());
+        let plan = read(json!({"vrl": ". = 1"})).unwrap();
+        assert_eq!(plan, TransformPlan { transform: "vrl".into(), settings: json!(". = 1") });
+        assert_eq!(serde_json::to_value(&plan).unwrap(), json!({"vrl": ". = 1"}));
+        assert!(read(json!({})).unwrap_err().contains("expected one transform as `{ NAME: SETTINGS }`"));
+        assert!(read(json!({"a": 1, "b": 2})).unwrap_err().contains("expected one transform"));
+        let sink: SinkPlan = serde_json::from_value(json!({"connector": "s3", "topics": ["*"]})).unwrap();
+        assert_eq!(sink.transforms, []);
+        assert_eq!(serde_json::to_value(&sink).unwrap().get("transforms"), None);
     }
 
     #[test]

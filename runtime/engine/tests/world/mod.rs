@@ -142,6 +142,7 @@ pub fn source(outside: &Outside, topic: &str) -> SourcePlan {
         settings: json!({ "outside": outside.id }),
         retry: retry(),
         dead_letters: Default::default(),
+        transforms: Vec::new(),
     }
 }
 
@@ -153,6 +154,7 @@ pub fn sink(outside: &Outside, topics: &[&str]) -> SinkPlan {
         chunk: ChunkPlan { bytes: ByteSize::mib(8), records: None, age: Span::seconds(1) },
         retry: retry(),
         dead_letters: Default::default(),
+        transforms: Vec::new(),
         start: Start::Beginning,
     }
 }
