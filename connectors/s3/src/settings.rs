@@ -1,6 +1,7 @@
 //! The settings of the sink: their doc comments are its manual.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aqueduct_api::{ByteSize, Problem, Result, Secret, Settings, Sink, SinkOpening, SinkSettings};
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use crate::folder::Folder;
 use crate::format::Format;
 use crate::layout::{Layout, Style};
 use crate::sink::ObjectSink;
-use crate::store;
+use crate::store::{self, Access};
 use crate::template::Template;
 
 /// Objects in S3, any store that speaks its protocol, or a folder.
@@ -127,7 +128,7 @@ impl Settings for S3Settings {
             let message = format!("{} is out of range, expected 5 MiB to 512 MiB", self.part_size);
             problems.push(Problem::new("part-size", message));
         }
-        self.access_problems(&mut problems);
+        problems.extend(self.access().problems());
         problems
     }
 }
@@ -149,23 +150,6 @@ impl S3Settings {
                 (None, _) => "topics-dir",
             };
             problems.push(Problem::new(setting, why));
-        }
-    }
-
-    fn access_problems(&self, problems: &mut Vec<Problem>) {
-        if let Some(endpoint) = &self.endpoint {
-            let message = match endpoint.split_once("://") {
-                Some(("http", host)) if !host.is_empty() => (!self.allow_http)
-                    .then(|| format!("`{endpoint}` is not encrypted: use https, or say `allow-http: true`")),
-                Some(("https", host)) if !host.is_empty() => None,
-                _ => Some(format!("`{endpoint}` is no address, expected for example `https://minio:9000`")),
-            };
-            problems.extend(message.map(|message| Problem::new("endpoint", message)));
-        }
-        match (&self.access_key_id, &self.secret_access_key) {
-            (Some(_), None) => problems.push(Problem::new("secret-access-key", "is missing beside `access-key-id`")),
-            (None, Some(_)) => problems.push(Problem::new("access-key-id", "is missing beside `secret-access-key`")),
-            _ => {}
         }
     }
 
@@ -216,6 +200,20 @@ impl S3Settings {
 
     pub(crate) fn address(&self) -> Result<Address> {
         Address::parse(&self.url).map_err(|why| aqueduct_api::Error::fatal(format!("setting url: {why}")))
+    }
+
+    pub(crate) fn access(&self) -> Access<'_> {
+        Access {
+            endpoint: self.endpoint.as_deref(),
+            allow_http: self.allow_http,
+            path_style: self.path_style,
+            region: self.region.as_deref(),
+            access_key_id: self.access_key_id.as_ref(),
+            secret_access_key: self.secret_access_key.as_ref(),
+            session_token: self.session_token.as_ref(),
+            // A request carries at most a part: a slow line still brings it to its end.
+            timeout: Duration::from_secs(60 + (self.part_size.0 >> 20)),
+        }
     }
 
     async fn bucket(&self, opening: &SinkOpening) -> Result<Arc<dyn Bucket>> {

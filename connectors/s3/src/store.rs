@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
-use aqueduct_api::{Error, Result};
+use aqueduct_api::{Error, Problem, Result, Secret};
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
@@ -47,36 +47,70 @@ struct Inner {
 
 /// Opens a bucket; no request is made.
 pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Arc<dyn Bucket>> {
-    let store = client(settings, bucket)?;
+    let store = client(&settings.access(), bucket)?;
     Ok(Arc::new(StoreBucket::new(store, bucket, prefix, settings.part_size.0 as usize)))
 }
 
+/// How a store is reached: what the settings of source and sink say alike.
+pub(crate) struct Access<'a> {
+    pub(crate) endpoint: Option<&'a str>,
+    pub(crate) allow_http: bool,
+    pub(crate) path_style: Option<bool>,
+    pub(crate) region: Option<&'a str>,
+    pub(crate) access_key_id: Option<&'a Secret>,
+    pub(crate) secret_access_key: Option<&'a Secret>,
+    pub(crate) session_token: Option<&'a Secret>,
+    /// How long one request may take.
+    pub(crate) timeout: Duration,
+}
+
+impl Access<'_> {
+    /// What is wrong with it.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some(endpoint) = self.endpoint {
+            let message = match endpoint.split_once("://") {
+                Some(("http", host)) if !host.is_empty() => (!self.allow_http)
+                    .then(|| format!("`{endpoint}` is not encrypted: use https, or say `allow-http: true`")),
+                Some(("https", host)) if !host.is_empty() => None,
+                _ => Some(format!("`{endpoint}` is no address, expected for example `https://minio:9000`")),
+            };
+            problems.extend(message.map(|message| Problem::new("endpoint", message)));
+        }
+        match (&self.access_key_id, &self.secret_access_key) {
+            (Some(_), None) => problems.push(Problem::new("secret-access-key", "is missing beside `access-key-id`")),
+            (None, Some(_)) => problems.push(Problem::new("access-key-id", "is missing beside `secret-access-key`")),
+            _ => {}
+        }
+        problems
+    }
+}
+
 /// A client of the store that the settings name.
-pub(crate) fn client(settings: &S3Settings, bucket: &str) -> Result<Arc<dyn PartStore>> {
+pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<Arc<dyn PartStore>> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    if let Some(endpoint) = &settings.endpoint {
+    if let Some(endpoint) = settings.endpoint {
         builder = builder.with_endpoint(endpoint.trim_end_matches('/')).with_allow_http(settings.allow_http);
     }
-    if let Some(region) = &settings.region {
+    if let Some(region) = settings.region {
         builder = builder.with_region(region);
     }
-    if let (Some(id), Some(key)) = (&settings.access_key_id, &settings.secret_access_key) {
+    if let (Some(id), Some(key)) = (settings.access_key_id, settings.secret_access_key) {
         builder = builder.with_access_key_id(id.reveal()).with_secret_access_key(key.reveal());
     }
-    if let Some(token) = &settings.session_token {
+    if let Some(token) = settings.session_token {
         builder = builder.with_token(token.reveal());
     }
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
     let options = ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(5))
-        // A request carries at most a part: a slow line still brings it to its end.
-        .with_timeout(Duration::from_secs(60 + (settings.part_size.0 >> 20)))
+        .with_timeout(settings.timeout)
         .with_allow_http(settings.allow_http);
     // The engine retries whole chunks; these only bridge a hiccup.
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), ..BackoffConfig::default() };
     let retry = RetryConfig { backoff, max_retries: 2, retry_timeout: Duration::from_secs(30) };
     let builder = builder.with_virtual_hosted_style_request(!path_style).with_client_options(options).with_retry(retry);
-    let store = builder.build().map_err(|cause| Error::fatal(format!("{}: {cause}", settings.url)))?;
+    let store = builder.build().map_err(|cause| Error::fatal(format!("s3://{bucket}: {cause}")))?;
     Ok(Arc::new(store))
 }
 
@@ -286,7 +320,7 @@ impl PartUpload {
 }
 
 /// What a store answered, as far as we look at it. `object_store` keeps the status and S3's code in the text alone.
-fn says(cause: &StoreError, words: &[&str]) -> bool {
+pub(crate) fn says(cause: &StoreError, words: &[&str]) -> bool {
     let text = cause.to_string();
     words.iter().any(|word| text.contains(word))
 }
@@ -328,7 +362,8 @@ const PASSING: &[&str] = &[
     "SlowDown",
 ];
 
-fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
+/// What a store's answer means.
+pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
     if says(cause, WRONG_CREDENTIALS) {
         return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
     }
