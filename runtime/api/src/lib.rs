@@ -38,7 +38,7 @@ pub use settings::{
     NamedBy, Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings, TransformOpening,
     TransformSettings,
 };
-pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Outcome, Rejected, Sink};
+pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Made, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};
 pub use topic::{CleanupPolicy, Durability, Hold, Topic, TopicId, TopicPartition, TopicSettings, Topics};
 pub use transform::{Draft, Transform, Transformed, Unfit};

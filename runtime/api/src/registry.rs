@@ -86,12 +86,10 @@ pub trait SinkConnector: Described {
     /// Those of the settings that shape names or bytes.
     fn shaping(&self, settings: &Value) -> Value {
         let marks = self.schema();
-        let marked = |name: &String| {
-            let mark = marks.pointer(&format!("/properties/{}/x-shaping", name.replace('~', "~0").replace('/', "~1")));
-            mark.and_then(Value::as_bool).unwrap_or(false)
-        };
         match settings {
-            Value::Object(settings) => settings.iter().filter(|(name, _)| marked(name)).map(clone_entry).collect(),
+            Value::Object(settings) => {
+                settings.iter().filter(|(name, _)| mark(&marks, name).unwrap_or(false)).map(clone_entry).collect()
+            }
             _ => Value::Object(Default::default()),
         }
     }
@@ -101,6 +99,22 @@ pub trait SinkConnector: Described {
 pub trait TransformKind: Described {
     /// Opens a transform with settings in which references are resolved.
     fn open(&self, settings: Value, opening: TransformOpening) -> Result<Box<dyn Transform>>;
+
+    /// Those of the settings that shape records: all but those marked `"x-shaping" = false`.
+    fn shaping(&self, settings: &Value) -> Value {
+        let marks = self.schema();
+        match settings {
+            Value::Object(settings) => {
+                settings.iter().filter(|(name, _)| mark(&marks, name).unwrap_or(true)).map(clone_entry).collect()
+            }
+            settings => settings.clone(),
+        }
+    }
+}
+
+fn mark(schema: &Schema, setting: &str) -> Option<bool> {
+    let setting = setting.replace('~', "~0").replace('/', "~1");
+    schema.pointer(&format!("/properties/{setting}/x-shaping")).and_then(Value::as_bool)
 }
 
 fn clone_entry((name, value): (&String, &Value)) -> (String, Value) {

@@ -86,7 +86,8 @@ pub trait SinkSettings: Settings {
     fn destination(&self, opening: &SinkOpening) -> Option<String>;
 }
 
-/// Settings that open a transform.
+/// Settings that open a transform. All of them shape records but those that carry `#[schemars(extend("x-shaping" = false))]`:
+/// where a remote is, and how it is asked. A chunk that was pinned under one value of the others is finished under it.
 pub trait TransformSettings: Settings {
     /// Opens the transform: a program is compiled here, once. [`Settings::problems`] says first what is wrong with it.
     fn open(self, opening: TransformOpening) -> Result<Box<dyn Transform>>;

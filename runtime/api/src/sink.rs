@@ -1,5 +1,6 @@
 //! The way out: what a sink is given and what it answers.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -75,6 +76,26 @@ pub trait Content: Send + Sync {
 
     /// Saves a note with the chunk's pin.
     async fn save_note(&self, note: &str) -> Result<()>;
+
+    /// What transforms make of the records of a batch that lie within `ranges`; `None`: they are what a sink gets. The
+    /// batch and what was skipped before it are the `span` of offsets.
+    async fn transformed(
+        &self,
+        _batch: &Batch,
+        _span: Range<Offset>,
+        _ranges: &[Range<Offset>],
+    ) -> Result<Option<Made>> {
+        Ok(None)
+    }
+}
+
+/// What was made of a batch's records.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The records, at offsets that mean nothing.
+    pub batch: Batch,
+    /// Which offset each of them goes by: ascending, the same for those made of one record.
+    pub offsets: Vec<Offset>,
 }
 
 impl Chunk {
@@ -85,7 +106,7 @@ impl Chunk {
             ranges: self.ranges.clone(),
             next: self.start,
             end: self.end,
-            read: Vec::new().into_iter(),
+            read: VecDeque::new(),
         }
     }
 
@@ -116,28 +137,37 @@ pub struct Batches {
     ranges: Vec<Range<Offset>>,
     next: Offset,
     end: Offset,
-    read: std::vec::IntoIter<Batch>,
+    read: VecDeque<Batch>,
 }
 
 impl Batches {
-    /// The next batch with records to write; `None` at the end of the chunk.
+    /// The next batch with records to write; `None` at the end of the chunk. After a failure, or when the future was
+    /// dropped, the next call goes on with the same batch.
     pub async fn next(&mut self) -> Result<Option<ChunkBatch>> {
         while self.next < self.end {
-            let Some(batch) = self.read.next() else {
-                self.read = self.content.read(self.next).await?.into_iter();
-                if self.read.len() == 0 {
+            let Some(batch) = self.read.front() else {
+                self.read = self.content.read(self.next).await?.into();
+                if self.read.is_empty() {
                     return Ok(None);
                 }
                 continue;
             };
-            if batch.next_offset() <= self.next {
-                continue;
-            }
-            self.next = batch.next_offset();
-            let (first, last) = (batch.base_offset(), batch.last_offset());
+            let (first, last, next) = (batch.base_offset(), batch.last_offset(), batch.next_offset());
             let wanted = self.ranges.iter().any(|range| range.start <= last && first < range.end);
-            if wanted && !batch.header().attributes.is_control() {
-                return Ok(Some(ChunkBatch { batch, ranges: self.ranges.clone() }));
+            let mut made = None;
+            let is_new = next > self.next && wanted && !batch.header().attributes.is_control();
+            if is_new {
+                made = self.content.transformed(batch, self.next..next, &self.ranges).await?;
+            }
+            self.next = next.max(self.next);
+            let Some(batch) = self.read.pop_front().filter(|_| is_new) else { continue };
+            match made {
+                None => return Ok(Some(ChunkBatch { batch, ranges: self.ranges.clone(), offsets: None })),
+                Some(made) if made.offsets.is_empty() => {}
+                Some(made) => {
+                    let (batch, offsets) = (made.batch, Some(made.offsets));
+                    return Ok(Some(ChunkBatch { batch, ranges: self.ranges.clone(), offsets }));
+                }
             }
         }
         Ok(None)
@@ -148,15 +178,18 @@ impl Batches {
 pub struct ChunkBatch {
     batch: Batch,
     ranges: Vec<Range<Offset>>,
+    /// What its records go by, where transforms made them.
+    offsets: Option<Vec<Offset>>,
 }
 
 impl ChunkBatch {
     /// Its records; compressed ones are inflated here, within bounds.
     pub fn records(&self) -> Result<ChunkRecords<'_>> {
-        Ok(ChunkRecords { records: self.batch.records().map_err(unreadable)?, ranges: &self.ranges })
+        let records = self.batch.records().map_err(unreadable)?;
+        Ok(ChunkRecords { records, ranges: &self.ranges, offsets: self.offsets.as_deref() })
     }
 
-    /// Its size as stored.
+    /// Its size as stored, or as transforms made it.
     pub fn size(&self) -> usize {
         self.batch.size()
     }
@@ -166,16 +199,18 @@ impl ChunkBatch {
 pub struct ChunkRecords<'a> {
     records: Records,
     ranges: &'a [Range<Offset>],
+    offsets: Option<&'a [Offset]>,
 }
 
 impl ChunkRecords<'_> {
-    /// The records that are to be written.
+    /// The records that are to be written, ascending by offset; several that a transform made of one repeat its offset.
     pub fn iter(&self) -> impl Iterator<Item = Result<Record<'_>>> {
-        self.records.iter().filter_map(|record| match record {
-            Ok(record) if self.ranges.iter().any(|range| range.contains(&record.offset)) => {
-                Some(Ok(Record { headers: record.headers.without(POSITION_HEADER), ..record }))
+        self.records.iter().enumerate().filter_map(|(nth, record)| match record {
+            Ok(record) => {
+                let offset = self.offsets.and_then(|offsets| offsets.get(nth)).copied().unwrap_or(record.offset);
+                let is_wanted = self.ranges.iter().any(|range| range.contains(&offset));
+                is_wanted.then(|| Ok(Record { offset, headers: record.headers.without(POSITION_HEADER), ..record }))
             }
-            Ok(_) => None,
             Err(cause) => Some(Err(unreadable(cause))),
         })
     }
@@ -194,6 +229,36 @@ mod tests {
 
     /// Batches in memory; each read gives one.
     struct Fixed(Vec<Batch>);
+
+    /// The same, each record twice but those at offset 3; the first time each batch fails.
+    struct Doubled(Fixed, std::sync::Mutex<Vec<Offset>>);
+
+    #[async_trait]
+    impl Content for Doubled {
+        async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+            self.0.read(from).await
+        }
+
+        async fn save_note(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn transformed(&self, batch: &Batch, _: Range<Offset>, _: &[Range<Offset>]) -> Result<Option<Made>> {
+            let mut failed = self.1.lock().unwrap();
+            if !failed.contains(&batch.base_offset()) {
+                failed.push(batch.base_offset());
+                return Err(Error::retry("not now"));
+            }
+            let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::new());
+            for record in batch.records().unwrap().iter().map(Result::unwrap).filter(|record| record.offset != 3) {
+                for _ in 0..2 {
+                    builder.push(record.timestamp, record.key, record.value, &[]);
+                    offsets.push(record.offset);
+                }
+            }
+            Ok(Some(Made { batch: builder.finish(), offsets }))
+        }
+    }
 
     #[async_trait]
     impl Content for Fixed {
@@ -215,9 +280,12 @@ mod tests {
         builder.finish().at(base, 0)
     }
 
-    async fn seen(ranges: &[Range<Offset>]) -> Vec<(Offset, usize)> {
-        let content = Arc::new(Fixed(vec![batch(0, &["a", "b", "c"]), batch(3, &["d"]), batch(10, &["e", "f"])]));
-        let chunk = Chunk {
+    fn fixed() -> Fixed {
+        Fixed(vec![batch(0, &["a", "b", "c"]), batch(3, &["d"]), batch(10, &["e", "f"])])
+    }
+
+    fn chunk(ranges: &[Range<Offset>], content: Arc<dyn Content>) -> Chunk {
+        Chunk {
             partition: TopicPartition::new("t", 0),
             topic_id: TopicId(1),
             start: 1,
@@ -228,7 +296,11 @@ mod tests {
             ranges: ranges.to_vec(),
             note: None,
             content,
-        };
+        }
+    }
+
+    async fn seen(ranges: &[Range<Offset>]) -> Vec<(Offset, usize)> {
+        let chunk = chunk(ranges, Arc::new(fixed()));
         let mut seen = Vec::new();
         let mut batches = chunk.batches();
         while let Some(batch) = batches.next().await.unwrap() {
@@ -247,5 +319,22 @@ mod tests {
         assert_eq!(seen(std::slice::from_ref(&(1..11))).await, [(1, 1), (2, 1), (3, 1), (10, 1)]);
         assert_eq!(seen(&[2..3, 10..11]).await, [(2, 1), (10, 1)]);
         assert_eq!(seen(&[]).await, []);
+    }
+
+    #[tokio::test]
+    async fn transformed_records_go_by_the_offsets_of_what_they_were_made_of() {
+        let chunk = chunk(&[0..2, 3..11], Arc::new(Doubled(fixed(), Default::default())));
+        let (mut seen, mut failures, mut batches) = (Vec::new(), 0, chunk.batches());
+        loop {
+            match batches.next().await {
+                Ok(Some(batch)) => {
+                    let records = batch.records().unwrap();
+                    seen.extend(records.iter().map(|record| record.unwrap().offset));
+                }
+                Ok(None) => break,
+                Err(_) => failures += 1,
+            }
+        }
+        assert_eq!((seen, failures), (vec![0, 0, 1, 1, 10, 10], 3));
     }
 }

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 
 use crate::Result;
 
-/// Makes records of records. Pure: the same records make the same records, at any time, on any machine, so that a
-/// delivery that is repeated writes the same again. No clock, no chance, no environment. A remote is asked only for what
+/// Makes records of records. Pure: what is made of a record depends on that record alone, not on which others come with
+/// it, and is the same at any time, on any machine, so that a delivery that is repeated writes the same again. No clock, no chance, no environment. A remote is asked only for what
 /// never changes (a schema by its id); when it does not answer, that is an [`Error::Retry`](crate::Error::Retry).
 #[async_trait]
 pub trait Transform: Send + Sync {
-    /// Makes none, one or more records of each draft, in order; those made of one draft keep its offset.
+    /// Makes none, one or more records of each draft, in order; those made of one draft keep its offset. The future may
+    /// be dropped at any await, and the same drafts come again.
     async fn apply<'a>(&self, drafts: Vec<Draft<'a>>) -> Result<Transformed<'a>>;
 }
 
