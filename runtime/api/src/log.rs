@@ -116,7 +116,7 @@ pub struct Measured {
 /// What a read found.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
-    /// Whole batches, one after the other; the first may begin before the offset asked for.
+    /// Whole batches whose CRCs are right, one after the other; the first may begin before the offset asked for.
     pub batches: Bytes,
     /// Offsets that can not be read any more (damaged, or gone before the reader came), when the read began in them: the
     /// reader says so loudly and goes on after them.
