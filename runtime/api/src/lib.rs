@@ -41,7 +41,7 @@ pub use settings::{
 pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Made, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};
 pub use topic::{CleanupPolicy, Durability, Hold, Topic, TopicId, TopicPartition, TopicSettings, Topics};
-pub use transform::{Draft, Transform, Transformed, Unfit};
+pub use transform::{Draft, DraftHeader, Transform, Transformed, Unfit};
 pub use units::{ByteSize, Secret, Span};
 
 /// The header in which a source's position rides with its data, as JSON `[source, stream, position, sequence]`: on

@@ -101,13 +101,12 @@ pub struct Made {
 impl Chunk {
     /// Its batches from the first on; may be called as often as needed.
     pub fn batches(&self) -> Batches {
-        Batches {
-            content: self.content.clone(),
-            ranges: self.ranges.clone(),
-            next: self.start,
-            end: self.end,
-            read: VecDeque::new(),
-        }
+        self.batches_of(self.ranges.clone())
+    }
+
+    /// Its batches with records in `ranges`, ascending, which lie within the chunk.
+    pub fn batches_of(&self, ranges: Vec<Range<Offset>>) -> Batches {
+        Batches { content: self.content.clone(), ranges, next: self.start, end: self.end, read: VecDeque::new() }
     }
 
     /// Keeps `note` (at most 1 KiB) durably with the chunk until it is delivered: whoever delivers it again finds it in

@@ -34,8 +34,11 @@ pub struct Draft<'a> {
     /// The value; `None`: null.
     pub value: Option<Cow<'a, [u8]>>,
     /// The headers, in order; keys may repeat.
-    pub headers: Vec<(Cow<'a, str>, Option<Cow<'a, [u8]>>)>,
+    pub headers: Vec<DraftHeader<'a>>,
 }
+
+/// A draft's header: its name, and its value, which may be null.
+pub type DraftHeader<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 
 impl<'a> Draft<'a> {
     /// The draft of a record that is or goes where `topic` and `partition` say.

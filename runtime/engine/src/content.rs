@@ -1,22 +1,29 @@
 //! What a chunk's batches are read from: the log, about a mebibyte at a time, one read ahead in the sink's own room.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use aqueduct_api::{Chunk, Content, Error, Read, Result, TopicPartition};
-use aqueduct_record::{Batch, Offset};
+use aqueduct_api::{
+    Chunk, Content, Draft, Error, Made, Outcome, POSITION_HEADER, Read, Rejected, Result, TopicPartition,
+};
+use aqueduct_record::{Batch, BatchBuilder, Offset, Record};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
+use crate::dead_letters::Stage;
 use crate::deliver::Delivery;
+use crate::opened::Opened;
 use crate::pin::Pin;
+use crate::transforms;
 
 /// The batches and the note of one pinned chunk.
 pub(crate) struct LogContent {
     delivery: Arc<Delivery>,
+    opened: Arc<Opened>,
     runtime: Handle,
     of: TopicPartition,
     range: Range<Offset>,
@@ -33,6 +40,10 @@ struct Seen {
     last: Option<(Offset, i32)>,
     lost: Vec<Range<Offset>>,
     note: Option<String>,
+    /// Up to where transforms have seen everything that is to be written.
+    transformed: Offset,
+    /// Records that transforms can make nothing of, and why: once, however often the chunk is read.
+    unfit: BTreeMap<Offset, String>,
 }
 
 struct Ahead {
@@ -46,13 +57,14 @@ const AT_A_TIME: usize = 1 << 20;
 impl LogContent {
     /// The content of the chunk of `range`, pinned by `pin` under a leader epoch. To be made on a runtime that lives on.
     pub(crate) fn new(
-        delivery: &Arc<Delivery>,
+        (delivery, opened): (&Arc<Delivery>, &Arc<Opened>),
         of: &TopicPartition,
         range: Range<Offset>,
         pinned: (Pin, i32),
     ) -> LogContent {
-        let (delivery, runtime) = (delivery.clone(), delivery.runtime.clone());
-        LogContent { delivery, runtime, of: of.clone(), range, pinned, state: Mutex::default() }
+        let (delivery, opened, runtime) = (delivery.clone(), opened.clone(), delivery.runtime.clone());
+        let state = Mutex::new(Seen { transformed: range.start, ..Seen::default() });
+        LogContent { delivery, opened, runtime, of: of.clone(), range, pinned, state }
     }
 
     /// Gives back what it holds while nobody reads.
@@ -77,6 +89,30 @@ impl LogContent {
     /// The note that was saved, if one was.
     pub(crate) fn note(&self) -> Option<String> {
         self.state.lock().note.clone()
+    }
+
+    /// What transforms could make nothing of in what a sink has finished of the chunk, as rejections of the call's
+    /// `index`. What the sink did not read, because it is there already, goes through transforms here.
+    pub(crate) async fn unfit(&self, index: usize, chunk: &Chunk, outcome: &Outcome) -> Result<Vec<Rejected>> {
+        if self.opened.transforms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unfinished = outcome.unfinished.iter().filter(|(chunk, _)| *chunk == index).map(|(_, range)| range);
+        let done = unfinished.fold(chunk.ranges.clone(), |done, range| without(done, range));
+        if done.last().is_some_and(|last| self.state.lock().transformed < last.end) {
+            let mut batches = chunk.batches_of(done);
+            while batches.next().await?.is_some() {}
+        }
+        let unfit = self.state.lock().unfit.clone().into_iter();
+        Ok(unfit.map(|(offset, reason)| Rejected { chunk: index, offset, reason }).collect())
+    }
+
+    /// At what stage a record was rejected.
+    pub(crate) fn stage(&self, offset: Offset) -> Stage {
+        match self.state.lock().unfit.contains_key(&offset) {
+            true => Stage::Transformation,
+            false => Stage::Put,
+        }
     }
 
     async fn read_log(&self, from: Offset) -> Result<Read> {
@@ -118,7 +154,7 @@ impl Content for LogContent {
             let read = self.read_log(from).await?;
             let mut batches = Vec::new();
             let mut bytes = read.batches;
-            while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(|cause| unreadable(&self.of, cause))? {
+            while let Some((batch, rest)) = Batch::split_checked(&bytes).map_err(|cause| unreadable(&self.of, cause))? {
                 if batch.base_offset() >= self.range.end {
                     break;
                 }
@@ -146,6 +182,36 @@ impl Content for LogContent {
         }
     }
 
+    async fn transformed(&self, batch: &Batch, span: Range<Offset>, ranges: &[Range<Offset>]) -> Result<Option<Made>> {
+        if self.opened.transforms.is_empty() {
+            return Ok(None);
+        }
+        let records = batch.records().map_err(|cause| unreadable(&self.of, cause))?;
+        let mut drafts = Vec::new();
+        for record in records.iter() {
+            let record = record.map_err(|cause| unreadable(&self.of, cause))?;
+            if ranges.iter().any(|range| range.contains(&record.offset)) {
+                let record = Record { headers: record.headers.without(POSITION_HEADER), ..record };
+                drafts.push(Draft::of(&record, &self.of.topic, Some(self.of.partition)));
+            }
+        }
+        let made = self.opened.transforms.apply(drafts).await?;
+        if let Some(routed) = made.drafts.iter().find(|draft| draft.topic != *self.of.topic) {
+            return Err(Error::fatal(format!("a transform sends records to topic {}: a sink's can not", routed.topic)));
+        }
+        let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::with_capacity(made.drafts.len()));
+        for draft in &made.drafts {
+            transforms::push(&mut builder, draft);
+            offsets.push(draft.offset);
+        }
+        let mut state = self.state.lock();
+        state.unfit.extend(made.unfit.into_iter().map(|unfit| (unfit.offset, unfit.reason)));
+        if span.start <= state.transformed {
+            state.transformed = state.transformed.max(span.end);
+        }
+        Ok(Some(Made { batch: builder.finish(), offsets }))
+    }
+
     async fn save_note(&self, note: &str) -> Result<()> {
         if note.len() > Pin::LARGEST_NOTE {
             let length = note.len();
@@ -168,6 +234,12 @@ impl Drop for LogContent {
 /// What a sink was given, for messages.
 pub(crate) fn told(chunk: &Chunk) -> String {
     format!("write {chunk}")
+}
+
+/// `ranges` without one of them.
+fn without(ranges: Vec<Range<Offset>>, gone: &Range<Offset>) -> Vec<Range<Offset>> {
+    let cut = |range: Range<Offset>| [range.start..range.end.min(gone.start), range.start.max(gone.end)..range.end];
+    ranges.into_iter().flat_map(cut).filter(|range| !range.is_empty()).collect()
 }
 
 fn unreadable(of: &TopicPartition, cause: aqueduct_record::BatchError) -> Error {

@@ -51,6 +51,8 @@ pub(crate) struct Reason<'a> {
 pub(crate) enum Stage {
     /// The source could not make a record of it.
     Poll,
+    /// A transform could make nothing of it.
+    Transformation,
     /// The log did not take it.
     Produce,
     /// The log could not give it any more.
@@ -223,6 +225,7 @@ impl Stage {
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Stage::Poll => ("TASK_POLL", "aqueduct.Unreadable"),
+            Stage::Transformation => ("TRANSFORMATION", "aqueduct.Unfit"),
             Stage::Produce => ("KAFKA_PRODUCE", "aqueduct.Refused"),
             Stage::Consume => ("KAFKA_CONSUME", "aqueduct.Lost"),
             Stage::Put => ("TASK_PUT", "aqueduct.Rejected"),

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::fault::{Mutant, mutated};
-use aqueduct_api::{Committed, Error, Result, Sink, Topic, TopicId, TopicPartition};
+use aqueduct_api::{Committed, Error, Result, Topic, TopicId, TopicPartition};
 use aqueduct_record::Offset;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,10 +25,12 @@ use crate::holds::Holds;
 use crate::host::{Host, Stop};
 use crate::ingest::Ended;
 use crate::lease::Lease;
+use crate::opened::Opened;
+use crate::partition;
 use crate::pin::Pin;
 use crate::retry::Retry;
+use crate::settings_by_digest::Shaping;
 use crate::takeover::{self, Found, take_over};
-use crate::{partition, settings_by_digest};
 
 /// What one run of a sink is made of.
 pub(crate) struct SinkRun {
@@ -64,11 +65,11 @@ pub(crate) struct Delivery {
     pub(crate) dead_letters: Option<DeadLetters>,
     folder: PathBuf,
     commits: Commits,
-    sink: Arc<dyn Sink>,
+    opened: Arc<Opened>,
     /// Where the dead-letter topic ended when each partition's chunk was pinned.
     noted: Mutex<BTreeMap<TopicPartition, Offset>>,
     /// Sinks that are open with earlier shaping settings, by digest.
-    earlier: tokio::sync::Mutex<BTreeMap<String, Arc<dyn Sink>>>,
+    earlier: tokio::sync::Mutex<BTreeMap<String, Arc<Opened>>>,
 }
 
 /// How many chunks of one sink are written at once.
@@ -84,10 +85,9 @@ pub(crate) fn group(sink: &str) -> String {
 /// Runs a sink until it is told to stop or fails.
 pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
     let host = run.host.clone();
-    let shaping = shaping(&host, &run.plan)?;
-    let digest = settings_by_digest::digest(&shaping);
-    let sink = open(&host, &run, &run.plan.settings).await?;
-    settings_by_digest::keep(&host.settings, &run.lease, &digest, &shaping).await?;
+    let shaping = Shaping::of(&host.registry, &run.plan)?;
+    let opened = Opened::open(&host, (&run.name, &run.folder), &run.plan).await?;
+    shaping.keep(&host.settings, &run.lease).await?;
     let token = host.store.join(&group(&run.name)).await?;
     let selection = Selection::new(&run.plan.topics).map_err(|(_, told)| Error::fatal(told))?;
     let names = (run.name.as_str(), run.plan.connector.as_str());
@@ -95,8 +95,8 @@ pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
     let delivery = Arc::new(Delivery {
         dead_letters: dead_letters.map(|topic| DeadLetters::new(&host, &run.lease, names, topic)),
         commits: Commits::new(&host.store, token),
-        sink,
-        digest,
+        opened,
+        digest: shaping.digest(),
         slots: Semaphore::new(AT_ONCE),
         ahead: Arc::new(Semaphore::new(1)),
         earlier: tokio::sync::Mutex::default(),
@@ -145,45 +145,19 @@ impl Delivery {
     }
 
     /// The sink, open with the shaping settings that a chunk was pinned under.
-    pub(crate) async fn sink_for(&self, digest: Option<&str>) -> Result<Arc<dyn Sink>> {
+    pub(crate) async fn opened_for(&self, digest: Option<&str>) -> Result<Arc<Opened>> {
         let digest = digest.filter(|digest| *digest != self.digest && !mutated(Mutant::SettingsUnderPin));
-        let Some(digest) = digest else { return Ok(self.sink.clone()) };
+        let Some(digest) = digest else { return Ok(self.opened.clone()) };
         let mut earlier = self.earlier.lock().await;
-        if let Some(sink) = earlier.get(digest) {
-            return Ok(sink.clone());
+        if let Some(opened) = earlier.get(digest) {
+            return Ok(opened.clone());
         }
-        let kept = settings_by_digest::kept(&self.host.settings, digest)?;
-        let settings = settings_by_digest::overlay(&self.plan.settings, &shaping(&self.host, &self.plan)?, &kept);
-        tracing::info!(
-            sink = self.name,
-            digest,
-            "a chunk that was pinned under earlier settings is finished under them"
-        );
-        let sink = open_with(&self.host, (&self.name, &self.folder), &self.plan, &settings).await?;
-        earlier.insert(digest.to_owned(), sink.clone());
-        Ok(sink)
+        let told = "a chunk that was pinned under earlier settings is finished under them";
+        tracing::info!(sink = self.name, digest, "{told}");
+        let opened = Opened::open_under(&self.host, (&self.name, &self.folder), &self.plan, digest).await?;
+        earlier.insert(digest.to_owned(), opened.clone());
+        Ok(opened)
     }
-}
-
-fn shaping(host: &Host, plan: &SinkPlan) -> Result<Value> {
-    let connector = host.registry.sinks.get(plan.connector.as_str());
-    let connector = connector.ok_or_else(|| Error::fatal(format!("no sink `{}`", plan.connector)))?;
-    Ok(connector.shaping(&plan.settings))
-}
-
-async fn open(host: &Host, run: &SinkRun, settings: &Value) -> Result<Arc<dyn Sink>> {
-    open_with(host, (&run.name, &run.folder), &run.plan, settings).await
-}
-
-async fn open_with(
-    host: &Host,
-    (name, folder): (&str, &std::path::Path),
-    plan: &SinkPlan,
-    settings: &Value,
-) -> Result<Arc<dyn Sink>> {
-    let connector = host.registry.sinks.get(plan.connector.as_str());
-    let connector = connector.ok_or_else(|| Error::fatal(format!("no sink `{}`", plan.connector)))?;
-    Ok(Arc::from(connector.open(host.resolved(settings)?, host.sink_opening(name, folder)).await?))
 }
 
 type Running = BoxFuture<'static, (TopicPartition, Result<Option<String>>)>;

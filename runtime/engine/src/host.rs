@@ -1,17 +1,18 @@
 //! What all connectors of an engine share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aqueduct_api::{Edge, Error, Registry, Result, SinkOpening, Store, TopicPartition};
+use aqueduct_api::{Edge, Error, Registry, Result, SinkOpening, Store, TopicPartition, TransformOpening};
 use aqueduct_record::{Batch, Offset};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::Parts;
 use crate::budget::Budget;
 use crate::lease::Lease;
 use crate::table::{POSITIONS, SETTINGS, Table};
+use crate::transforms::Transforms;
+use crate::{Parts, TransformPlan};
 
 /// What all connectors of an engine share.
 pub(crate) struct Host {
@@ -47,6 +48,12 @@ impl Host {
         (self.resolve)(settings)
     }
 
+    /// Transforms, open.
+    pub(crate) fn transforms(&self, plans: &[TransformPlan], folder: &Path) -> Result<Transforms> {
+        let opening = TransformOpening { folder: folder.to_owned(), edge: self.edge.clone() };
+        Transforms::open(&self.registry, &self.resolve, plans, &opening)
+    }
+
     /// The leader epoch of the record before `offset`, where it is still there.
     pub(crate) async fn epoch_before(&self, of: &TopicPartition, offset: Offset) -> Result<Option<i32>> {
         let bounds = self.store.bounds(of).await?;
@@ -58,7 +65,7 @@ impl Host {
         Ok(first.filter(|(batch, _)| batch.base_offset() < offset).map(|(batch, _)| batch.leader_epoch()))
     }
 
-    pub(crate) fn sink_opening(&self, name: &str, folder: &std::path::Path) -> SinkOpening {
+    pub(crate) fn sink_opening(&self, name: &str, folder: &Path) -> SinkOpening {
         SinkOpening {
             name: name.to_owned(),
             folder: folder.to_owned(),

@@ -1,7 +1,7 @@
 //! Runs sources and sinks over a log, so that nothing is lost and nothing doubled.
 //!
-//! Two straight loops: ingest `source.read → log.append (position inside) → answer`, and deliver `pin → log.read →
-//! sink.write → commit`. No acknowledgement crosses the log. The engine knows no connector and no log: it gets both
+//! Two straight loops: ingest `source.read → transforms → log.append (position inside) → answer`, and deliver
+//! `pin → log.read → transforms → sink.write → commit`. No acknowledgement crosses the log. The engine knows no connector and no log: it gets both
 //! through the contracts of `aqueduct-api`.
 
 mod plan;
@@ -20,6 +20,7 @@ mod lease;
 mod retry;
 mod settings_by_digest;
 mod table;
+mod transforms;
 
 mod ingest;
 mod partitioning;
@@ -31,6 +32,7 @@ mod content;
 mod dead_letters;
 mod deliver;
 mod glob;
+mod opened;
 mod partition;
 mod pin;
 mod takeover;
@@ -40,3 +42,4 @@ pub use plan::{
 };
 pub use status::{BudgetStatus, ConnectorStatus, Kind, LastError, PartitionStatus, Rewound, State, Status, Unpinned};
 pub use supervisor::{Engine, Parts, Resolve};
+pub use transforms::Transforms;

@@ -234,11 +234,11 @@ impl Partition {
 
     async fn write_once(&mut self) -> Result<()> {
         let delivery = self.delivery.clone();
-        let sink = delivery.sink_for(self.place.pin.settings.as_deref()).await?;
+        let opened = delivery.opened_for(self.place.pin.settings.as_deref()).await?;
         let pinned = (self.place.pin.clone(), self.place.epoch);
         let Some(work) = &mut self.work else { return Ok(()) };
         let range = self.place.next..work.end;
-        let content = Arc::new(LogContent::new(&delivery, &self.of, range, pinned));
+        let content = Arc::new(LogContent::new((&delivery, &opened), &self.of, range, pinned));
         let mut chunk = Chunk {
             partition: self.of.clone(),
             topic_id: self.topic.id,
@@ -252,7 +252,10 @@ impl Partition {
             content: content.clone(),
         };
         let in_flight = InFlight::new(&delivery.counters, work.bytes);
-        let outcome = sink.write(std::slice::from_mut(&mut chunk)).await;
+        let mut outcome = opened.sink.write(std::slice::from_mut(&mut chunk)).await;
+        if let Ok(outcome) = &mut outcome {
+            outcome.rejected.extend(content.unfit(0, &chunk, outcome).await?);
+        }
         drop(in_flight);
         content.rest();
         if let Some(note) = content.note() {
@@ -473,6 +476,7 @@ impl Burial<'_> {
     }
 
     fn reason<'r>(&'r self, rejected: &'r Rejected) -> Reason<'r> {
-        Reason { partition: self.of, offset: Some(rejected.offset), stage: Stage::Put, message: &rejected.reason }
+        let stage = self.content.stage(rejected.offset);
+        Reason { partition: self.of, offset: Some(rejected.offset), stage, message: &rejected.reason }
     }
 }
