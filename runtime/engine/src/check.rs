@@ -6,7 +6,7 @@ use aqueduct_api::{Edge, Problem, Registry, SinkOpening};
 use serde_json::Value;
 
 use crate::glob::{Selection, is_glob};
-use crate::{ChunkPlan, DeadLetterPlan, Plan, Resolve, RetryPlan};
+use crate::{ChunkPlan, DeadLetterPlan, Plan, Resolve, RetryPlan, TransformPlan};
 
 /// All problems of a plan; each names a setting by its path from the configuration's root.
 pub(crate) fn check(registry: &Registry, resolve: &Resolve, edge: &Edge, plan: &Plan) -> Vec<Problem> {
@@ -52,6 +52,7 @@ impl Check<'_> {
             if self.plan.topics.get(&source.topic).is_some_and(|topic| topic.settings.dead_letters) {
                 self.told(format!("{at}.topic"), format!("`{}` is a topic of dead letters", source.topic));
             }
+            self.transforms(&at, &source.transforms);
             self.retry(&at, &source.retry);
             self.dead_letters(&at, name, &source.dead_letters);
             match self.registry.sources.get(source.connector.as_str()) {
@@ -69,12 +70,28 @@ impl Check<'_> {
                 self.told(&at, format!("there is a source `{name}` already: names are unique among sources and sinks"));
             }
             self.inputs(&at, name);
+            self.transforms(&at, &sink.transforms);
             self.chunk(&at, &sink.chunk);
             self.retry(&at, &sink.retry);
             self.dead_letters(&at, name, &sink.dead_letters);
             match self.registry.sinks.get(sink.connector.as_str()) {
                 Some(connector) => self.settings(&at, &sink.settings, |settings| connector.problems(settings)),
                 None => self.unknown(&at, &sink.connector, self.registry.sinks.keys().copied().collect()),
+            }
+        }
+    }
+
+    fn transforms(&mut self, at: &str, transforms: &[TransformPlan]) {
+        for (place, TransformPlan { transform, settings }) in transforms.iter().enumerate() {
+            let at = format!("{at}.transforms[{place}]");
+            match self.registry.transforms.get(transform.as_str()) {
+                Some(kind) => {
+                    self.problems_of(format!("{at}.{transform}"), settings, |settings| kind.problems(settings))
+                }
+                None => {
+                    let there_are = self.registry.transforms.keys().copied().collect::<Vec<_>>().join("`, `");
+                    self.told(at, format!("unknown transform `{transform}`, expected one of `{there_are}`"));
+                }
             }
         }
     }
@@ -130,7 +147,10 @@ impl Check<'_> {
     }
 
     fn settings(&mut self, at: &str, settings: &Value, problems: impl Fn(&Value) -> Vec<Problem>) {
-        let at = format!("{at}.settings");
+        self.problems_of(format!("{at}.settings"), settings, problems);
+    }
+
+    fn problems_of(&mut self, at: String, settings: &Value, problems: impl Fn(&Value) -> Vec<Problem>) {
         match (self.resolve)(settings) {
             Ok(settings) => {
                 for problem in problems(&settings) {
@@ -138,7 +158,7 @@ impl Check<'_> {
                         "" | "." => at.clone(),
                         setting => format!("{at}.{setting}"),
                     };
-                    self.told(setting, problem.message);
+                    self.problems.push(Problem { setting, ..problem });
                 }
             }
             Err(error) => self.told(at, error.to_string()),
@@ -192,7 +212,7 @@ impl Check<'_> {
 }
 
 /// As `org.apache.kafka.common.internals.Topic.validate`, and not one of the runtime's own.
-fn kafka_name(name: &str, most: usize) -> Result<(), String> {
+pub(crate) fn kafka_name(name: &str, most: usize) -> Result<(), String> {
     let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match name {
         "" => Err("a name is empty".to_owned()),

@@ -98,7 +98,7 @@ impl LogContent {
             return Ok(Vec::new());
         }
         let unfinished = outcome.unfinished.iter().filter(|(chunk, _)| *chunk == index).map(|(_, range)| range);
-        let done = unfinished.fold(chunk.ranges.clone(), |done, range| without(done, range));
+        let done = unfinished.fold(chunk.ranges.clone(), without);
         if done.last().is_some_and(|last| self.state.lock().transformed < last.end) {
             let mut batches = chunk.batches_of(done);
             while batches.next().await?.is_some() {}
