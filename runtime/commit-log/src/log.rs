@@ -184,8 +184,15 @@ async fn sync_in_intervals(log: Weak<Inner>) {
             partition.settings().durability == Durability::Interval && partition.is_dirty()
         };
         // Failures are told where they are handled, in the writer.
-        let syncs = log.registry.partitions().into_iter().filter(is_due).map(|of| async move { drop(of.sync().await) });
+        let partitions = log.registry.partitions();
+        let syncs = partitions.iter().filter(|of| is_due(of)).map(|of| async move { drop(of.sync().await) });
         futures::future::join_all(syncs).await;
+        for partition in partitions.iter().filter(|partition| partition.is_unsettled()) {
+            match partition.roll().await {
+                Ok(()) => tracing::info!(partition = %partition.of, "what a failed sync made void is settled"),
+                Err(cause) => tracing::debug!(partition = %partition.of, %cause, "no segment could be begun yet"),
+            }
+        }
     }
 }
 

@@ -158,7 +158,7 @@ impl Opening<'_> {
             };
             segments.insert(*base, segment);
         }
-        Ok(Found { segments, writer: Writer { active, written: mark.end, synced: mark.end, epoch_due: false } })
+        Ok(Found { segments, writer: Writer::at_end(active, mark.end) })
     }
 
     /// Cuts what a failed sync made void and could not be cut before the stop: a recovery after the next crash would take
@@ -201,7 +201,7 @@ impl Opening<'_> {
         let active = self.recover_last(*last)?;
         let end = active.segment.extent().bound;
         segments.insert(*last, active.segment.clone());
-        Ok(Found { segments, writer: Writer { active: Some(active), written: end, synced: end, epoch_due: false } })
+        Ok(Found { segments, writer: Writer::at_end(Some(active), end) })
     }
 
     /// Finishes or removes what was under way, and returns the segments' base offsets.

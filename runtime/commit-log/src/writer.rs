@@ -29,6 +29,11 @@ pub(crate) struct Writer {
     pub(crate) synced: Offset,
     /// Whether offsets may be used a second time: only under a new epoch.
     pub(crate) epoch_due: bool,
+    /// Whether bytes that do not count may lie behind the end of what does: the next segment begins right there, so that
+    /// its name says so whatever happens.
+    pub(crate) is_void: bool,
+    /// A segment past the end that was begun and came to nothing; its file may be there.
+    begun: Option<Offset>,
 }
 
 /// The segment that is written to.
@@ -43,7 +48,17 @@ pub(crate) struct Active {
 impl Writer {
     /// A partition without records.
     pub(crate) fn empty() -> Self {
-        Writer { active: None, written: 0, synced: 0, epoch_due: false }
+        Writer::at_end(None, 0)
+    }
+
+    /// A partition of which everything before `end` is durable.
+    pub(crate) fn at_end(active: Option<Active>, end: Offset) -> Self {
+        Writer { active, written: end, synced: end, epoch_due: false, is_void: false, begun: None }
+    }
+
+    /// Whether a crash could bring back what failed, as long as no segment is begun that says what counts.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.is_void && self.active.is_none()
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -144,9 +159,7 @@ impl Partition {
             self.roll_active(writer)?;
         }
         if writer.active.is_none() {
-            // After a failed sync the new segment's base says what of the one before it counts.
-            let base = if writer.epoch_due { writer.written } else { first.base };
-            self.begin_segment(writer, base)?;
+            self.begin_segment(writer, self.next_base(writer, first))?;
         }
         let active = writer.active.as_mut().expect("a segment was begun where there was none");
         let most = settings.segment_bytes.0.min(LARGEST_SEGMENT);
@@ -172,9 +185,11 @@ impl Partition {
             writer.epoch_due = false;
         }
         if let Err(cause) = self.write_batches(&*file, active.size, run) {
+            let cause = at(active.segment.path())(cause);
             // What was written of it may come back after a crash, in the place of what is written here next.
-            writer.epoch_due = true;
-            return Err(at(active.segment.path())(cause));
+            (writer.epoch_due, writer.is_void) = (true, true);
+            self.cut_half_written(writer, &*file);
+            return Err(cause);
         }
         fault::point("append.written");
         let segment = active.segment.clone();
@@ -193,7 +208,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Writes batches with one call; after a failure the file ends where it ended before.
+    /// Writes batches with one call.
     fn write_batches(&self, file: &dyn File, position: u64, run: &[Pending]) -> io::Result<()> {
         let epoch = self.shared.epoch.current();
         let starts: Vec<[u8; 16]> = run.iter().map(|append| append.batch.placed(append.base, epoch)).collect();
@@ -202,15 +217,26 @@ impl Partition {
             parts.push(IoSlice::new(start));
             parts.push(IoSlice::new(&append.batch.bytes()[start.len()..]));
         }
-        let written = match self.is_internal() {
+        match self.is_internal() {
             true => self.shared.room.or_on_ballast(|| file.write_at(&parts, position)),
             false => file.write_at(&parts, position),
-        };
-        if written.is_err() {
-            // Where this fails too, the next append is written over what is left, and recovery cuts the rest.
-            let _ = file.truncate(position);
         }
-        written
+    }
+
+    /// Cuts what a failed write left, durably, before anybody hears that it failed; where that can not be done, a new
+    /// segment's name says that it does not count.
+    fn cut_half_written(&self, writer: &mut Writer, file: &dyn File) {
+        let Some(active) = &writer.active else { return };
+        match file.truncate(active.size) {
+            Ok(()) if self.sync_active(writer).is_ok() => writer.is_void = false,
+            // The failed sync has begun a segment.
+            Ok(()) => {}
+            Err(_) => {
+                if self.roll_active(writer).is_ok() {
+                    self.settle(writer);
+                }
+            }
+        }
     }
 
     fn is_roll_due(&self, writer: &Writer, settings: &TopicSettings, next: &Pending) -> bool {
@@ -221,6 +247,17 @@ impl Partition {
             .is_some_and(|age| self.shared.edge.now().saturating_sub(active.born) >= age.as_millis() as i64);
         let is_full = active.size + next.batch.size() as u64 > settings.segment_bytes.0.min(LARGEST_SEGMENT);
         active.size > 0 && (is_old || is_full) || next.base - active.segment.base > i64::from(i32::MAX)
+    }
+
+    /// Where the segment begins that takes `next`: where the one before it ends, so that nothing behind that one's end can
+    /// ever count, and no offset that was left out looks lost. A partition begins with its first batch, and an index does not
+    /// reach across any gap.
+    fn next_base(&self, writer: &Writer, next: &Pending) -> Offset {
+        let is_near = next.base - writer.written <= i64::from(i32::MAX);
+        match (is_near || writer.is_void) && !self.segments.read().is_empty() {
+            true => writer.written,
+            false => next.base,
+        }
     }
 
     /// Closes the active segment, synced, unless it is empty.
@@ -234,12 +271,14 @@ impl Partition {
         Ok(())
     }
 
-    /// Begins a segment at `base`. Its name is durable before anything in it is acknowledged.
+    /// Begins a segment at `base`. Its name is durable before anything in it is acknowledged, and its base is the end from
+    /// then on: what is left out before it can not be used any more.
     fn begin_segment(&self, writer: &mut Writer, base: Offset) -> Result<()> {
         if writer.epoch_due {
             self.shared.raise_epoch()?;
             writer.epoch_due = false;
         }
+        self.remove_begun(writer, base)?;
         let fresh = names::path(&self.folder, base, "fresh");
         let path = names::path(&self.folder, base, LOG);
         let make = || {
@@ -254,6 +293,8 @@ impl Partition {
         let made = if self.is_internal() { self.shared.room.or_on_ballast(make) } else { make() };
         let file = made.map_err(at(&path))?;
         fault::point("roll");
+        (writer.begun, writer.is_void) = (None, false);
+        (writer.written, writer.synced) = (base, base);
         let extent = Extent { size: 0, bound: base };
         let segment = Arc::new(Segment::live(&self.shared, &self.folder, base, extent, Index::new()));
         self.shared.files.put(segment.id, file);
@@ -264,17 +305,40 @@ impl Partition {
         if let Some(replaced) = segments.insert(base, segment.clone()) {
             replaced.retire(&self.shared);
         }
+        let is_first = segments.len() == 1;
+        drop(segments);
         writer.active = Some(Active { segment, size: 0, synced_size: 0, born: self.shared.edge.now() });
+        if is_first && self.stable() < base {
+            self.set_stable(base);
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of a segment that could not be begun, unless it is begun again: after a crash its name would end
+    /// what is written before it.
+    fn remove_begun(&self, writer: &mut Writer, base: Offset) -> Result<()> {
+        if let Some(begun) = writer.begun.filter(|begun| *begun != base) {
+            let path = names::path(&self.folder, begun, LOG);
+            let disk = self.shared.disk();
+            remove_if_there(disk, &path).and_then(|()| disk.sync_folder(&self.folder)).map_err(at(&path))?;
+        }
+        writer.begun = (base > writer.written).then_some(base);
         Ok(())
     }
 
     /// Makes all that is written durable; on `fsync` topics readers see it then.
     pub(crate) fn sync_file(&self, writer: &mut Writer) -> Result<()> {
-        if !writer.is_dirty() {
-            writer.synced = writer.written;
-            return Ok(());
+        match writer.is_dirty() {
+            true => self.sync_active(writer),
+            false => {
+                writer.synced = writer.written;
+                Ok(())
+            }
         }
-        let active = writer.active.as_mut().expect("what is dirty is active");
+    }
+
+    fn sync_active(&self, writer: &mut Writer) -> Result<()> {
+        let active = writer.active.as_mut().expect("what is synced is active");
         let file =
             active.segment.file(&self.shared)?.ok_or_else(|| Error::retry(format!("{} was deleted", self.of)))?;
         let mut synced = file.sync();
@@ -295,7 +359,7 @@ impl Partition {
     /// After a failed sync nobody knows what of the unsynced bytes is on disk, and reading them again proves nothing: they
     /// are void, and the partition goes on in a new segment from the last synced offset, under a new epoch.
     fn void_unsynced(&self, writer: &mut Writer, file: &dyn File, cause: &io::Error) -> Error {
-        let active = writer.active.take().expect("what is synced is active");
+        let active = writer.active.take().expect("what was to be synced is active");
         let (from, to) = (writer.synced.max(active.segment.base), writer.written);
         tracing::error!(
             topic = %self.of.topic,
@@ -305,10 +369,9 @@ impl Partition {
             %cause,
             "sync failed: these offsets are void, and the partition goes on before them under a new leader epoch"
         );
-        writer.epoch_due = true;
-        writer.written = from;
-        writer.synced = from;
-        // The next segment begins where this one is cut, so that what stays behind counts for nothing either way.
+        (writer.epoch_due, writer.is_void) = (true, true);
+        (writer.written, writer.synced) = (from, from);
+        // Not more than tidy: what counts for nothing may come back after a crash, until the next segment's name says so.
         let _ = file.truncate(active.synced_size);
         let segment = &active.segment;
         let cut = segment.change_index(&self.shared, |index| index.cut(active.synced_size));
@@ -319,7 +382,26 @@ impl Partition {
         segment.unpin(&self.shared);
         let cause = Error::retry(format!("{}: offsets {from} to {to} could not be synced: {cause}", self.of));
         fail(self.give_back(from), &cause);
+        self.settle(writer);
         cause
+    }
+
+    /// Begins the segment whose name says what of the one before it counts.
+    fn settle(&self, writer: &mut Writer) {
+        if let Err(cause) = self.begin_segment(writer, writer.written) {
+            tracing::error!(
+                topic = %self.of.topic,
+                partition = self.of.partition,
+                %cause,
+                "nor could a segment be begun that says so: until that is done nothing is taken, and a crash may bring void \
+                 records back"
+            );
+        }
+    }
+
+    /// Whether a crash could bring back what failed: a segment is due that says what counts, whoever appends or not.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.writer.try_lock().is_some_and(|writer| writer.is_unsettled())
     }
 
     /// Lets readers see everything before `stable`.
@@ -346,6 +428,10 @@ impl Partition {
             return Err(Error::retry(format!("{}: its writer panicked", self.of)));
         }
         self.sync_file(&mut writer)?;
+        if writer.is_unsettled() {
+            let end = writer.written;
+            self.begin_segment(&mut writer, end)?;
+        }
         if writer.epoch_due {
             // A clean start does not raise it, and would use offsets again that a failed sync made void.
             self.shared.raise_epoch()?;

@@ -30,6 +30,8 @@ struct Faults {
     synced: AtomicU64,
     /// Writes find no room, unless the ballast is gone.
     full: AtomicBool,
+    /// Nothing can be changed, but for bytes within files that are open.
+    read_only: AtomicBool,
     /// Percent of the file system that are in use.
     used: AtomicU64,
     /// What else happens while a file is removed or the disk is asked for its room.
@@ -37,6 +39,13 @@ struct Faults {
 }
 
 impl Faults {
+    fn change(&self) -> io::Result<()> {
+        match self.read_only.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            false => Ok(()),
+        }
+    }
+
     fn happen(&self) {
         let meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = meanwhile {
@@ -62,6 +71,9 @@ struct FaultyFile {
 
 impl Disk for Faulty {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
+        if open == Open::New {
+            self.0.change()?;
+        }
         let file = RealDisk.open(path, open)?;
         let root = path.ancestors().find(|folder| folder.join("format").exists()).unwrap_or(path);
         Ok(Arc::new(FaultyFile { file, faults: self.0.clone(), ballast: root.join("ballast") }))
@@ -76,10 +88,12 @@ impl Disk for Faulty {
         RealDisk.create_folder(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.change()?;
         RealDisk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.happen();
+        self.0.change()?;
         RealDisk.remove(path)
     }
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -109,6 +123,7 @@ impl File for FaultyFile {
         self.file.write_at(parts, offset)
     }
     fn truncate(&self, length: u64) -> io::Result<()> {
+        self.faults.change()?;
         self.file.truncate(length)
     }
     fn allocate(&self, length: u64) -> io::Result<()> {
@@ -285,6 +300,98 @@ async fn a_sync_that_fails_before_anything_was_synced_voids_the_whole_segment() 
     assert_eq!(read_all(&setup.log, &of(), 0, 1000).await.0, filled(0..3));
     let copy = killed(setup.folder.path());
     assert_eq!(read_all(&open(copy.path()).await, &of(), 0, 1000).await.0, filled(0..3));
+}
+
+#[tokio::test]
+async fn void_records_that_can_not_be_cut_do_not_come_back_after_a_crash() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let topic = TopicSettings { durability, ..TopicSettings::default() };
+        let Setup { folder, faults, log, .. } = setup(&topic, Options::default()).await;
+        fill(&log, 4).await;
+        log.sync(&of()).await.unwrap();
+        // The sync fails, and what it made void can be cut at first, or not before the disk can be written to again.
+        for (n, read_only) in [(14, false), (15, true)] {
+            faults.syncs.store(1, Ordering::SeqCst);
+            faults.read_only.store(read_only, Ordering::SeqCst);
+            let appended = try_append(&log, n).await;
+            assert!(appended.is_err() || durability == Durability::Os && log.sync(&of()).await.is_err());
+            assert!(!read_only || try_append(&log, n).await.is_err(), "nothing is taken before the void is settled");
+            faults.read_only.store(false, Ordering::SeqCst);
+            tokio::time::pause();
+            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+            tokio::time::resume();
+            let copy = killed(folder.path());
+            let again = open(copy.path()).await;
+            assert_eq!(read_all(&again, &of(), 0, 1000).await, (filled(0..4), vec![]), "{durability:?} {read_only}");
+            assert_eq!(append(&again, &of(), batch(&[&value(4)], 1004)).await, 4);
+        }
+        assert_eq!(try_append(&log, 4).await.unwrap(), 4);
+        assert_eq!(read_all(&log, &of(), 0, 1000).await, (filled(0..5), vec![]));
+    }
+}
+
+#[tokio::test]
+async fn half_written_records_do_not_come_back_after_a_crash() {
+    for read_only in [false, true] {
+        let Setup { folder, faults, later, log } = setup(&TopicSettings::default(), Options::default()).await;
+        fill(&log, 3).await;
+        later.is_held.store(true, Ordering::SeqCst);
+        let waiting = [append_later(&log, 13).await.unwrap(), append_later(&log, 14).await.unwrap()];
+        faults.full.store(true, Ordering::SeqCst);
+        faults.read_only.store(read_only, Ordering::SeqCst);
+        later.run();
+        for appended in waiting {
+            assert!(appended.durable().await.unwrap_err().is_retry());
+        }
+        faults.full.store(false, Ordering::SeqCst);
+        faults.read_only.store(false, Ordering::SeqCst);
+        tokio::time::pause();
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        tokio::time::resume();
+        let copy = killed(folder.path());
+        let again = open(copy.path()).await;
+        assert_eq!(read_all(&again, &of(), 0, 1000).await, (filled(0..3), vec![]), "{read_only}");
+        assert_eq!(try_append(&log, 3).await.unwrap(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_gap_that_came_to_nothing_is_as_if_it_had_never_been_asked_for() {
+    for (before, gap) in [(0, 20), (3, 20), (3, i64::from(i32::MAX) + 20)] {
+        for (full, folder_syncs) in [(true, 0), (false, 1)] {
+            let Setup { folder, faults, log, .. } = setup(&TopicSettings::default(), Options::default()).await;
+            fill(&log, before).await;
+            let own = |offset: i64| {
+                let mut bytes = batch(&["far"], 0).bytes().to_vec();
+                bytes[..8].copy_from_slice(&offset.to_be_bytes());
+                aqueduct_record::Batch::split_first(&bytes.into()).unwrap().unwrap().0
+            };
+            faults.full.store(full, Ordering::SeqCst);
+            faults.folder_syncs.store(folder_syncs, Ordering::SeqCst);
+            let far = before as i64 + gap;
+            let failed = log.append(&of(), own(far), At::OwnOffset).await.unwrap().durable().await;
+            faults.full.store(false, Ordering::SeqCst);
+            faults.folder_syncs.store(0, Ordering::SeqCst);
+            let mut expected = filled(0..before);
+            if failed.is_ok() {
+                // Within a segment no folder is synced.
+                assert!(!full && before > 0 && gap == 20);
+                expected.push((far, "far".into()));
+            }
+            for n in 0..3 {
+                let offset = try_append(&log, before + n).await.unwrap();
+                expected.push((offset, value(before + n)));
+            }
+            let end = log.bounds(&of()).await.unwrap().end;
+            log.append(&of(), own(end + gap), At::OwnOffset).await.unwrap().durable().await.unwrap();
+            expected.push((end + gap, "far".into()));
+            let first = expected[0].0;
+            assert_eq!(read_all(&log, &of(), first, 1000).await, (expected.clone(), vec![]), "{before} {gap} {full}");
+            let copy = killed(folder.path());
+            let again = open(copy.path()).await;
+            assert_eq!(read_all(&again, &of(), first, 1000).await, (expected, vec![]), "{before} {gap} {full} killed");
+        }
+    }
 }
 
 #[tokio::test]
