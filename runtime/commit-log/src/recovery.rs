@@ -256,6 +256,9 @@ impl Opening<'_> {
             self.cut(end, found.length - size);
             file.truncate(size).map_err(at(&path))?;
         }
+        // A sync that failed before the kill has marked bytes clean that are on the disk or not: a sync now would not mind
+        // them, so they are written again.
+        write_all(&*file, &*file, size).map_err(at(&path))?;
         if let Err(cause) = file.sync() {
             // The bytes that could not be synced may be lost though they can be read: only a copy makes them safe.
             tracing::warn!(segment = %path.display(), %cause, "sync failed: the segment is copied");
@@ -283,27 +286,33 @@ impl Opening<'_> {
 
     /// Makes a durable segment file of the first `size` bytes of another file.
     fn copy(&self, from: &dyn File, size: u64, base: Offset) -> io::Result<()> {
-        const PIECE: usize = 1 << 20;
         let disk = self.shared.disk();
         let fresh = names::path(self.folder, base, "fresh");
         let path = names::path(self.folder, base, LOG);
         remove_if_there(disk, &fresh)?;
         let to = disk.open(&fresh, Open::New)?;
-        let mut position = 0;
-        let mut piece = Vec::new();
-        while position < size {
-            piece.clear();
-            let length = (size - position).min(PIECE as u64) as usize;
-            if from.read_at(&mut piece, length, position)? == 0 {
-                break;
-            }
-            to.write_at(&[IoSlice::new(&piece)], position)?;
-            position += piece.len() as u64;
-        }
+        write_all(from, &*to, size)?;
         to.sync()?;
         disk.rename(&fresh, &path)?;
         sync_parent(disk, &path)
     }
+}
+
+/// Writes the first `size` bytes of a file to another one, or to itself.
+fn write_all(from: &dyn File, to: &dyn File, size: u64) -> io::Result<()> {
+    const PIECE: usize = 1 << 20;
+    let mut position = 0;
+    let mut piece = Vec::new();
+    while position < size {
+        piece.clear();
+        let length = (size - position).min(PIECE as u64) as usize;
+        if from.read_at(&mut piece, length, position)? == 0 {
+            break;
+        }
+        to.write_at(&[IoSlice::new(&piece)], position)?;
+        position += piece.len() as u64;
+    }
+    Ok(())
 }
 
 /// Puts what compaction made in the place of the segments that it was made of. May be done again after any failure: the old
