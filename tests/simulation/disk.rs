@@ -27,6 +27,8 @@ const PLENTY: u64 = 8 << 20;
 pub(crate) struct DiskFaults {
     /// A sync fails; what it covered is marked clean, and is on the disk or not.
     pub(crate) sync: u64,
+    /// A sync that fails leaves a disk on which nothing can be changed for a while.
+    pub(crate) freeze: u64,
     /// A folder's sync fails.
     pub(crate) sync_folder: u64,
     /// A write fails after a part of it.
@@ -58,6 +60,8 @@ struct State {
     capacity: u64,
     faults: DiskFaults,
     operations: u64,
+    /// Up to this operation nothing can be changed.
+    frozen: u64,
     crash_at: Option<u64>,
     dice: Dice,
     time: Arc<Time>,
@@ -117,6 +121,7 @@ impl SimDisk {
             capacity: PLENTY,
             faults: DiskFaults::default(),
             operations: 0,
+            frozen: 0,
             crash_at: None,
             dice,
             time,
@@ -148,7 +153,9 @@ impl SimDisk {
     }
 
     pub(crate) fn set_faults(&self, faults: DiskFaults) {
-        self.state().faults = faults;
+        let mut state = self.state();
+        state.faults = faults;
+        state.frozen = 0;
     }
 
     /// Leaves room for `bytes` more; `None`: plenty.
@@ -629,7 +636,8 @@ impl Mounted {
 
     fn refuse(&self, state: &mut State, doing: Doing) -> io::Result<()> {
         let faults = state.faults;
-        if faults.read_only && !matches!(doing, Doing::Looking | Doing::Reading) {
+        let is_frozen = faults.read_only || state.operations < state.frozen;
+        if is_frozen && !matches!(doing, Doing::Looking | Doing::Reading) {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let chance = match doing {
@@ -851,6 +859,9 @@ impl File for OpenFile {
                 let dirty = !file.pending.is_empty();
                 if fails && dirty {
                     file.settle(&mut dice);
+                    if state.faults.freeze > 0 && dice.permille(state.faults.freeze) {
+                        state.frozen = state.operations + dice.between(5, 60);
+                    }
                     state.dice = dice;
                     return Err(failed());
                 }

@@ -1,6 +1,6 @@
 //! The log without an engine: appends, reads, commits and crashes, many more a second than whole pipelines make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,6 +27,21 @@ const GROUP: &str = "readers";
 /// Offsets that were acknowledged, by partition.
 type Acknowledged = Arc<Mutex<BTreeMap<(String, i32), Vec<i64>>>>;
 
+/// Values of appends that failed.
+#[derive(Default)]
+struct Failed {
+    /// In this life, by partition: as long as nothing else can be written, a crash may bring them back.
+    open: BTreeMap<(String, i32), Vec<String>>,
+    /// They must not be seen any more.
+    settled: BTreeSet<String>,
+}
+
+impl Failed {
+    fn settle(&mut self, partition: &(String, i32)) {
+        self.settled.extend(self.open.remove(partition).unwrap_or_default());
+    }
+}
+
 struct LogRun {
     dice: Dice,
     time: Arc<Time>,
@@ -34,6 +49,7 @@ struct LogRun {
     disk: SimDisk,
     memory: Arc<Mutex<Memory>>,
     acknowledged: Acknowledged,
+    failed: Arc<Mutex<Failed>>,
     committed: Arc<Mutex<i64>>,
     topics: Vec<(String, i32, TopicSettings)>,
 }
@@ -81,6 +97,7 @@ impl LogRun {
             disk,
             memory: Arc::default(),
             acknowledged: Arc::default(),
+            failed: Arc::default(),
             committed: Arc::default(),
             topics: topics.into(),
         }
@@ -92,6 +109,7 @@ impl LogRun {
         let (clean, power) = (is_last || dice.one_in(4), dice.one_in(2));
         runtime.block_on(async {
             self.time.begin_life();
+            self.failed.lock().unwrap().open.clear();
             if !is_last {
                 self.faults(dice);
             }
@@ -121,6 +139,7 @@ impl LogRun {
         if dice.one_in(2) {
             self.disk.set_faults(DiskFaults {
                 sync: *dice.pick(&[0, 10, 60]),
+                freeze: *dice.pick(&[0, 300]),
                 sync_folder: *dice.pick(&[0, 20]),
                 write: *dice.pick(&[0, 20]),
                 names: *dice.pick(&[0, 10]),
@@ -168,6 +187,7 @@ impl LogRun {
         let mut followed = BTreeMap::new();
         observer.round(&*store, &mut followed).await?;
         self.check_acknowledged();
+        self.check_failed();
         self.check_committed(&log).await?;
         log.start_cleaning();
         tokio::spawn(observer.watch(store, followed));
@@ -179,7 +199,8 @@ impl LogRun {
         for (name, partitions, settings) in &self.topics {
             for partition in 0..*partitions {
                 let to = TopicPartition::new(name.as_str(), partition);
-                let known = (settings.durability == Durability::Fsync).then(|| self.acknowledged.clone());
+                let known = (settings.durability == Durability::Fsync)
+                    .then(|| Known { acknowledged: self.acknowledged.clone(), failed: self.failed.clone() });
                 let dice = Dice::new(dice.bits(), "writer");
                 writers.push(tokio::spawn(append_all(log.clone(), to, known, dice)));
             }
@@ -195,6 +216,14 @@ impl LogRun {
         }
         writers.iter().for_each(|writer| writer.abort());
         committing.abort();
+        if dice.one_in(3) {
+            self.disk.set_faults(DiskFaults::default());
+            self.disk.leave_room(None);
+            sleep(Duration::from_secs(3)).await;
+            // Nothing was appended since, and still: whoever was told that an append failed has had time to go elsewhere.
+            let mut failed = self.failed.lock().unwrap();
+            std::mem::take(&mut failed.open).into_values().for_each(|values| failed.settled.extend(values));
+        }
         if clean {
             sleep(Duration::from_secs(5)).await;
             match log.close().await {
@@ -215,6 +244,19 @@ impl LogRun {
         }
     }
 
+    /// What failed on a synced topic stays away, once the log could see to it.
+    fn check_failed(&self) {
+        let (memory, failed) = (self.memory.lock().unwrap(), self.failed.lock().unwrap());
+        for (partition, seen) in &memory.partitions {
+            for (offset, seen) in seen {
+                let value = seen.value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                if failed.settled.contains(&*value) {
+                    self.trace.violated(format!("{partition:?}: offset {offset} holds what had failed: {value}"));
+                }
+            }
+        }
+    }
+
     /// A commit that was acknowledged is there.
     async fn check_committed(&self, log: &CommitLog) -> Result<(), Error> {
         let expected = *self.committed.lock().unwrap();
@@ -231,26 +273,38 @@ impl LogRun {
     }
 }
 
+/// What is known of appends to a synced topic.
+struct Known {
+    acknowledged: Acknowledged,
+    failed: Arc<Mutex<Failed>>,
+}
+
 /// Appends, a few at a time, until the life ends.
-async fn append_all(log: CommitLog, to: TopicPartition, known: Option<Acknowledged>, mut dice: Dice) {
+async fn append_all(log: CommitLog, to: TopicPartition, known: Option<Known>, mut dice: Dice) {
+    let key = (to.topic.to_string(), to.partition);
     loop {
         let mut waiting = Vec::new();
         for _ in 0..dice.between(1, 4) {
-            let mut batch = BatchBuilder::new();
+            let (mut batch, mut values) = (BatchBuilder::new(), Vec::new());
             for _ in 0..dice.between(1, 3) {
                 let value = format!("{:x}", dice.bits()).repeat(dice.between(1, 9) as usize);
                 batch.push(1, None, Some(value.as_bytes()), &[]);
+                values.push(value);
             }
             if let Ok(appended) = log.append(&to, batch.finish(), At::End).await {
-                waiting.push((appended.base_offset..appended.next_offset, appended.durable));
+                waiting.push((appended.base_offset..appended.next_offset, values, appended.durable));
             }
         }
-        for (offsets, durable) in waiting {
-            if durable.await.is_ok()
-                && let Some(known) = &known
-            {
-                let key = (to.topic.to_string(), to.partition);
-                known.lock().unwrap().entry(key).or_default().extend(offsets);
+        for (offsets, values, durable) in waiting {
+            let answer = durable.await;
+            let Some(known) = &known else { continue };
+            let mut failed = known.failed.lock().unwrap();
+            match answer {
+                Ok(()) => {
+                    failed.settle(&key);
+                    known.acknowledged.lock().unwrap().entry(key.clone()).or_default().extend(offsets);
+                }
+                Err(_) => failed.open.entry(key.clone()).or_default().extend(values),
             }
         }
         sleep(Duration::from_millis(dice.between(1, 60))).await;

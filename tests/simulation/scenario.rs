@@ -348,6 +348,7 @@ impl LifeShape {
         if dice.one_in(3) {
             disk = DiskFaults {
                 sync: *dice.pick(&[0, 5, 30]),
+                freeze: 0,
                 sync_folder: *dice.pick(&[0, 20]),
                 write: *dice.pick(&[0, 10]),
                 names: *dice.pick(&[0, 10]),
@@ -387,7 +388,7 @@ impl LifeShape {
         lasts: 0,
         end: End::Clean,
         pause: 0,
-        disk: DiskFaults { sync: 0, sync_folder: 0, write: 0, names: 0, read: 0, read_only: false },
+        disk: DiskFaults { sync: 0, freeze: 0, sync_folder: 0, write: 0, names: 0, read: 0, read_only: false },
         store: StoreFaults { refused: 0, unanswered: 0, late: 0, slow: 0, silent: false },
         unrest: Unrest::NONE,
         pace: 0,
