@@ -1,33 +1,46 @@
-//! The sink that writes objects: to S3, to any store that speaks its protocol, or to a folder.
+//! The sink that writes objects, to S3, to any store that speaks its protocol, or to a folder; and the source that reads
+//! them.
 //!
 //! A chunk becomes one object, or one for each path that its records name. What makes it exactly once: an object's name
-//! comes from offsets, it carries its topic's id, it becomes visible whole, and one that is there is kept.
+//! comes from offsets, it carries its topic's id, it becomes visible whole, and one that is there is kept. The source
+//! reads each version of an object once: how far it has come is a position of fixed size.
 
 mod address;
 mod body;
 mod bucket;
+mod decode;
 mod encoder;
 mod field;
+mod finished;
 mod folder;
 mod format;
+mod inflate;
 mod layout;
+mod listing;
+mod reading;
 mod settings;
 mod sink;
+mod sketch;
+mod source;
+mod source_settings;
 mod spill;
+mod split;
 mod store;
 mod template;
 
 use std::sync::Arc;
 
-use aqueduct_api::{Error, Result, Sink, SinkOpening};
+use aqueduct_api::{Error, Result, Sink, SinkOpening, Source, SourceOpening};
 
 use address::Address;
 use sink::ObjectSink;
+use source::ObjectSource;
 use store::StoreBucket;
 
 pub use encoder::Compression;
 pub use format::Format;
 pub use settings::{ConfluentLayout, S3Settings};
+pub use source_settings::{Csv, ObjectFormat, ObjectHeader, S3SourceSettings};
 pub use store::PartStore;
 
 /// Opens the sink over a store that the caller made, as the simulation does; of the settings' url only bucket and prefix
@@ -41,4 +54,16 @@ pub fn open_over(settings: &S3Settings, opening: &SinkOpening, store: Arc<dyn Pa
     };
     let bucket = StoreBucket::new(store, &bucket, &prefix, settings.part_size.0 as usize);
     Ok(Box::new(ObjectSink::new(settings, opening, Arc::new(bucket))?))
+}
+
+/// Opens the source over a store that the caller made; of the settings' url only bucket and prefix count.
+///
+/// # Errors
+/// `Fatal` when the settings make no sense or the saved position is not the source's own.
+pub fn open_source_over(
+    settings: S3SourceSettings,
+    opening: SourceOpening,
+    store: Arc<dyn PartStore>,
+) -> Result<Box<dyn Source>> {
+    Ok(Box::new(ObjectSource::open(settings, opening, store)?))
 }

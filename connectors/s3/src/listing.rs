@@ -1,0 +1,124 @@
+//! What a bucket holds that has not been read, in the order in which it is to be read.
+
+use std::collections::{BTreeSet, BinaryHeap};
+
+use futures::TryStreamExt as _;
+use globset::GlobMatcher;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::finished::{Finished, Place};
+
+/// How many objects are remembered of one list: of a bucket with more the next ones are found by the next list.
+const REMEMBERED: usize = 50_000;
+
+/// An object that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Listed {
+    /// Where it stands in the order.
+    pub(crate) place: Place,
+    /// Its whole key.
+    pub(crate) key: Path,
+    /// Which version of it.
+    pub(crate) e_tag: Option<String>,
+    /// How many bytes are stored.
+    pub(crate) size: u64,
+}
+
+/// What one list of the bucket found.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// What is to be read, the next one last.
+    pub(crate) unread: Vec<Listed>,
+    /// Whether there is more than is remembered.
+    pub(crate) is_cut: bool,
+    /// The object that was being read, if it is there.
+    pub(crate) begun: Option<Listed>,
+    /// What is still there of that of which a set is kept.
+    pub(crate) kept: BTreeSet<(i64, u64)>,
+}
+
+/// Which objects of a bucket are meant.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    /// What their keys begin with, without a slash at its end; empty: all.
+    pub(crate) prefix: String,
+    /// What the rest of their keys matches.
+    pub(crate) pattern: Option<GlobMatcher>,
+}
+
+impl Selection {
+    fn matches(&self, object: &ObjectMeta) -> bool {
+        let key = object.location.as_ref();
+        let rest = key.strip_prefix(self.prefix.as_str()).unwrap_or(key).trim_start_matches('/');
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(rest))
+    }
+
+    async fn each(&self, store: &dyn ObjectStore, mut seen: impl FnMut(ObjectMeta)) -> object_store::Result<()> {
+        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
+        let mut listed = store.list(prefix.as_ref());
+        while let Some(object) = listed.try_next().await? {
+            if self.matches(&object) {
+                seen(object);
+            }
+        }
+        Ok(())
+    }
+
+    /// An object that is meant, if there is one.
+    pub(crate) async fn first(&self, store: &dyn ObjectStore) -> object_store::Result<Option<ObjectMeta>> {
+        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
+        let mut listed = store.list(prefix.as_ref()).try_filter(|object| std::future::ready(self.matches(object)));
+        listed.try_next().await
+    }
+
+    /// Finds what is there of that of which a set is kept, see [`Finished::remember`].
+    pub(crate) async fn between(
+        &self,
+        store: &dyn ObjectStore,
+        finished: &Finished,
+    ) -> object_store::Result<BTreeSet<(i64, u64)>> {
+        let mut between = BTreeSet::new();
+        let seen = |object: ObjectMeta| {
+            let place = Place::of(&object);
+            if finished.is_between(&place) {
+                between.insert((place.modified, place.hash));
+            }
+        };
+        self.each(store, seen).await?;
+        Ok(between)
+    }
+
+    /// Finds what has not been read; of the object that was being read by its hash.
+    pub(crate) async fn unread(
+        &self,
+        store: &dyn ObjectStore,
+        finished: &Finished,
+        begun: Option<u64>,
+    ) -> object_store::Result<Listing> {
+        let (mut listing, mut unread) = (Listing::default(), BinaryHeap::new());
+        let seen = |object: ObjectMeta| {
+            let place = Place::of(&object);
+            if finished.keeps(&place) {
+                listing.kept.insert((place.modified, place.hash));
+            }
+            if finished.contains(&place) {
+                return;
+            }
+            let listed = Listed { place, key: object.location, e_tag: object.e_tag, size: object.size };
+            if begun == Some(listed.place.hash) {
+                listing.begun = Some(listed);
+                return;
+            }
+            unread.push(listed);
+            if unread.len() > REMEMBERED {
+                unread.pop();
+                listing.is_cut = true;
+            }
+        };
+        self.each(store, seen).await?;
+        listing.unread = unread.into_sorted_vec();
+        listing.unread.reverse();
+        Ok(listing)
+    }
+}

@@ -1,0 +1,386 @@
+//! Objects become records: one object after the other, and of small ones many at once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aqueduct_api::{DeadLetter, Error, Incoming, Position, Result, Source, SourceOpening, Stream};
+use aqueduct_record::BatchBuilder;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::finished::{Finished, Saved};
+use crate::listing::{Listed, Selection};
+use crate::reading::{Failure, Next, Progress, Reading};
+use crate::source_settings::{ObjectHeader, S3SourceSettings, Start};
+use crate::store::{PartStore, told};
+
+/// What a record may cost beyond its value.
+const ROOM: usize = 8 << 10;
+
+/// Reads a bucket.
+pub(crate) struct ObjectSource {
+    settings: S3SourceSettings,
+    store: Arc<dyn PartStore>,
+    bucket: String,
+    selection: Selection,
+    opening: SourceOpening,
+    stream: Arc<Stream>,
+    longest: usize,
+    finished: Finished,
+    /// The object that was being read when the position was saved, until it is found.
+    begun: Option<Begun>,
+    reading: Option<Reading>,
+    /// What is to be read, the next one last.
+    unread: Vec<Listed>,
+    /// Whether the last list found more than is remembered.
+    is_cut: bool,
+    next_list: Instant,
+    builder: BatchBuilder,
+    /// Whether there is progress that no record tells.
+    is_unsaved: bool,
+    ready: VecDeque<Incoming>,
+}
+
+/// The position of the stream.
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    finished: Saved,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Begun>,
+}
+
+/// How far an object has been read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Begun {
+    hash: u64,
+    at: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    plain: bool,
+}
+
+impl ObjectSource {
+    /// Goes on at the saved position.
+    pub(crate) fn open(
+        settings: S3SourceSettings,
+        opening: SourceOpening,
+        store: Arc<dyn PartStore>,
+    ) -> Result<ObjectSource> {
+        let (bucket, prefix) = settings.bucket().map_err(Error::fatal)?;
+        let id = serde_json::json!({"bucket": bucket, "prefix": prefix}).to_string();
+        let saved = opening.positions.iter().find(|(stream, _)| stream.id == id);
+        let saved = saved.map(|(_, position)| position.read::<State>()).transpose()?;
+        let is_unsaved = saved.is_none();
+        let (finished, begun) = match saved {
+            Some(saved) => (Finished::restore(saved.finished).map_err(Error::fatal)?, saved.begun),
+            None => {
+                let floor = match settings.first().map_err(Error::fatal)? {
+                    Start::Beginning => i64::MIN,
+                    Start::End => opening.edge.now(),
+                    Start::Time(time) => time,
+                };
+                (Finished::nothing(floor), None)
+            }
+        };
+        Ok(ObjectSource {
+            selection: settings.selection().map_err(Error::fatal)?,
+            longest: (settings.max_record.0 as usize).min((opening.largest.0 as usize).saturating_sub(ROOM).max(1)),
+            stream: Arc::new(Stream { key: id.clone(), id }),
+            store,
+            bucket,
+            settings,
+            finished,
+            begun,
+            reading: None,
+            unread: Vec::new(),
+            is_cut: false,
+            next_list: Instant::now(),
+            builder: BatchBuilder::new(),
+            is_unsaved,
+            ready: VecDeque::new(),
+            opening,
+        })
+    }
+
+    fn position(&self) -> Result<Position> {
+        let reading = self.reading.as_ref().map(|reading| Begun {
+            hash: reading.object.place.hash,
+            at: reading.progress.at,
+            plain: reading.progress.is_plain,
+        });
+        let begun = reading.filter(|begun| begun.at > 0).or_else(|| self.begun.clone());
+        Position::of(&State { finished: self.finished.saved(), begun })
+    }
+
+    /// Hands over what has been gathered, with how far it goes.
+    fn flush(&mut self) -> Result<()> {
+        if self.builder.is_empty() && !self.is_unsaved {
+            return Ok(());
+        }
+        let position = self.position()?;
+        let records = std::mem::take(&mut self.builder);
+        self.ready.push_back(Incoming::records(self.stream.clone(), position, records));
+        self.is_unsaved = false;
+        Ok(())
+    }
+
+    fn bury(&mut self, dead_letter: DeadLetter) -> Result<()> {
+        let incoming = Incoming::records(self.stream.clone(), self.position()?, BatchBuilder::new());
+        self.ready.push_back(Incoming { dead_letter: Some(dead_letter), ..incoming });
+        self.is_unsaved = false;
+        Ok(())
+    }
+
+    fn told(&self, cause: &object_store::Error, doing: &str) -> Error {
+        told(cause, &self.bucket, &self.settings.url).context(doing)
+    }
+
+    /// Finds out what is to be read; answers whether there is something.
+    async fn list(&mut self) -> Result<bool> {
+        let begun = Instant::now();
+        if self.finished.is_unsure() {
+            let between = self.selection.between(&*self.store, &self.finished).await;
+            let between = between.map_err(|cause| self.told(&cause, "list objects"))?;
+            if !self.finished.remember(between) {
+                tracing::warn!(
+                    source = self.opening.name,
+                    url = self.settings.url,
+                    "too many objects appeared out of order or were deleted while the source was away: those of the time \
+                     `late` before the last one are read again"
+                );
+            }
+        }
+        let hash = self.begun.as_ref().map(|begun| begun.hash);
+        let listing = self.selection.unread(&*self.store, &self.finished, hash).await;
+        let listing = listing.map_err(|cause| self.told(&cause, "list objects"))?;
+        let poll = self.settings.poll.duration().unwrap_or_default();
+        self.next_list = Instant::now() + poll.max(begun.elapsed() * 10);
+        self.is_cut = listing.is_cut;
+        self.finished.retain(&listing.kept);
+        self.unread = listing.unread;
+        match (listing.begun, &self.begun) {
+            (Some(object), _) => self.unread.push(object),
+            (None, Some(begun)) => {
+                let reason = format!("an object is gone or was written anew: it was read up to byte {}", begun.at);
+                tracing::warn!(source = self.opening.name, url = self.settings.url, reason);
+                self.begun = None;
+                self.bury(DeadLetter { value: None, headers: Vec::new(), reason })?;
+            }
+            (None, None) => {}
+        }
+        Ok(!self.unread.is_empty() || !self.ready.is_empty())
+    }
+
+    /// Opens the next object.
+    async fn next_object(&mut self) -> Result<()> {
+        let Some(object) = self.unread.last().cloned() else { return Ok(()) };
+        let begun = self.begun.as_ref().filter(|begun| begun.hash == object.place.hash);
+        let progress = begun.map_or_else(Progress::default, |begun| Progress { at: begun.at, is_plain: begun.plain });
+        let (format, csv) = (self.settings.format, &self.settings.csv);
+        let opened = Reading::open(&self.store, &object, progress, format, csv, self.longest).await;
+        match opened {
+            Ok(reading) => {
+                self.unread.pop();
+                self.begun = None;
+                self.reading = Some(reading);
+            }
+            Err(Failure::Store(cause)) => return Err(self.told(&cause, &format!("get {}", object.key))),
+            Err(Failure::Lost(reason)) => {
+                self.unread.pop();
+                self.flush()?;
+                self.begun = None;
+                self.finished.insert(object.place.clone());
+                self.lost(&object, &reason)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest of an object will never come.
+    fn lost(&mut self, object: &Listed, reason: &str) -> Result<()> {
+        let reason = format!("object {} {reason}", object.key);
+        tracing::warn!(source = self.opening.name, url = self.settings.url, reason);
+        let headers = self.told_of(object);
+        self.bury(DeadLetter { value: None, headers, reason })
+    }
+
+    fn told_of(&self, object: &Listed) -> Vec<(String, Bytes)> {
+        let header = |name: &str, value: &str| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+        let mut headers = vec![header("bucket", &self.bucket), header("key", object.key.as_ref())];
+        headers.extend(object.e_tag.as_deref().map(|tag| header("etag", tag)));
+        headers
+    }
+
+    /// Takes records from the object that is being read, as far as it has come or the batch goes.
+    async fn read_on(&mut self) -> Result<()> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        match gather(reading, &mut self.builder, &self.opening, &self.settings.headers, &self.bucket) {
+            Gathered::Full => self.flush(),
+            Gathered::Large(at, record) => {
+                // What came before it goes first, with the position of before it.
+                let next = std::mem::replace(&mut reading.progress.at, at);
+                self.flush()?;
+                if let Some(reading) = &mut self.reading {
+                    reading.progress.at = next;
+                }
+                self.builder = record;
+                Ok(())
+            }
+            Gathered::Unfit(unfit) => {
+                // What came before it has a position of its own: that of before the line.
+                let next = std::mem::replace(&mut reading.progress.at, unfit.at);
+                let object = reading.object.clone();
+                if !self.builder.is_empty() {
+                    self.flush()?;
+                }
+                if let Some(reading) = &mut self.reading {
+                    reading.progress.at = next;
+                }
+                let mut headers = self.told_of(&object);
+                headers.push(("bytes".to_owned(), unfit.bytes.into()));
+                headers.push(("crc32c".to_owned(), unfit.crc.into()));
+                self.bury(DeadLetter { value: unfit.line, headers, reason: unfit.reason })
+            }
+            Gathered::End => {
+                let object = self.reading.take().map(|reading| reading.object);
+                object.into_iter().for_each(|object| self.finished.insert(object.place));
+                self.raise_floor();
+                self.is_unsaved = true;
+                Ok(())
+            }
+            Gathered::More => match reading.fill().await {
+                Ok(()) => Ok(()),
+                Err(Failure::Store(cause)) => {
+                    let error = told(&cause, &self.bucket, &self.settings.url);
+                    let error = error.context(format_args!("get {}", reading.object.key));
+                    self.give_back();
+                    Err(error)
+                }
+                Err(Failure::Lost(reason)) => {
+                    self.flush()?;
+                    let Some(reading) = self.reading.take() else { return Ok(()) };
+                    self.finished.insert(reading.object.place.clone());
+                    self.lost(&reading.object, &reason)
+                }
+            },
+        }
+    }
+
+    /// The object that is being read is opened anew where reading stopped.
+    fn give_back(&mut self) {
+        let Some(reading) = self.reading.take() else { return };
+        let Progress { at, is_plain } = reading.progress;
+        self.begun = Some(Begun { hash: reading.object.place.hash, at, plain: is_plain });
+        self.unread.push(reading.object);
+    }
+
+    /// Looks for objects, or waits until it is time to. Answers whether the source may have more.
+    async fn look(&mut self) -> Result<bool> {
+        if self.is_cut || self.settings.once {
+            return self.list().await;
+        }
+        tokio::time::sleep_until(self.next_list).await;
+        self.list().await?;
+        Ok(true)
+    }
+
+    fn raise_floor(&mut self) {
+        let late = self.settings.late.duration().unwrap_or_default();
+        let late = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
+        // The one that was being read comes last though it may not be the first in the order.
+        let unread = self.unread.iter().rev().take(2).map(|object| object.place.modified).min();
+        let until = self.opening.edge.now().saturating_sub(late);
+        self.finished.raise_floor(unread.unwrap_or(i64::MAX).min(until));
+    }
+}
+
+#[async_trait]
+impl Source for ObjectSource {
+    async fn read(&mut self) -> Result<Option<Incoming>> {
+        loop {
+            if let Some(incoming) = self.ready.pop_front() {
+                return Ok(Some(incoming));
+            }
+            if self.reading.is_some() {
+                self.read_on().await?;
+            } else if !self.unread.is_empty() {
+                self.next_object().await?;
+            } else {
+                self.flush()?;
+                if self.ready.is_empty() && !self.look().await? && !self.is_cut {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+enum Gathered {
+    Full,
+    More,
+    End,
+    /// A record that does not fit beside those before it, in a batch of its own; and where it begins.
+    Large(u64, BatchBuilder),
+    Unfit(Unfit),
+}
+
+/// A line that no record can be made of.
+struct Unfit {
+    at: u64,
+    bytes: String,
+    crc: String,
+    line: Option<Bytes>,
+    reason: String,
+}
+
+fn gather(
+    reading: &mut Reading,
+    builder: &mut BatchBuilder,
+    opening: &SourceOpening,
+    names: &[ObjectHeader],
+    bucket: &str,
+) -> Gathered {
+    let (key, tag) = (reading.object.key.to_string(), reading.object.e_tag.clone().unwrap_or_default());
+    let own: Vec<(&str, Option<&[u8]>)> = names
+        .iter()
+        .map(|name| match name {
+            ObjectHeader::Bucket => ("bucket", Some(bucket.as_bytes())),
+            ObjectHeader::Key => ("key", Some(key.as_bytes())),
+            ObjectHeader::Etag => ("etag", Some(tag.as_bytes())),
+        })
+        .collect();
+    let modified = reading.object.place.modified;
+    while builder.size() < opening.batch.0 as usize {
+        let before = reading.progress.at;
+        let decoded = match reading.next() {
+            Next::More => return Gathered::More,
+            Next::End => return Gathered::End,
+            Next::Unfit { bytes, line, crc, reason } => {
+                return Gathered::Unfit(Unfit {
+                    at: before,
+                    bytes: format!("{}-{}", bytes.start, bytes.end),
+                    crc: format!("{crc:08x}"),
+                    line: line.map(Bytes::copy_from_slice),
+                    reason,
+                });
+            }
+            Next::Record(decoded) => decoded,
+        };
+        let headers: Vec<(&str, Option<&[u8]>)> =
+            decoded.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let headers = if headers.is_empty() { own.clone() } else { [headers, own.clone()].concat() };
+        let parts = [decoded.key.as_deref(), decoded.value.as_deref()];
+        let size: usize = parts.iter().flatten().map(|part| part.len()).sum();
+        let is_large = !builder.is_empty() && builder.size() + size + ROOM > opening.largest.0 as usize;
+        let mut alone = BatchBuilder::new();
+        let [key, value] = parts;
+        let batch = if is_large { &mut alone } else { &mut *builder };
+        batch.push(decoded.timestamp.unwrap_or(modified), key, value, &headers);
+        if is_large {
+            return Gathered::Large(before, alone);
+        }
+    }
+    Gathered::Full
+}
