@@ -141,7 +141,10 @@ impl Registry {
             self.make_folder(&topic, &making, &path)
         };
         if let Err(cause) = made {
-            let _ = remove_all(self.shared.disk(), &making);
+            // Its parts go once it has durably lost the topic's name, or after a power failure half a topic would have it; what
+            // stays is removed at the next start.
+            let disk = self.shared.disk();
+            let _ = disk.sync_folder(&self.shared.folder.path).and_then(|()| remove_all(disk, &making));
             return Err(match self.shared.disk().metadata(&path, false) {
                 Ok(_) => Error::refused(format!("topic `{name}`: {} is there and is not a topic", path.display())),
                 Err(_) => at(&path)(cause).context(format!("topic `{name}` not made")),
