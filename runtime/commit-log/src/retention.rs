@@ -107,7 +107,8 @@ impl Partition {
 }
 
 impl Registry {
-    /// Makes room by deleting the oldest closed segments of topics that delete, held or not, until `is_enough`.
+    /// Makes room by deleting the oldest closed segments of topics that delete, held or not, until `is_enough`: dead letters
+    /// last, which nobody has anywhere else, and internal topics never.
     pub(crate) fn drop_oldest(&self, mut is_enough: impl FnMut() -> bool) -> Result<()> {
         while !is_enough() {
             let Some((partition, segment)) = self.oldest_segment()? else { return Ok(()) };
@@ -126,6 +127,7 @@ impl Registry {
                 to = extent.bound,
                 bytes = extent.size,
                 unread,
+                dead_letters = partition.settings().dead_letters,
                 "disk full: these offsets were deleted to make room, as `when-full: drop-oldest` asks"
             );
             let dropped = &partition.shared.dropped;
@@ -143,8 +145,9 @@ impl Registry {
             }
             let Some(first) = partition.closed_segments().into_iter().next() else { continue };
             let latest = partition.latest_in(&first)?.unwrap_or(i64::MIN);
-            if oldest.as_ref().is_none_or(|(than, _, _)| latest < *than) {
-                oldest = Some((latest, partition, first));
+            let turn = (partition.settings().dead_letters, latest);
+            if oldest.as_ref().is_none_or(|(than, _, _)| turn < *than) {
+                oldest = Some((turn, partition, first));
             }
         }
         Ok(oldest.map(|(_, partition, segment)| (partition, segment)))
