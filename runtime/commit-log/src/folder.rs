@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use aqueduct_api::disk::{Disk, LockError, Open};
 use aqueduct_api::fault::{self, Mutant};
-use aqueduct_api::{Error, Result};
+use aqueduct_api::{Error, Result, TopicPartition};
 use parking_lot::Mutex;
 
 /// What the file `format` says of folders that this release writes and reads.
@@ -62,6 +62,11 @@ impl Folder {
     /// Replaces a small file: after a crash it is the old one or the new one, whole.
     pub(crate) fn write_state(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         write_state(&*self.disk, path, content)
+    }
+
+    /// The folder of a partition.
+    pub(crate) fn of(&self, partition: &TopicPartition) -> PathBuf {
+        self.path.join(&*partition.topic).join(partition.partition.to_string())
     }
 
     /// Gives the folder back, before the last owner of this is gone.

@@ -19,9 +19,9 @@ use crate::folder::{CLEAN, Folder, at};
 use crate::groups::Groups;
 use crate::options::Options;
 use crate::partition::Partition;
-use crate::recovery::{CleanMark, Recovery};
+use crate::recovery::{CleanMark, Recovery, open_partitions};
 use crate::shared::Shared;
-use crate::topic::Registry;
+use crate::topic::{self, Registry};
 use crate::usage::Usage;
 
 /// How often partitions with `durability: interval` are synced.
@@ -44,14 +44,23 @@ struct Inner {
     is_cleaning: AtomicBool,
 }
 
-impl Inner {
-    /// Opens the folder. Blocks.
-    fn open(edge: Edge, path: &Path, options: &Options, runtime: tokio::runtime::Handle) -> Result<Inner> {
+/// A folder that was taken.
+struct Taken {
+    shared: Arc<Shared>,
+    /// What the last clean stop noted, if it was one.
+    mark: Option<Arc<CleanMark>>,
+    clean: bool,
+    begun: Instant,
+}
+
+impl Taken {
+    /// Takes the folder. Blocks.
+    fn take(edge: Edge, path: &Path, options: &Options) -> Result<Taken> {
         let begun = Instant::now();
         let folder = Folder::open(&edge.disk, path, &options.owner)?;
         let mark = folder.take_clean()?;
         let mark = mark.and_then(|mark| match serde_json::from_slice::<CleanMark>(&mark) {
-            Ok(mark) => Some(mark),
+            Ok(mark) => Some(Arc::new(mark)),
             Err(cause) => {
                 tracing::warn!(path = %path.join(CLEAN).display(), %cause, "the note of a clean stop can not be read");
                 None
@@ -62,18 +71,33 @@ impl Inner {
         if !clean && !fault::mutated(Mutant::SameEpoch) {
             shared.raise_epoch()?;
         }
-        let mut recovery = Recovery { clean, ..Recovery::default() };
-        let registry = Arc::new(Registry::open(shared.clone(), mark.as_ref(), &mut recovery)?);
-        shared.introduce(&registry);
-        let groups = Groups::load(&registry, runtime)?;
-        shared.room.take_ballast();
-        recovery.millis = begun.elapsed().as_millis() as u64;
-        if !clean {
-            tracing::info!(folder = %path.display(), millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
-        }
-        Ok(Inner { shared, registry, groups, recovery, is_cleaning: AtomicBool::new(false) })
+        Ok(Taken { shared, mark, clean, begun })
     }
 
+    /// Opens what is in the folder, many partitions at once.
+    async fn open(&self) -> Result<Inner> {
+        let (shared, edge) = (&self.shared, &self.shared.edge);
+        let mut recovery = Recovery { clean: self.clean, ..Recovery::default() };
+        let (finding, clean) = (shared.clone(), self.mark.is_some());
+        let (topics, foreign) = edge.blocking(move || topic::find(&finding, clean)).await??;
+        recovery.foreign = foreign;
+        let partitions = topics.iter().flat_map(Topic::all_partitions).collect();
+        let found = open_partitions(shared, partitions, self.mark.as_ref(), &mut recovery).await?;
+        let registry = Arc::new(Registry::new(shared.clone(), topics, found));
+        shared.introduce(&registry);
+        let (loading, runtime) = (registry.clone(), tokio::runtime::Handle::current());
+        let load = move || Groups::load(&loading, runtime).inspect(|_| loading.shared.room.take_ballast());
+        let groups = edge.blocking(load).await??;
+        recovery.millis = self.begun.elapsed().as_millis() as u64;
+        if !self.clean {
+            let path = shared.folder.path.display();
+            tracing::info!(folder = %path, millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
+        }
+        Ok(Inner { shared: shared.clone(), registry, groups, recovery, is_cleaning: AtomicBool::new(false) })
+    }
+}
+
+impl Inner {
     /// One round of retention and compaction.
     async fn clean(&self) -> Result<()> {
         let mut outcome = Ok(());
@@ -108,10 +132,10 @@ impl CommitLog {
     /// `Fatal` when the folder is held by somebody else, is none of the log's, or a file is missing or can not be read.
     pub async fn open(edge: Edge, folder: &Path, options: Options) -> Result<CommitLog> {
         let folder = folder.to_owned();
-        let runtime = tokio::runtime::Handle::current();
         let inside = edge.clone();
-        let inner = edge.blocking(move || Inner::open(inside, &folder, &options, runtime)).await??;
-        let inner = Arc::new(inner);
+        let taken = edge.blocking(move || Taken::take(inside, &folder, &options)).await??;
+        // Whoever tries again finds the folder free, whatever else of this try is still there.
+        let inner = Arc::new(taken.open().await.inspect_err(|_| taken.shared.folder.release())?);
         tokio::spawn(sync_in_intervals(Arc::downgrade(&inner)));
         Ok(CommitLog { inner })
     }

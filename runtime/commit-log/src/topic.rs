@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::folder::{self, OWN_FILES, at, read_whole, remove_all};
 use crate::partition::{Found, Partition, Stopped};
-use crate::recovery::{CleanMark, Opening, PartitionMark, Recovery};
+use crate::recovery::{CleanMark, PartitionMark};
 use crate::shared::Shared;
 use crate::writer::Writer;
 
@@ -57,28 +57,47 @@ struct TopicFile {
     settings: TopicSettings,
 }
 
-impl Registry {
-    /// Opens all topics of the folder.
-    pub(crate) fn open(shared: Arc<Shared>, mark: Option<&CleanMark>, report: &mut Recovery) -> Result<Self> {
-        let root = &shared.folder.path;
-        let mut entries = shared.disk().list(root).map_err(at(root))?;
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut topics = BTreeMap::new();
-        for entry in entries {
-            let path = root.join(&entry.name);
-            let name = entry.name.to_string_lossy();
-            match entry.kind {
-                Kind::Folder if name.starts_with(NOT_A_TOPIC) => remove_all(shared.disk(), &path).map_err(at(&path))?,
-                Kind::Folder if name != "lost+found" => match load(&shared, &name, &path, mark, report)? {
-                    Some(topic) => drop(topics.insert(topic.topic.name.clone(), Arc::new(topic))),
-                    None => note_foreign(path, report),
-                },
-                _ if folder::is_unfinished(&name) => shared.disk().remove(&path).map_err(at(&path))?,
-                _ if OWN_FILES.contains(&&*name) || name == "lost+found" => {}
-                _ => note_foreign(path, report),
-            }
+/// The topics of the folder, after what was left half made or half deleted is removed; and what is not the log's. Blocks.
+pub(crate) fn find(shared: &Shared, clean: bool) -> Result<(Vec<Topic>, Vec<PathBuf>)> {
+    let root = &shared.folder.path;
+    let mut entries = shared.disk().list(root).map_err(at(root))?;
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let (mut topics, mut foreign) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path = root.join(&entry.name);
+        let name = entry.name.to_string_lossy();
+        match entry.kind {
+            Kind::Folder if name.starts_with(NOT_A_TOPIC) => remove_all(shared.disk(), &path).map_err(at(&path))?,
+            Kind::Folder if name != "lost+found" => match load(shared, &name, &path, clean)? {
+                Some(topic) => topics.push(topic),
+                None => foreign.push(path),
+            },
+            _ if folder::is_unfinished(&name) => shared.disk().remove(&path).map_err(at(&path))?,
+            _ if OWN_FILES.contains(&&*name) || name == "lost+found" => {}
+            _ => foreign.push(path),
         }
-        Ok(Registry { shared, topics: RwLock::new(topics), changing: Mutex::new(Changes::Taken) })
+    }
+    for path in &foreign {
+        tracing::warn!(path = %path.display(), "this is nothing of the log: it is left alone, and better moved elsewhere");
+    }
+    Ok((topics, foreign))
+}
+
+impl Registry {
+    /// All topics with their partitions, as they were found, in that order.
+    pub(crate) fn new(shared: Arc<Shared>, topics: Vec<Topic>, found: Vec<Found>) -> Self {
+        let mut found = found.into_iter();
+        let open = topics.into_iter().map(|topic| {
+            let settings = Arc::new(topic.settings.clone());
+            let partitions = topic.all_partitions().zip(&mut found).map(|(of, found)| {
+                let folder = shared.folder.of(&of);
+                Partition::new(&shared, of, folder, settings.clone(), found)
+            });
+            let partitions = partitions.collect();
+            (topic.name.clone(), Arc::new(OpenTopic { topic, partitions }))
+        });
+        let topics = RwLock::new(open.collect());
+        Registry { shared, topics, changing: Mutex::new(Changes::Taken) }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<OpenTopic>> {
@@ -173,17 +192,13 @@ impl Registry {
         let settings = Arc::new(topic.settings.clone());
         let new = |partition: i32| {
             let of = TopicPartition::new(topic.name.clone(), partition);
-            let folder = self.folder_of(&of);
+            let folder = self.shared.folder.of(&of);
             let found = Found { segments: BTreeMap::new(), writer: Writer::empty() };
             let partition = Partition::new(&self.shared, of, folder, settings.clone(), found);
             partition.spare();
             partition
         };
         (from..topic.partitions).map(new).collect()
-    }
-
-    fn folder_of(&self, of: &TopicPartition) -> PathBuf {
-        self.shared.folder.path.join(&*of.topic).join(of.partition.to_string())
     }
 
     fn new_id(&self) -> TopicId {
@@ -272,14 +287,8 @@ impl Registry {
     }
 }
 
-/// Opens a topic; `None` when the folder is none.
-fn load(
-    shared: &Arc<Shared>,
-    name: &str,
-    path: &Path,
-    mark: Option<&CleanMark>,
-    report: &mut Recovery,
-) -> Result<Option<OpenTopic>> {
+/// What a folder says of its topic; `None` when it is none.
+fn load(shared: &Shared, name: &str, path: &Path, clean: bool) -> Result<Option<Topic>> {
     let file = path.join(TOPIC_FILE);
     let Some(content) = read_whole(shared.disk(), &file).map_err(at(&file))? else {
         let has_partition = shared.disk().metadata(&path.join("0"), true).is_ok();
@@ -295,26 +304,11 @@ fn load(
         Error::fatal(format!("{} can not be read: {cause}; put it back from a backup", file.display()))
     })?;
     check_name(name)?;
-    if mark.is_none() {
+    if !clean {
         // Their names may have been made by a process that was killed before it synced them.
         shared.disk().sync_folder(path).map_err(at(path))?;
     }
-    let topic = Topic { name: name.into(), id, partitions, settings };
-    let marks = mark.and_then(|mark| mark.topics.get(name));
-    let shared_settings = Arc::new(topic.settings.clone());
-    let mut open = Vec::with_capacity(partitions.max(0) as usize);
-    for of in topic.all_partitions() {
-        let folder = path.join(of.partition.to_string());
-        let mark = marks.and_then(|marks| marks.get(of.partition as usize));
-        let found = Opening { shared, of: &of, folder: &folder, report }.open(mark)?;
-        open.push(Partition::new(shared, of, folder, shared_settings.clone(), found));
-    }
-    Ok(Some(OpenTopic { topic, partitions: open }))
-}
-
-fn note_foreign(path: PathBuf, report: &mut Recovery) {
-    tracing::warn!(path = %path.display(), "this is nothing of the log: it is left alone, and better moved elsewhere");
-    report.foreign.push(path);
+    Ok(Some(Topic { name: name.into(), id, partitions, settings }))
 }
 
 fn topic_file(topic: &Topic) -> Vec<u8> {

@@ -26,12 +26,19 @@ struct Faults {
     syncs: AtomicU64,
     /// So many of the next syncs of folders fail.
     folder_syncs: AtomicU64,
+    /// So many of the next syncs of the data folder itself fail.
+    root_syncs: AtomicU64,
     /// Syncs of files that were asked for.
     synced: AtomicU64,
     /// Writes find no room, unless the ballast is gone.
     full: AtomicBool,
+    /// So many segments have to be synced at once, or nobody gets on.
+    together: AtomicU64,
+    waiting: (std::sync::Mutex<u64>, std::sync::Condvar),
     /// Nothing can be changed, but for bytes within files that are open.
     read_only: AtomicBool,
+    /// After so many files were removed there is room again.
+    removals_to_room: AtomicU64,
     /// Percent of the file system that are in use.
     used: AtomicU64,
     /// What else happens while a file is removed or the disk is asked for its room.
@@ -39,6 +46,18 @@ struct Faults {
 }
 
 impl Faults {
+    /// Returns once as many syncs are under way as there have to be.
+    fn meet(&self) {
+        let (count, moved) = &self.waiting;
+        let mut arrived = count.lock().unwrap();
+        *arrived += 1;
+        moved.notify_all();
+        let is_missing = |arrived: &mut u64| *arrived < self.together.load(Ordering::SeqCst);
+        let patience = std::time::Duration::from_secs(10);
+        let (_arrived, waited) = moved.wait_timeout_while(arrived, patience, is_missing).unwrap();
+        assert!(!waited.timed_out(), "nobody else syncs");
+    }
+
     fn change(&self) -> io::Result<()> {
         match self.read_only.load(Ordering::SeqCst) {
             true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
@@ -66,6 +85,7 @@ struct Faulty(Arc<Faults>);
 struct FaultyFile {
     file: Arc<dyn File>,
     faults: Arc<Faults>,
+    is_segment: bool,
     ballast: std::path::PathBuf,
 }
 
@@ -76,7 +96,8 @@ impl Disk for Faulty {
         }
         let file = RealDisk.open(path, open)?;
         let root = path.ancestors().find(|folder| folder.join("format").exists()).unwrap_or(path);
-        Ok(Arc::new(FaultyFile { file, faults: self.0.clone(), ballast: root.join("ballast") }))
+        let is_segment = path.extension().is_some_and(|extension| extension == "log");
+        Ok(Arc::new(FaultyFile { file, faults: self.0.clone(), is_segment, ballast: root.join("ballast") }))
     }
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
         RealDisk.list(folder)
@@ -94,10 +115,16 @@ impl Disk for Faulty {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.happen();
         self.0.change()?;
+        if fails(&self.0.removals_to_room).is_err() && self.0.removals_to_room.load(Ordering::SeqCst) == 0 {
+            self.0.used.store(10, Ordering::SeqCst);
+        }
         RealDisk.remove(path)
     }
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         fails(&self.0.folder_syncs)?;
+        if path.join("format").exists() {
+            fails(&self.0.root_syncs)?;
+        }
         RealDisk.sync_folder(path)
     }
     fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Send + Sync>, LockError> {
@@ -132,6 +159,9 @@ impl File for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         self.faults.synced.fetch_add(1, Ordering::SeqCst);
         fails(&self.faults.syncs)?;
+        if self.is_segment && self.faults.together.load(Ordering::SeqCst) > 0 {
+            self.faults.meet();
+        }
         self.file.sync()
     }
     fn metadata(&self) -> io::Result<Metadata> {
@@ -300,6 +330,30 @@ async fn a_sync_that_fails_before_anything_was_synced_voids_the_whole_segment() 
     assert_eq!(read_all(&setup.log, &of(), 0, 1000).await.0, filled(0..3));
     let copy = killed(setup.folder.path());
     assert_eq!(read_all(&open(copy.path()).await, &of(), 0, 1000).await.0, filled(0..3));
+}
+
+#[tokio::test]
+async fn a_topic_that_could_not_be_made_goes_only_after_its_name() {
+    for (failures, left) in [(1, 0), (2, 1)] {
+        let Setup { folder, faults, log, .. } = setup(&TopicSettings::default(), Options::default()).await;
+        faults.root_syncs.store(failures, Ordering::SeqCst);
+        assert!(log.create("u", 2, &TopicSettings::default()).await.unwrap_err().is_retry());
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
+        let unfinished: Vec<_> = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('~')).collect();
+        assert_eq!(unfinished.len(), left, "{unfinished:?}");
+        for entry in unfinished {
+            assert!(
+                entry.path().join("0").exists() && entry.path().join("1").exists(),
+                "it is whole, as its name may be"
+            );
+        }
+        log.create("u", 2, &TopicSettings::default()).await.unwrap();
+        drop(log);
+        let log = open(folder.path()).await;
+        assert!(
+            !folder.path().join("~").exists() && log.topics().await.unwrap().iter().any(|topic| &*topic.name == "u")
+        );
+    }
 }
 
 #[tokio::test]
@@ -517,6 +571,53 @@ async fn the_oldest_go_loudly_where_the_configuration_says_so() {
     assert!(start > 0 && usage.dropped_offsets == start as u64 && usage.dropped_bytes > 0, "{usage:?}");
     let (found, lost) = read_all(&log, &of(), 0, 1000).await;
     assert_eq!((found, &lost[..]), (filled(start as usize..10), std::slice::from_ref(&(0..start))));
+}
+
+#[tokio::test]
+async fn dead_letters_are_the_last_to_go_and_the_log_s_own_topics_stay() {
+    let options = Options { limit: DiskLimit::Percent(80), when_full: WhenFull::DropOldest, ..Options::default() };
+    let Setup { folder: _folder, faults, log, .. } = setup(&small_segments(), options).await;
+    let (letters, own) = (TopicPartition::new("out.dead-letters", 0), TopicPartition::new("__own", 0));
+    log.create(&letters.topic, 1, &TopicSettings { dead_letters: true, ..small_segments() }).await.unwrap();
+    log.create(&own.topic, 1, &small_segments()).await.unwrap();
+    // They are older than the data.
+    for n in 0..10 {
+        append(&log, &letters, batch(&[&value(n)], n as i64)).await;
+        append(&log, &own, batch(&[&value(n)], n as i64)).await;
+    }
+    fill(&log, 10).await;
+    let start = async |of: &TopicPartition| log.bounds(of).await.unwrap().start;
+    tokio::time::pause();
+    let mut starts = Vec::new();
+    // The disk is full until so many files were removed; a segment is three.
+    for removed in [3, 1000] {
+        faults.used.store(90, Ordering::SeqCst);
+        faults.removals_to_room.store(removed, Ordering::SeqCst);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert_eq!(try_append(&log, 10).await.is_ok(), removed == 3);
+        starts.push((start(&of()).await, start(&letters).await, start(&own).await));
+    }
+    assert!(starts[0].0 > 0 && starts[0].1 == 0, "data goes first: {starts:?}");
+    assert!(starts[1].0 > starts[0].0 && starts[1].1 > 0, "dead letters go before nothing can be written: {starts:?}");
+    assert_eq!(starts[1].2, 0, "{starts:?}");
+    assert_eq!(log.usage().dropped_offsets, (starts[1].0 + starts[1].1) as u64);
+}
+
+#[tokio::test]
+async fn an_unclean_start_syncs_partitions_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path()).await;
+    log.create("t", 8, &TopicSettings::default()).await.unwrap();
+    for partition in 0..8 {
+        append(&log, &TopicPartition::new("t", partition), batch(&["x"], 0)).await;
+    }
+    let copy = killed(folder.path());
+    let faults = Arc::new(Faults::default());
+    faults.together.store(8, Ordering::SeqCst);
+    let edge = Edge { disk: Arc::new(Faulty(faults)), ..Edge::real() };
+    let log = CommitLog::open(edge, copy.path(), Options::default()).await.unwrap();
+    assert!(!log.recovery().clean);
+    assert_eq!(read_all(&log, &TopicPartition::new("t", 7), 0, 1000).await.0, [(0, "x".to_owned())]);
 }
 
 /// The mistakes that tests of the whole can switch on do what their names say.

@@ -3,10 +3,10 @@
 use std::fs;
 
 use aqueduct_api::conformance::log::{batch, read_all};
-use aqueduct_api::{Log as _, Topics as _};
+use aqueduct_api::{Edge, Log as _, Topics as _};
 use aqueduct_commit_log::{CommitLog, Options};
 
-use crate::opened::{Time, edge, fill, filled, of, open, open_error, small_segments, with_topic};
+use crate::opened::{Time, edge, fill, filled, killed, of, open, open_error, small_segments, with_topic};
 
 #[tokio::test]
 async fn a_second_log_on_a_folder_is_told_who_holds_it() {
@@ -79,6 +79,26 @@ async fn unreadable_state_is_named() {
     let log = open(folder.path()).await;
     assert!(!log.recovery().clean, "an unreadable note of a clean stop is none");
     assert_eq!(read_all(&log, &of(), 0, 1000).await.0, filled(0..5));
+}
+
+#[tokio::test]
+async fn a_folder_that_could_not_be_opened_is_free_for_the_next_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = with_topic(folder.path(), &small_segments()).await;
+    fill(&log, 3).await;
+    let copy = killed(folder.path());
+    let hidden = copy.path().join("t/0.hidden");
+    std::fs::rename(copy.path().join("t/0"), &hidden).unwrap();
+    for real_threads in [false, true] {
+        let edge = if real_threads { Edge::real() } else { edge(&Time::default()) };
+        for _ in 0..2 {
+            let opened = CommitLog::open(edge.clone(), copy.path(), Options::default()).await;
+            let error = opened.err().expect("a partition is missing").to_string();
+            assert!(error.contains("is missing"), "{error}");
+        }
+    }
+    std::fs::rename(&hidden, copy.path().join("t/0")).unwrap();
+    assert_eq!(open(copy.path()).await.bounds(&of()).await.unwrap().end, 3);
 }
 
 #[tokio::test]
