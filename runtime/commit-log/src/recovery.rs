@@ -1,6 +1,6 @@
 //! Opening a partition: as it was left by a clean stop, or batch by batch after any other end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +74,10 @@ pub(crate) struct CleanMark {
 pub(crate) struct PartitionMark {
     /// Base offsets and sizes.
     segments: Vec<(Offset, u64)>,
+    /// Those of them whose sizes are only their files', because nobody has read them since a crash: void records may follow
+    /// what counts.
+    #[serde(default)]
+    unread: BTreeSet<Offset>,
     end: Offset,
     /// When the last segment was begun, in ms since 1970.
     born: i64,
@@ -86,6 +90,7 @@ impl PartitionMark {
         let segments = partition.segments.read();
         PartitionMark {
             segments: segments.values().map(|segment| (segment.base, segment.extent().size)).collect(),
+            unread: segments.values().filter(|segment| !segment.is_exact()).map(|segment| segment.base).collect(),
             end: writer.written,
             born: writer.active.as_ref().map_or(0, |active| active.born),
         }
@@ -177,8 +182,8 @@ impl Opening<'_> {
         let mut active = None;
         for ((base, size), bound) in mark.segments.iter().zip(bounds) {
             let segment = if logs.contains(base) {
-                let extent = Extent { size: *size, bound };
-                let segment = Arc::new(Segment::closed(self.shared, self.folder, *base, extent, true));
+                let (extent, is_exact) = (Extent { size: *size, bound }, !mark.unread.contains(base));
+                let segment = Arc::new(Segment::closed(self.shared, self.folder, *base, extent, is_exact));
                 let is_last = mark.segments.last().is_some_and(|(last, _)| last == base);
                 if is_last {
                     self.cut_void(*base, *size)?;

@@ -101,6 +101,11 @@ impl Segment {
         self.state.read().extent
     }
 
+    /// Whether the size is known to end with a batch of this segment.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.state.read().is_exact
+    }
+
     pub(crate) fn set_extent(&self, extent: Extent) {
         self.state.write().extent = extent;
     }

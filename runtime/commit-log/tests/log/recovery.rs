@@ -140,9 +140,16 @@ async fn what_a_segment_holds_past_the_next_one_s_base_counts_for_nothing() {
     for index in files(copy.path(), "index") {
         std::fs::remove_file(index).unwrap();
     }
-    let again = open(copy.path()).await;
-    assert_eq!(read_all(&again, &of(), 0, 5000).await, (filled(0..10), vec![]));
-    assert_eq!(again.usage().partitions.iter().map(|of| of.damaged.len()).sum::<usize>(), 0);
+    for is_stopped_unread in [true, false] {
+        let again = open(copy.path()).await;
+        if is_stopped_unread {
+            again.close().await.unwrap();
+            continue;
+        }
+        assert!(again.recovery().clean);
+        assert_eq!(read_all(&again, &of(), 0, 5000).await, (filled(0..10), vec![]));
+        assert_eq!(again.usage().partitions.iter().map(|of| of.damaged.len()).sum::<usize>(), 0);
+    }
 }
 
 #[tokio::test]
