@@ -22,6 +22,10 @@ use crate::template::escape;
 /// How much is written at once, in bytes: large enough for the disk, small enough for the processor's cache.
 const PART_SIZE: usize = 512 << 10;
 
+/// How much is written until the system is told again that nobody here will read it, in bytes: the memory that held it
+/// serves what is written next, and the sync at the end finds most of it done.
+const RELEASE: u64 = 4 << 20;
+
 /// Staging files that somebody in this process has: a sink may be open twice, to finish a chunk under earlier settings.
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -95,7 +99,7 @@ impl Folder {
         });
         let (file, live) = file.await?;
         let (edge, place) = (self.edge.clone(), self.place.clone());
-        Ok(Staged { edge, place, object, path, file, _live: live, length: 0, visible: false })
+        Ok(Staged { edge, place, object, path, file, _live: live, length: 0, released: 0, visible: false })
     }
 }
 
@@ -149,6 +153,7 @@ struct Staged {
     file: Arc<dyn File>,
     _live: Live,
     length: u64,
+    released: u64,
     visible: bool,
 }
 
@@ -161,8 +166,16 @@ impl Upload for Staged {
     async fn part(&mut self, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
         let (file, at, path) = (self.file.clone(), self.length, self.path.clone());
         self.length += bytes.len() as u64;
+        let length = self.length;
+        let is_due = length - self.released >= RELEASE;
+        if is_due {
+            self.released = length;
+        }
         let job = move || {
             file.write_at(&[IoSlice::new(&bytes)], at).map_err(|cause| told(cause, "write", &path))?;
+            if is_due {
+                file.release(length);
+            }
             bytes.clear();
             Ok(bytes)
         };
@@ -174,10 +187,14 @@ impl Upload for Staged {
         let no_folder_sync = fault::mutated(Mutant::NoFolderSync);
         let (place, file, from) = (self.place.clone(), self.file.clone(), self.path.clone());
         let to = place.root.join(&self.object.name);
+        let length = self.length;
         let job = move || {
             let folder = to.parent().unwrap_or(&place.root);
             place.disk.create_folder(folder).map_err(|cause| told(cause, "make folder", folder))?;
             file.sync().map_err(|cause| told(cause, "sync", &from))?;
+            if length > RELEASE {
+                file.release(length);
+            }
             fault::point("object.put");
             place.disk.rename(&from, &to).map_err(|cause| told(cause, "rename into place", &to))?;
             fault::point("object.put");

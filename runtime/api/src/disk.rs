@@ -40,6 +40,11 @@ pub trait Disk: Send + Sync {
 
     /// How much room the file system of a path has.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// How many files may be open at once.
+    fn most_open(&self) -> usize {
+        1024
+    }
 }
 
 /// An open file.
@@ -62,6 +67,10 @@ pub trait File: Send + Sync {
 
     /// What the file is now.
     fn metadata(&self) -> io::Result<Metadata>;
+
+    /// Says that nobody here will read the first `length` bytes: the system may write them out now, and keep no copy in
+    /// memory. Nothing depends on it.
+    fn release(&self, _length: u64) {}
 }
 
 /// How a file is opened.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{self, IoSlice, Read as _, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +81,11 @@ impl Disk for RealDisk {
         let found = rustix::fs::statvfs(path)?;
         Ok(Space { total: found.f_blocks * found.f_frsize, available: found.f_bavail * found.f_frsize })
     }
+
+    fn most_open(&self) -> usize {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
 }
 
 impl File for RealFile {
@@ -137,6 +143,11 @@ impl File for RealFile {
     fn metadata(&self) -> io::Result<Metadata> {
         self.0.metadata().map(|found| metadata(&found))
     }
+
+    fn release(&self, length: u64) {
+        // Linux begins to write what is dirty, and drops what is written.
+        let _ = rustix::fs::fadvise(&self.0, 0, NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
+    }
 }
 
 fn kind(found: fs::FileType) -> Kind {
@@ -167,6 +178,22 @@ mod tests {
         let _ = fs::remove_dir_all(&folder);
         RealDisk.create_folder(&folder).unwrap();
         folder
+    }
+
+    #[test]
+    fn what_is_released_is_still_there() {
+        let folder = folder("released");
+        let file = RealDisk.open(&folder.join("a"), Open::New).unwrap();
+        let block = vec![7u8; 3 << 20];
+        file.write_at(&[IoSlice::new(&block)], 0).unwrap();
+        for length in [0, 1, 1 << 20, 3 << 20, 9 << 20] {
+            file.release(length);
+            let mut found = Vec::new();
+            assert_eq!(file.read_at(&mut found, block.len() + 1, 0).unwrap(), block.len());
+            assert!(found == block);
+            file.sync().unwrap();
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
