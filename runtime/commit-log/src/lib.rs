@@ -17,6 +17,7 @@
 mod compaction;
 mod folder;
 mod groups;
+mod holds;
 mod index;
 mod log;
 mod names;
@@ -31,6 +32,7 @@ mod shared;
 mod space;
 mod topic;
 mod usage;
+mod void;
 mod walk;
 mod writer;
 

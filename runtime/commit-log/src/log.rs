@@ -296,7 +296,7 @@ impl Topics for CommitLog {
     }
 
     async fn hold(&self, of: &TopicPartition, offset: Offset, holder: &str) -> Result<Hold> {
-        Ok(self.inner.registry.partition(of)?.hold(offset, holder))
+        Ok(self.inner.registry.partition(of)?.holds.take(offset, holder))
     }
 }
 

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use aqueduct_api::{Appended, At, Bounds, Durability, Error, Hold, Result, TopicPartition, TopicSettings};
+use aqueduct_api::{Appended, At, Bounds, Durability, Error, Result, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, Offset};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use crate::holds::Holds;
 use crate::reader::Cursors;
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -36,8 +36,7 @@ pub(crate) struct Partition {
     tail: Mutex<Tail>,
     /// Wakes who waits for the tail, in the order in which they came.
     tail_moved: Notify,
-    holds: Mutex<BTreeMap<u64, (Offset, Arc<str>)>>,
-    next_hold: AtomicU64,
+    pub(crate) holds: Arc<Holds>,
     /// Until when nothing of it is cleaned: it was made in this process, and its readers are still coming.
     spared_until: OnceLock<Instant>,
     pub(crate) cursors: Cursors,
@@ -125,8 +124,7 @@ impl Partition {
             segments: RwLock::new(found.segments),
             tail: Mutex::new(Tail { stable: end, is_gone: false }),
             tail_moved: Notify::new(),
-            holds: Mutex::new(BTreeMap::new()),
-            next_hold: AtomicU64::new(0),
+            holds: Arc::default(),
             spared_until: OnceLock::new(),
             cursors: Cursors::default(),
             cleaning: Mutex::default(),
@@ -365,31 +363,6 @@ impl Partition {
             Stopped::Deleted => Error::refused(format!("topic `{}` was deleted", self.of.topic)),
             Stopped::Broken => Error::fatal(format!("{}: its writer panicked: restart the daemon", self.of)),
         }
-    }
-
-    /// Keeps the records from `offset` on.
-    pub(crate) fn hold(self: &Arc<Self>, offset: Offset, holder: &str) -> Hold {
-        let id = self.next_hold.fetch_add(1, Ordering::Relaxed);
-        let holder: Arc<str> = holder.into();
-        self.holds.lock().insert(id, (offset, holder.clone()));
-        let partition = Arc::downgrade(self);
-        Hold::new(move |moved| {
-            let Some(partition) = partition.upgrade() else { return };
-            match moved {
-                Some(offset) => drop(partition.holds.lock().insert(id, (offset, holder.clone()))),
-                None => drop(partition.holds.lock().remove(&id)),
-            }
-        })
-    }
-
-    /// The offset from which on somebody holds the records.
-    pub(crate) fn held(&self) -> Option<Offset> {
-        self.holds.lock().values().map(|(offset, _)| *offset).min()
-    }
-
-    /// Who holds records.
-    pub(crate) fn holders(&self) -> Vec<Arc<str>> {
-        self.holds.lock().values().map(|(_, holder)| holder.clone()).collect()
     }
 
     /// Whether something is written that is not synced, or about to be.

@@ -23,7 +23,7 @@ pub(crate) struct Dropped {
 impl Partition {
     /// The offset that retention and compaction do not pass.
     pub(crate) fn limit_of_cleaning(&self) -> Offset {
-        match self.held() {
+        match self.holds.first() {
             _ if self.is_spared() => 0,
             Some(held) if !fault::mutated(Mutant::RetentionPastPin) => held,
             _ => Offset::MAX,

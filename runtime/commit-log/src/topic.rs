@@ -250,7 +250,7 @@ impl Registry {
         if name == crate::groups::TOPIC {
             return Err(Error::refused(format!("topic `{name}` is the log's own and stays")));
         }
-        let holders: Vec<_> = open.partitions.iter().flat_map(|partition| partition.holders()).collect();
+        let holders: Vec<_> = open.partitions.iter().flat_map(|partition| partition.holds.holders()).collect();
         if let (Some(holder), false) = (holders.first(), force) {
             return Err(Error::refused(format!("topic `{name}` is held by {holder}: stop that first, or force it")));
         }

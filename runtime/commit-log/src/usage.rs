@@ -86,7 +86,7 @@ impl PartitionUsage {
             segments: segments.len(),
             start: bounds.start,
             end: bounds.end,
-            holders: partition.holders(),
+            holders: partition.holds.holders(),
             damaged: damage.map(|damage| Damaged { from: damage.from, to: damage.to }).collect(),
         }
     }
