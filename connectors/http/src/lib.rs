@@ -1,1 +1,10 @@
 //! Takes records from HTTP clients, and delivers records to HTTP servers.
+
+mod escape;
+mod firehose;
+mod pem;
+mod sink;
+mod source;
+
+pub use sink::HttpSinkSettings;
+pub use source::HttpSourceSettings;
