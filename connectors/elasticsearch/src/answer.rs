@@ -237,7 +237,9 @@ pub(crate) fn whole(status: u16, after: Option<Duration>, body: &[u8]) -> Whole 
     let told = format!("answered {status}: {}", problem.told());
     match status {
         429 => Whole::Later(Reason { text: told, throttled: problem.kind != "cluster_block_exception", after }),
-        413 | 400 => Whole::Divide(told),
+        413 => Whole::Divide(told),
+        // Without a type it is not Elasticsearch that speaks, and what stands before it would say so of every record.
+        400 if !problem.kind.is_empty() => Whole::Divide(told),
         // A signature is dated: clocks that differ may meet again.
         403 if problem.says("Signature expired") || problem.says("Signature not yet current") => {
             Whole::Later(Reason { text: told, throttled: false, after })

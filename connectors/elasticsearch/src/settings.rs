@@ -35,6 +35,18 @@ use crate::tls::{Tls, TlsSettings};
 /// after that brings it back: with `on-null: delete` set it to more than the longest time that the sink may be stopped in
 /// the middle of a chunk (`1d`).
 ///
+/// ```yaml
+/// sinks:
+///   search:
+///     connector: elasticsearch
+///     topics: [nginx]
+///     settings:
+///       url: ["https://search-1:9200", "https://search-2:9200"]
+///       index: "nginx-{timestamp:%Y.%m.%d}"
+///       username: aqueduct
+///       password: "${env:SEARCH_PASSWORD}"
+/// ```
+///
 /// After `aqueduct sinks rewind` documents of the same id are replaced, but not by older ones.
 ///
 /// What becomes of a document that was not taken:
@@ -47,7 +59,7 @@ use crate::tls::{Tls, TlsSettings};
 /// | `version_conflict_engine_exception` on re-delivery, or of the very same version | nothing: it is there |
 /// | `version_conflict_engine_exception` on first delivery | dead letter: there is a newer one that this sink did not write |
 /// | `mapper_parsing_exception`, `document_parsing_exception`, `strict_dynamic_mapping_exception`, `illegal_argument_exception` and every other 4xx | dead letter, with the reason |
-/// | 413, or a 400 to a whole request | its halves are sent; a document alone: dead letter |
+/// | 413, or Elasticsearch's 400 to a whole request | its halves are sent; a document alone: dead letter |
 /// | `index_not_found_exception` | the sink stops; where records name the index: dead letter |
 /// | 401, 403, `security_exception`, `index_closed_exception`, a pipeline or write index that is missing, a data stream without `operation: create` | the sink stops |
 /// | no JSON object, an index name that is not allowed, an id over 512 bytes, null | dead letter, without being sent |
