@@ -75,7 +75,10 @@ impl World {
         let shared = got.clone();
         let task = tokio::spawn(async move {
             let (mut ends, mut hung) = (BTreeMap::new(), Vec::new());
-            while log != Log::Stands {
+            if log == Log::Stands {
+                std::future::pending::<()>().await;
+            }
+            loop {
                 let Ok(Some(incoming)) = source.read().await else { return };
                 match log {
                     Log::Takes => take(incoming, &mut ends, &shared),
@@ -83,7 +86,6 @@ impl World {
                     Log::Refuses | Log::Stands => {}
                 }
             }
-            std::future::pending::<()>().await;
         });
         World { address, got, task }
     }
@@ -131,7 +133,7 @@ impl World {
 fn take(incoming: Incoming, ends: &mut BTreeMap<i32, i64>, got: &Mutex<Vec<Got>>) {
     assert!(incoming.position.is_none() && incoming.stream.id.starts_with('{'));
     let topic = incoming.topic.as_deref().map(str::to_owned);
-    let partition = incoming.partition.unwrap_or(i32::from(incoming.stream.key.len() % 2 == 0));
+    let partition = incoming.partition.unwrap_or(i32::from(incoming.stream.key.len().is_multiple_of(2)));
     let batch = incoming.records.finish();
     let end = ends.entry(partition).or_default();
     let text = |bytes: Option<&[u8]>| bytes.map(|it| String::from_utf8_lossy(it).into_owned());
