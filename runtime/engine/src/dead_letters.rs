@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct_api::fault::{Mutant, mutated, point};
-use aqueduct_api::{Appended, At, ByteSize, Durability, Error, Result, Span, TopicPartition, TopicSettings};
+use aqueduct_api::{
+    Appended, At, ByteSize, Durability, Error, POSITION_HEADER, Result, Span, TopicPartition, TopicSettings,
+};
 use aqueduct_record::{Batch, BatchBuilder, Headers, Offset};
 
 use crate::host::Host;
@@ -237,6 +239,14 @@ impl Stage {
 fn cut(reason: &str) -> &str {
     let end = (0..=LONGEST_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
     &reason[..end.unwrap_or(0)]
+}
+
+/// The headers that a dead letter's record had itself.
+pub(crate) fn original_headers(headers: Headers<'_>) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+    // Ours come behind them, the topic first; a letter of a letter has two of those.
+    let headers = headers.without(POSITION_HEADER);
+    let own = headers.iter().enumerate().filter(|(_, (name, _))| *name == TOPIC_HEADER).last();
+    headers.iter().take(own.map_or(usize::MAX, |(at, _)| at))
 }
 
 fn text<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {

@@ -22,10 +22,14 @@ mod settings_by_digest;
 mod table;
 mod transforms;
 
+mod early;
 mod ingest;
+mod intake;
 mod partitioning;
 mod placing;
 mod positions;
+mod saving;
+mod streams;
 
 mod commits;
 mod content;

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 
 use crate::budget::Taken;
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
+use crate::host::Host;
 use crate::ingest::SourceRun;
 use crate::kept::Kept;
 use crate::positions::{self, Known};
@@ -27,9 +28,24 @@ pub(crate) struct Unplaced {
     /// What is known of the stream once this is durable; `None`: the source can not read again.
     pub(crate) known: Option<Known>,
     pub(crate) done: Option<Done>,
-    pub(crate) is_dead_letter: bool,
+    pub(crate) kind: Kind,
+    /// Where the rest of what was read went: what has the position comes after it.
+    pub(crate) after: Vec<TopicPartition>,
+    /// The stream whose position comes after these dead letters.
+    pub(crate) early_of: Option<String>,
     /// Shared bytes; `None`: it is in the connector's own room.
     pub(crate) charge: Option<Taken>,
+}
+
+/// What a batch is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Records of the source's topic.
+    Records,
+    /// Records of another topic, which no position rides with.
+    Elsewhere,
+    /// Dead letters.
+    Letter,
 }
 
 /// What became of it.
@@ -51,9 +67,23 @@ pub(crate) struct Ahead {
     pub(crate) given_back: Option<u64>,
     /// Whether what is ahead of it is there even where it was answered as durable.
     pub(crate) kept: Arc<Kept>,
+    /// How often the partitions that it comes after had given offsets back when the last batch was placed there.
+    pub(crate) after: Vec<(TopicPartition, u64)>,
 }
 
 impl Ahead {
+    /// Makes sure that what it comes after stays: it was answered as durable, which says little of topics that are not
+    /// synced at once.
+    async fn settle(&self, host: &Host) -> Result<()> {
+        for (of, before) in &self.after {
+            host.store.sync(of).await?;
+            if host.store.bounds(of).await?.given_back != *before {
+                return Err(Error::retry(format!("{of} has given offsets back: what was sent there is read again")));
+            }
+        }
+        Ok(())
+    }
+
     /// Where it may go: not where something ahead of it has failed. What has failed ends the run.
     fn at(&self, to: &TopicPartition) -> At {
         let in_flight = self.given_back.filter(|_| self.in_flight.load(Ordering::Acquire) > 0);
@@ -67,6 +97,21 @@ impl Ahead {
 pub(crate) type Placing = BoxFuture<'static, Result<Placed>>;
 
 impl Unplaced {
+    /// A batch that nobody waits for and no position rides with.
+    pub(crate) fn new(kind: Kind, to: TopicPartition, partition: TopicPartition, batch: Option<Batch>) -> Unplaced {
+        Unplaced {
+            to,
+            partition,
+            batch,
+            known: None,
+            done: None,
+            kind,
+            after: Vec::new(),
+            early_of: None,
+            charge: None,
+        }
+    }
+
     /// Gives it its place: among dead letters where those are given, in the partition else.
     pub(crate) fn place(
         mut self,
@@ -75,6 +120,7 @@ impl Unplaced {
         (is_marked, ahead): (bool, Ahead),
     ) -> Placing {
         async move {
+            ahead.settle(&run.host).await?;
             let Some(batch) = self.batch.clone() else { return Ok(Placed::There(self, None)) };
             let mut retry = Retry::new(&run.plan.retry, &run.host.edge);
             loop {
@@ -128,7 +174,7 @@ impl Unplaced {
             builder.add_header_to_last(POSITION_HEADER, rides);
         }
         let to = letters.partition().clone();
-        Ok(Unplaced { to, batch: Some(builder.finish()), is_dead_letter: true, ..self })
+        Ok(Unplaced { to, batch: Some(builder.finish()), kind: Kind::Letter, ..self })
     }
 }
 

@@ -9,6 +9,8 @@ use aqueduct_record::{Batch, Offset};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::dead_letters;
+use crate::early::{EarlyLetters, Fingerprint, Letter};
 use crate::host::Host;
 use crate::table::{Change, Table};
 
@@ -21,6 +23,15 @@ pub(crate) struct Known {
     pub(crate) sequence: u64,
     /// The partition that the stream keeps; `None` where it is only known from dead letters.
     pub(crate) partition: Option<TopicPartition>,
+    /// Dead letters of records behind the position.
+    pub(crate) early: EarlyLetters,
+}
+
+impl Known {
+    /// A stream of which nothing is known yet.
+    pub(crate) fn new(stream: Arc<Stream>) -> Known {
+        Known { stream, position: None, sequence: 0, partition: None, early: EarlyLetters::default() }
+    }
 }
 
 /// Everything known of a source at its start.
@@ -30,11 +41,35 @@ pub(crate) struct Recovered {
     pub(crate) streams: BTreeMap<String, Known>,
     /// How far each partition was looked at: data of the source before that is covered by `streams`.
     pub(crate) scanned: BTreeMap<TopicPartition, Offset>,
+    /// Dead letters of unfit records, by the stream's id.
+    letters: BTreeMap<String, Vec<Letter>>,
+    /// Which of them the latest position of a stream calls early.
+    listed: BTreeMap<String, Vec<(Offset, Offset)>>,
+}
+
+/// Where a source is looked for.
+pub(crate) struct Traces<'a> {
+    pub(crate) source: &'a str,
+    /// The partitions that it writes to from now on.
+    pub(crate) partitions: Vec<TopicPartition>,
+    /// The partition of its dead letters among them, and what made them: letters that were made otherwise say nothing
+    /// of what is made now.
+    pub(crate) letters: Option<(TopicPartition, String)>,
 }
 
 /// The value of the header in which a position rides.
-pub(crate) fn header(source: &str, stream: &Stream, position: &Position, sequence: u64) -> String {
-    format!("[{},{},{},{sequence}]", quoted(source), quoted(&stream.id), position.as_json())
+pub(crate) fn header(source: &str, known: &Known, position: &Position) -> String {
+    let (id, sequence) = (quoted(&known.stream.id), known.sequence);
+    let early = match known.early.ranges() {
+        ranges if ranges.is_empty() => String::new(),
+        ranges => format!(",{}", serde_json::json!(ranges)),
+    };
+    format!("[{},{id},{},{sequence}{early}]", quoted(source), position.as_json())
+}
+
+/// The value of the same header on dead letters that come before the position of their records, whose sequence it is.
+pub(crate) fn letters_header(source: &str, known: &Known, made_by: &str) -> String {
+    format!("[{},{},null,{},{}]", quoted(source), quoted(&known.stream.id), known.sequence, quoted(made_by))
 }
 
 /// The change that saves a stream's position; nothing for a position forgets it.
@@ -47,6 +82,7 @@ pub(crate) fn saved(source: &str, known: &Known) -> Result<Change> {
         partition: known.partition.as_ref().map(|partition| partition.partition),
         sequence: known.sequence,
         key: known.stream.key.clone(),
+        early: known.early.ranges(),
     };
     value.insert("aqueduct".to_owned(), serde_json::to_value(ours).map_err(Error::fatal)?);
     Ok((key, Some(serde_json::Value::Object(value).to_string())))
@@ -70,9 +106,10 @@ pub(crate) fn scan_marks(table: &Table, source: &str) -> BTreeMap<TopicPartition
     marks
 }
 
-/// Finds out how far a source has come: what is saved, then what its data in the log says. `partitions` are those that
-/// it writes to from now on. No earlier run of the source appends any more.
-pub(crate) async fn recover(host: &Host, source: &str, partitions: Vec<TopicPartition>) -> Result<Recovered> {
+/// Finds out how far a source has come: what is saved, then what its data in the log says. No earlier run of the source
+/// appends any more.
+pub(crate) async fn recover(host: &Host, traces: Traces<'_>) -> Result<Recovered> {
+    let source = traces.source;
     let mut recovered = Recovered::default();
     for (key, value) in host.positions.with_prefix(&prefix(source)) {
         if !key.contains(SCANNED) && !key.contains(MARK) {
@@ -84,12 +121,12 @@ pub(crate) async fn recover(host: &Host, source: &str, partitions: Vec<TopicPart
     let exists =
         |of: &TopicPartition| topics.iter().any(|topic| topic.name == of.topic && of.partition < topic.partitions);
     for (of, from) in marks.iter().filter(|(of, _)| exists(of)) {
-        let end = scan(host, source, of, *from, &mut recovered).await?;
+        let end = scan(host, &traces, of, *from, &mut recovered).await?;
         recovered.scanned.insert(of.clone(), end);
     }
     // A partition without a mark has nothing of this source, because the mark comes before the first append.
     let mut new = Vec::new();
-    for of in partitions.into_iter().filter(|of| !marks.contains_key(of)) {
+    for of in traces.partitions.into_iter().filter(|of| !marks.contains_key(of)) {
         let end = host.store.sync(&of).await?;
         new.push(scan_mark(source, &of, end));
         recovered.scanned.insert(of, end);
@@ -97,7 +134,30 @@ pub(crate) async fn recover(host: &Host, source: &str, partitions: Vec<TopicPart
     if !new.is_empty() {
         host.positions.put(&host.lease, new).await?;
     }
+    let first = recovered.know_early();
+    if let Some(((of, _), first)) = traces.letters.zip(first) {
+        // The next start has to find them again.
+        recovered.scanned.entry(of).and_modify(|end| *end = first.min(*end));
+    }
     Ok(recovered)
+}
+
+impl Recovered {
+    /// Tells which dead letters are early, and the first of them.
+    fn know_early(&mut self) -> Option<Offset> {
+        let letters = std::mem::take(&mut self.letters);
+        for (id, letters) in letters {
+            let listed = self.listed.get(&id).map(Vec::as_slice).unwrap_or_default();
+            let stream = || Arc::new(Stream { id: id.clone(), key: String::new() });
+            let known = self.streams.entry(id.clone()).or_insert_with(|| Known::new(stream()));
+            let is_listed = |letter: &&Letter| listed.iter().any(|(from, to)| (*from..*to).contains(&letter.offset));
+            let is_early = |letter: &&Letter| letter.sequence > known.sequence || is_listed(letter);
+            let early = letters.iter().filter(is_early).map(|letter| (letter.offset, letter.of.clone())).collect();
+            known.early = early;
+            known.sequence = letters.iter().map(|letter| letter.sequence).fold(known.sequence, u64::max);
+        }
+        self.streams.values().filter_map(|known| known.early.first()).min()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,6 +169,8 @@ struct Ours {
     sequence: u64,
     #[serde(default)]
     key: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    early: Vec<(Offset, Offset)>,
 }
 
 #[derive(Deserialize)]
@@ -150,14 +212,16 @@ fn learn_saved(recovered: &mut Recovered, source: &str, key: &str, value: &str) 
     let position = Position::from_json(serde_json::Value::Object(members).to_string())?;
     let stream = Arc::new(Stream { id: id.clone(), key: ours.key });
     let partition = ours.topic.zip(ours.partition).map(|(topic, partition)| TopicPartition::new(topic, partition));
-    recovered.streams.insert(id, Known { stream, position: Some(position), sequence: ours.sequence, partition });
+    recovered.listed.insert(id.clone(), ours.early);
+    let known = Known { position: Some(position), sequence: ours.sequence, partition, ..Known::new(stream) };
+    recovered.streams.insert(id, known);
     Ok(())
 }
 
 /// Reads a partition from its scan mark on, and returns how far.
 async fn scan(
     host: &Host,
-    source: &str,
+    traces: &Traces<'_>,
     of: &TopicPartition,
     from: Offset,
     recovered: &mut Recovered,
@@ -170,7 +234,7 @@ async fn scan(
         let read = host.store.read(of, next, 1 << 20).await?;
         let before = next;
         if let Some(lost) = &read.lost {
-            tracing::error!(source, partition = %of, from = lost.start, to = lost.end,
+            tracing::error!(source = traces.source, partition = %of, from = lost.start, to = lost.end,
                 "a damaged range may hide how far the source had come: what it held may be read again");
             next = lost.end.max(next);
         }
@@ -178,7 +242,7 @@ async fn scan(
         while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(Error::retry)? {
             bytes = rest;
             next = batch.next_offset().max(next);
-            learn_batch(source, of, &batch, recovered)?;
+            learn_batch(traces, of, &batch, recovered)?;
         }
         if next == before {
             break;
@@ -187,36 +251,60 @@ async fn scan(
     Ok(end)
 }
 
-fn learn_batch(source: &str, of: &TopicPartition, batch: &Batch, recovered: &mut Recovered) -> Result<()> {
+fn learn_batch(traces: &Traces<'_>, of: &TopicPartition, batch: &Batch, recovered: &mut Recovered) -> Result<()> {
     if batch.header().attributes.is_control() {
         return Ok(());
     }
     let records = batch.records().map_err(|cause| Error::retry(format!("{of}: {cause}")))?;
     let Some(Ok(last)) = records.iter().last() else { return Ok(()) };
     let Some(Some(header)) = last.headers.get(POSITION_HEADER) else { return Ok(()) };
-    let Ok((name, id, position, sequence)) = serde_json::from_slice::<(String, String, Box<RawValue>, u64)>(header)
-    else {
-        return Ok(());
-    };
-    if name != source {
+    let Some(rides) = Rides::parse(header).filter(|rides| rides.source == traces.source) else { return Ok(()) };
+    if rides.position.get() == "null" {
+        let made_by = rides.rest.as_str();
+        let is_ours = |(letters, now): &(TopicPartition, String)| letters == of && Some(now.as_str()) == made_by;
+        if traces.letters.as_ref().is_some_and(is_ours) {
+            let found = recovered.letters.entry(rides.stream).or_default();
+            for record in records.iter().filter_map(Result::ok) {
+                let of = Fingerprint::of(record.key, record.value, dead_letters::original_headers(record.headers));
+                found.push(Letter { offset: record.offset, sequence: rides.sequence, of });
+            }
+        }
         return Ok(());
     }
-    let position = Position::from_json(position.get().to_owned())?;
-    let is_dead_letter = last.headers.get(crate::dead_letters::CONNECTOR_HEADER).is_some();
-    let known = recovered.streams.entry(id.clone()).or_insert_with(|| Known {
-        stream: Arc::new(Stream { id, key: String::new() }),
-        position: None,
-        sequence: 0,
-        partition: None,
-    });
-    if sequence > known.sequence {
+    let position = Position::from_json(rides.position.get().to_owned())?;
+    let is_dead_letter = last.headers.get(dead_letters::CONNECTOR_HEADER).is_some();
+    let id = rides.stream;
+    let stream = || Arc::new(Stream { id: id.clone(), key: String::new() });
+    let known = recovered.streams.entry(id.clone()).or_insert_with(|| Known::new(stream()));
+    if rides.sequence > known.sequence {
         known.position = Some(position);
-        known.sequence = sequence;
+        known.sequence = rides.sequence;
         if !is_dead_letter {
             known.partition = Some(of.clone());
         }
+        recovered.listed.insert(id, serde_json::from_value(rides.rest).unwrap_or_default());
     }
     Ok(())
+}
+
+/// What the header says in which positions ride.
+struct Rides {
+    source: String,
+    stream: String,
+    /// `null` on dead letters that come before it.
+    position: Box<RawValue>,
+    sequence: u64,
+    /// With a position: which dead letters are early; without: what made these ones.
+    rest: serde_json::Value,
+}
+
+impl Rides {
+    /// `None` where somebody else wrote it.
+    fn parse(header: &[u8]) -> Option<Rides> {
+        let plain = serde_json::from_slice(header).map(|(a, b, c, d)| (a, b, c, d, serde_json::Value::Null));
+        let (source, stream, position, sequence, rest) = plain.or_else(|_| serde_json::from_slice(header)).ok()?;
+        Some(Rides { source, stream, position, sequence, rest })
+    }
 }
 
 #[cfg(test)]
@@ -229,14 +317,17 @@ mod tests {
             position: position.map(|text| Position::from_json(text.into()).unwrap()),
             sequence: 7,
             partition: Some(TopicPartition::new("t", 3)),
+            early: EarlyLetters::default(),
         }
     }
 
     #[test]
     fn the_formats_stay() {
         let position = Position::from_json(r#"{"at":5}"#.into()).unwrap();
-        let rides = header("s", &known(None).stream, &position, 7);
+        let rides = header("s", &known(None), &position);
         assert_eq!(rides, r#"["s","{\"f\":[\"a]\"]}",{"at":5},7]"#);
+        let letters = letters_header("s", &known(None), "d1");
+        assert_eq!(letters, r#"["s","{\"f\":[\"a]\"]}",null,7,"d1"]"#);
         let (key, value) = saved("s", &known(Some(r#"{"at":5}"#))).unwrap();
         assert_eq!(key, r#"["s",{"f":["a]"]}]"#);
         let golden = r#"{"at":5,"aqueduct":{"topic":"t","partition":3,"sequence":7,"key":"/a"}}"#;
@@ -245,6 +336,13 @@ mod tests {
         assert_eq!(key, r#"["s",{"aqueduct.scanned":{"topic":"t","partition":3}}]"#);
         assert_eq!(value.unwrap(), r#"{"offset":9}"#);
         assert_eq!(saved("s", &known(None)).unwrap().1, None);
+        let mut early = known(Some(r#"{"at":5}"#));
+        early.early =
+            [4, 5, 9].map(|offset| (offset, Fingerprint::of(None, None, [].into_iter()))).into_iter().collect();
+        assert_eq!(header("s", &early, &position), r#"["s","{\"f\":[\"a]\"]}",{"at":5},7,[[4,6],[9,10]]]"#);
+        let golden =
+            r#"{"at":5,"aqueduct":{"topic":"t","partition":3,"sequence":7,"key":"/a","early":[[4,6],[9,10]]}}"#;
+        assert_eq!(saved("s", &early).unwrap().1.unwrap(), golden);
     }
 
     #[test]

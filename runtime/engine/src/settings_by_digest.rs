@@ -33,8 +33,7 @@ impl Shaping {
 
     /// The first half of the SHA-256, in hexadecimal. The order of keys does not count.
     pub(crate) fn digest(&self) -> String {
-        let hash = Sha256::digest(sorted(&self.to_value()).to_string());
-        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        digest(&self.to_value())
     }
 
     /// Keeps them under their digest, if they are not there yet.
@@ -85,6 +84,12 @@ impl Shaping {
         let transforms = settings.remove(TRANSFORMS).map(serde_json::from_value).transpose().ok()?;
         Some(Shaping { settings, transforms: transforms.unwrap_or_default() })
     }
+}
+
+/// The digest of settings.
+pub(crate) fn digest(settings: &Value) -> String {
+    let hash = Sha256::digest(sorted(settings).to_string());
+    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn shaping_of(registry: &Registry, plan: &TransformPlan) -> Result<TransformPlan> {

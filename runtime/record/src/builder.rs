@@ -176,6 +176,11 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
+    /// What was written so far: room for the fixed fields, then the records, uncompressed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The batch, at base offset 0 and without a leader epoch. An empty one takes up one offset, or as many as
     /// [`BatchBuilder::last_offset_delta`] said.
     pub fn finish(mut self) -> Batch {

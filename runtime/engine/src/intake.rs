@@ -1,0 +1,255 @@
+//! What a source reads, and what its transforms make of it: records by topic, and those that are unfit.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_api::{
+    DeadLetter, Done, Draft, Error, Incoming, POSITION_HEADER, Position, Result, Source, Stream, Topic, TopicSettings,
+    Transformed, Unfit,
+};
+use aqueduct_record::{Batch, BatchBuilder, Compression, Record};
+use tokio::time::Instant;
+
+use crate::check::kafka_name;
+use crate::host::Host;
+use crate::ingest::SourceRun;
+use crate::transforms::{self, Transforms};
+
+/// A source with what its records go through.
+pub(crate) struct Intake {
+    source: Box<dyn Source>,
+    transforms: Transforms,
+    /// The source's own.
+    topic: Topic,
+    topics: Topics,
+    run: Arc<SourceRun>,
+    /// What was read and did not get through yet.
+    waiting: Option<Incoming>,
+}
+
+/// What became of an [`Incoming`].
+pub(crate) struct Passed {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) position: Option<Position>,
+    pub(crate) last: bool,
+    /// Where `records` go.
+    pub(crate) topic: Topic,
+    /// The partition that was chosen for them.
+    pub(crate) partition: Option<i32>,
+    pub(crate) records: BatchBuilder,
+    /// What goes to other topics than the source's own, where it carries no position.
+    pub(crate) elsewhere: Vec<(Topic, BatchBuilder)>,
+    /// Records that nothing can be made of: as they were read, and which, ascending by their place.
+    pub(crate) unfit: Option<(Batch, Vec<Unfit>)>,
+    pub(crate) dead_letter: Option<DeadLetter>,
+    pub(crate) done: Option<Done>,
+}
+
+impl Intake {
+    pub(crate) fn new(run: &Arc<SourceRun>, source: Box<dyn Source>, topic: Topic, transforms: Transforms) -> Intake {
+        let letters = run.plan.dead_letters.topic(&run.name);
+        let topics = Topics { host: run.host.clone(), letters, there: BTreeMap::new(), looked: None };
+        Intake { source, transforms, topic, topics, run: run.clone(), waiting: None }
+    }
+
+    /// What the source reads next, through its transforms. After a failure the next call goes on where this one was.
+    pub(crate) async fn read(&mut self) -> Result<Option<Passed>> {
+        loop {
+            if self.waiting.is_none() {
+                self.waiting = self.source.read().await?;
+            }
+            let Some(incoming) = &self.waiting else { return Ok(None) };
+            let topic = match &incoming.topic {
+                Some(name) if *name != self.topic.name => self.topics.find(name).await?,
+                _ => Ok(self.topic.clone()),
+            };
+            match (topic, incoming.partition) {
+                (Err(reason), _) => self.refuse(&reason)?,
+                (Ok(topic), Some(partition)) if !(0..topic.partitions).contains(&partition) => {
+                    self.refuse(&format!("topic {} has no partition {partition}", topic.name))?;
+                }
+                (Ok(topic), _) => return self.pass(topic).await,
+            }
+        }
+    }
+
+    /// What asks for a place that there is not is not taken; whoever sent it hears so.
+    fn refuse(&mut self, reason: &str) -> Result<()> {
+        let Some(incoming) = self.waiting.take() else { return Ok(()) };
+        if incoming.done.is_none() {
+            return Err(Error::fatal(format!("{}: {reason}", incoming.stream.id)));
+        }
+        tracing::warn!(source = self.run.name, stream = incoming.stream.id, reason, "records are not taken");
+        self.run.counters.failed(reason.to_owned());
+        Ok(())
+    }
+
+    async fn pass(&mut self, topic: Topic) -> Result<Option<Passed>> {
+        let Some(incoming) = &self.waiting else { return Ok(None) };
+        let made = match self.transforms.is_empty() || incoming.records.is_empty() {
+            true => None,
+            false => {
+                let batch = incoming.records.clone().compressed(Compression::None).finish();
+                Some(made(&self.transforms, &mut self.topics, &topic, batch).await?)
+            }
+        };
+        let Some(incoming) = self.waiting.take() else { return Ok(None) };
+        let Made { records, elsewhere, unfit } = match made {
+            Some(made) => made,
+            None => Made { records: honest(incoming.records)?, elsewhere: Vec::new(), unfit: None },
+        };
+        Ok(Some(Passed {
+            stream: incoming.stream,
+            position: incoming.position,
+            last: incoming.last,
+            topic,
+            partition: incoming.partition,
+            records,
+            elsewhere,
+            unfit,
+            dead_letter: incoming.dead_letter,
+            done: incoming.done,
+        }))
+    }
+}
+
+struct Made {
+    records: BatchBuilder,
+    elsewhere: Vec<(Topic, BatchBuilder)>,
+    unfit: Option<(Batch, Vec<Unfit>)>,
+}
+
+/// What transforms make of a batch on its way to a topic.
+async fn made(transforms: &Transforms, topics: &mut Topics, topic: &Topic, batch: Batch) -> Result<Made> {
+    let read = batch.records().map_err(Error::fatal)?;
+    let mut drafts = Vec::with_capacity(batch.count() as usize);
+    for (place, record) in read.iter().enumerate() {
+        let record = record.map_err(Error::fatal)?;
+        let headers = record.headers.without(POSITION_HEADER);
+        let record = Record { offset: place as i64, headers, ..record };
+        drafts.push(Draft::of(&record, &topic.name, None));
+    }
+    let Transformed { mut drafts, mut unfit } = transforms.apply(drafts).await?;
+    let targets = targets(topics, topic, &mut drafts, &mut unfit).await?;
+    let mut records = BatchBuilder::with_capacity(batch.size());
+    let mut elsewhere: BTreeMap<&str, (&Topic, BatchBuilder)> = BTreeMap::new();
+    for draft in &drafts {
+        match targets.get(&*draft.topic) {
+            None => transforms::push(&mut records, draft),
+            Some(target) => {
+                let (_, builder) = elsewhere.entry(&target.name).or_insert_with(|| (target, BatchBuilder::new()));
+                transforms::push(builder, draft);
+            }
+        }
+    }
+    let elsewhere = elsewhere.into_values().map(|(topic, builder)| (topic.clone(), builder)).collect();
+    drop(drafts);
+    let unfit = (!unfit.is_empty()).then(|| (batch.clone(), unfit));
+    Ok(Made { records, elsewhere, unfit })
+}
+
+/// The topics that drafts are sent to, other than the one that they come for. What is sent where no record may go is
+/// unfit.
+async fn targets<'a>(
+    topics: &mut Topics,
+    topic: &Topic,
+    drafts: &mut Vec<Draft<'a>>,
+    unfit: &mut Vec<Unfit>,
+) -> Result<BTreeMap<String, Topic>> {
+    let names: BTreeSet<Cow<'a, str>> =
+        drafts.iter().map(|draft| &draft.topic).filter(|name| ***name != *topic.name).cloned().collect();
+    let mut targets = BTreeMap::new();
+    for name in names {
+        match topics.find(&name).await? {
+            Ok(target) => drop(targets.insert(name.into_owned(), target)),
+            Err(reason) => {
+                let sent = drafts.iter().filter(|draft| draft.topic == name);
+                unfit.extend(sent.map(|draft| Unfit { offset: draft.offset, reason: reason.clone() }));
+            }
+        }
+    }
+    unfit.sort_by_key(|unfit| unfit.offset);
+    unfit.dedup_by_key(|unfit| unfit.offset);
+    drafts.retain(|draft| unfit.binary_search_by_key(&draft.offset, |unfit| unfit.offset).is_err());
+    Ok(targets)
+}
+
+/// Records without headers that claim to be the runtime's.
+fn honest(records: BatchBuilder) -> Result<BatchBuilder> {
+    if memchr::memmem::find(records.bytes(), POSITION_HEADER.as_bytes()).is_none() {
+        return Ok(records);
+    }
+    let batch = records.compressed(Compression::None).finish();
+    let mut honest = BatchBuilder::with_capacity(batch.size());
+    for record in batch.records().map_err(Error::fatal)?.iter() {
+        let record = record.map_err(Error::fatal)?;
+        let delta = (record.offset - batch.base_offset()) as i32;
+        honest.push_record(delta, &Record { headers: record.headers.without(POSITION_HEADER), ..record });
+    }
+    Ok(honest)
+}
+
+/// The topics that records may go to.
+struct Topics {
+    host: Arc<Host>,
+    /// That of the source's own dead letters, also while it is not there.
+    letters: Option<String>,
+    there: BTreeMap<Arc<str>, Topic>,
+    looked: Option<Instant>,
+}
+
+impl Topics {
+    /// How long the answer stays good: topics are given partitions, or become dead-letter topics.
+    const FRESH: Duration = Duration::from_secs(1);
+
+    /// The topic of that name; where there is none it is made with defaults. An answer says why records can not go there.
+    async fn find(&mut self, name: &str) -> Result<Result<Topic, String>> {
+        if let Err(reason) = kafka_name(name, 249) {
+            return Ok(Err(format!("topic: {reason}")));
+        }
+        if self.letters.as_deref() == Some(name) {
+            return Ok(Err(format!("topic {name} is one of dead letters")));
+        }
+        if self.looked.is_none_or(|looked| looked.elapsed() > Topics::FRESH) || !self.there.contains_key(name) {
+            self.look().await?;
+        }
+        if !self.there.contains_key(name) {
+            tracing::info!(topic = name, "a topic is made for records that are sent there");
+            let made = self.host.store.create(name, 1, &TopicSettings::default()).await;
+            self.look().await?;
+            if !self.there.contains_key(name) {
+                made.map_err(|error| error.context(format!("make topic {name}")))?;
+            }
+        }
+        match self.there.get(name) {
+            Some(topic) if topic.settings.dead_letters => Ok(Err(format!("topic {name} is one of dead letters"))),
+            Some(topic) => Ok(Ok(topic.clone())),
+            None => Err(Error::retry(format!("topic {name} is not there"))),
+        }
+    }
+
+    async fn look(&mut self) -> Result<()> {
+        let topics = self.host.store.topics().await?;
+        self.there = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+        self.looked = Some(Instant::now());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_claim_to_be_the_runtimes_are_taken_away() {
+        let mut records = BatchBuilder::new();
+        records.push(5, Some(b"k"), Some(b"v"), &[("a", Some(b"1")), (POSITION_HEADER, Some(b"[]")), ("b", None)]);
+        records.push(6, None, Some(b"aqueduct.position"), &[]);
+        let mut expected = BatchBuilder::new();
+        expected.push(5, Some(b"k"), Some(b"v"), &[("a", Some(b"1")), ("b", None)]);
+        expected.push(6, None, Some(b"aqueduct.position"), &[]);
+        assert_eq!(honest(records).unwrap().finish(), expected.finish());
+    }
+}
