@@ -14,6 +14,7 @@
 //! synced once, and only then may readers see it (on topics with `durability: fsync`). Readers walk from batch to batch
 //! ([`walk`], [`reader`]); records are decoded by nobody but compaction.
 
+mod buffers;
 mod compaction;
 mod folder;
 mod groups;

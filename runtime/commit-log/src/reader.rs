@@ -90,9 +90,9 @@ impl Partition {
         let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
         let extent = segment.extent();
         let want = (max_bytes.max(first.header.size()) as u64).min(extent.size.saturating_sub(first.position)) as usize;
-        let mut buffer = Vec::with_capacity(want);
-        file.read_at(&mut buffer, want, first.position).map_err(at(segment.path()))?;
-        let (length, next) = whole_batches(&buffer, first.header.base_offset, extent.bound);
+        let mut buffer = self.shared.buffers.take(want);
+        file.read_at(&mut buffer.bytes, want, first.position).map_err(at(segment.path()))?;
+        let (length, next) = whole_batches(&buffer.bytes, first.header.base_offset, extent.bound);
         if length == 0 {
             if segment.extent() != extent {
                 return Ok(Within::Gone);
@@ -102,9 +102,9 @@ impl Partition {
             walk.position = damage.resume;
             return Ok(if damage.to > offset { Within::Lost(damage.to) } else { Within::Gone });
         }
-        buffer.truncate(length);
+        buffer.bytes.truncate(length);
         self.cursors.note(next, segment.id, first.position + length as u64);
-        Ok(Within::Found(Bytes::from(buffer)))
+        Ok(Within::Found(buffer.freeze()))
     }
 
     /// The first batch of a segment that has an offset at or after `offset`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aqueduct_api::disk::{Disk, File};
 use aqueduct_api::{Edge, Error, Result};
 
+use crate::buffers::Buffers;
 use crate::folder::{Epoch, Folder};
 use crate::index::Index;
 use crate::options::Options;
@@ -15,8 +16,8 @@ use crate::retention::Dropped;
 use crate::space::{For, Room, WhenFull};
 use crate::topic::Registry;
 
-/// Files that are open at once: half of what a process may usually open.
-const OPEN_FILES: usize = 512;
+/// Files that are open at once, where the process may open twice as many: opening one costs beside a synced append.
+const OPEN_FILES: usize = 8192;
 /// Indexes of closed segments that are in memory at once: 64 KiB each for segments of 256 MiB.
 const INDEXES: usize = 128;
 
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: Epoch,
     pub(crate) files: Recent<Arc<dyn File>>,
     pub(crate) indexes: Recent<Arc<Index>>,
+    pub(crate) buffers: Buffers,
     pub(crate) room: Room,
     pub(crate) dropped: Dropped,
     when_full: WhenFull,
@@ -42,8 +44,9 @@ impl Shared {
     pub(crate) fn new(edge: Edge, folder: Folder, options: &Options) -> Result<Self> {
         Ok(Shared {
             epoch: Epoch::open(&folder)?,
-            files: Recent::new(OPEN_FILES),
+            files: Recent::new(OPEN_FILES.min(edge.disk.most_open() / 2)),
             indexes: Recent::new(INDEXES),
+            buffers: Buffers::default(),
             room: Room::new(&edge.disk, &folder.path, options.limit),
             dropped: Dropped::default(),
             when_full: options.when_full,
