@@ -13,6 +13,7 @@ const PORT: u16 = 18_084;
 /// All measurements of memory and of starting.
 pub(crate) fn measure(folder: &Path, table: &mut Table) {
     many_paths(folder, table);
+    backlog(folder, table);
     start_and_idle(folder, table);
 }
 
@@ -43,6 +44,40 @@ fn many_paths(folder: &Path, table: &mut Table) {
             peak / 1_000_000,
             cost.elapsed.as_secs_f64()
         ),
+        String::new(),
+        None,
+        "< 150 MB",
+    );
+    drop(daemon);
+    floor::remove(&place);
+}
+
+/// Batches of a mebibyte that wait in one partition.
+const WAITING: usize = 24_000;
+
+/// A sink that comes late to a partition with far more than fits into memory.
+fn backlog(folder: &Path, table: &mut Table) {
+    let place = folder.join("backlog");
+    std::fs::create_dir_all(&place).expect("a folder");
+    crate::log::fill(&place.join("data"), "lines", WAITING);
+    let text = format!(
+        "log: {{ path: ./data, limit: 99% }}\nlisten: {{ http: 127.0.0.1:{PORT} }}\nsinks:\n  out:\n    connector: s3\n    \
+         topics: [lines]\n    settings: {{ url: \"file://{}/out\" }}\n",
+        place.display()
+    );
+    let configuration = place.join("aqueduct.yaml");
+    std::fs::write(&configuration, text).expect("a new file");
+    let start = Instant::now();
+    let daemon = Daemon::start(&configuration, PORT);
+    let enough = 4 * 1023 * 1024;
+    daemon.cost_until((start, Duration::ZERO), |daemon| daemon.connector("out")["records"].as_u64() > Some(enough));
+    let (now, peak) = memory_of(&daemon.id());
+    table.row(
+        &format!(
+            "{} GB waiting in one partition, while 4 GB of it are delivered",
+            WAITING * floor::MIB / 1_000_000_000
+        ),
+        format!("{} MB resident, {} MB at peak", now / 1_000_000, peak / 1_000_000),
         String::new(),
         None,
         "< 150 MB",
