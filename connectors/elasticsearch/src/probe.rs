@@ -50,11 +50,12 @@ async fn product(cluster: &Cluster) -> Result<String> {
 async fn index(cluster: &Cluster, shape: &Shape) -> Result<Vec<String>> {
     let Some(name) = shape.index.text() else { return Ok(Vec::new()) };
     let path = format!("_resolve/index/{name}?filter_path=indices.name,aliases.name,data_streams.name");
-    let Some(found) = get(cluster, &path).await? else {
+    let found = get(cluster, &path).await?.unwrap_or_default();
+    if ["indices", "aliases", "data_streams"].iter().all(|kind| found[kind].as_array().is_none_or(Vec::is_empty)) {
         return Ok(vec![format!(
             "`{name}` is not there: it is made by the first document, where the cluster makes indices by itself"
         )]);
-    };
+    }
     if found["data_streams"].as_array().is_some_and(|found| !found.is_empty()) && shape.operation != Operation::Create {
         return Err(Error::fatal(format!(
             "setting operation: `{name}` is a data stream, which takes `operation: create` alone"
