@@ -8,9 +8,7 @@ use testcontainers::core::IntoContainerPort as _;
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
 
-use super::{Kind, ready, run};
-
-const PORT: u16 = 9000;
+use super::{Kind, Launch, ready, run};
 
 /// Starts the service and answers with `host:port`.
 pub(super) async fn start(kind: &Kind) -> Result<String, String> {
@@ -21,17 +19,18 @@ pub(super) async fn start(kind: &Kind) -> Result<String, String> {
     }
     let image = std::env::var(format!("{}_IMAGE", kind.variable)).unwrap_or_else(|_| kind.image.to_owned());
     let (name, tag) = image.rsplit_once(':').ok_or_else(|| format!("image {image} has no tag"))?;
-    let address = format!(":{PORT}");
-    let arguments = kind.arguments.iter();
+    let Launch { port, arguments, environment } = kind.container;
+    let address = format!(":{port}");
+    let arguments = arguments.iter();
     let arguments = arguments.map(|argument| argument.replace("{address}", &address).replace("{data}", "/tmp"));
-    let mut request = GenericImage::new(name, tag).with_exposed_port(PORT.tcp()).with_cmd(arguments);
-    for (name, value) in kind.environment {
+    let mut request = GenericImage::new(name, tag).with_exposed_port(port.tcp()).with_cmd(arguments);
+    for (name, value) in environment {
         request = request.with_env_var(*name, *value);
     }
     let container = request.start().await.map_err(|cause| format!("start {image}: {cause}"))?;
     let host = container.get_host().await.map_err(|cause| format!("find {image}: {cause}"))?;
     let port =
-        container.get_host_port_ipv4(PORT).await.map_err(|cause| format!("find the port of {image}: {cause}"))?;
+        container.get_host_port_ipv4(port).await.map_err(|cause| format!("find the port of {image}: {cause}"))?;
     // It belongs to the whole run, not to this process: dropping it here would remove it.
     let id = container.id().to_owned();
     std::mem::forget(container);
@@ -39,6 +38,6 @@ pub(super) async fn start(kind: &Kind) -> Result<String, String> {
         keeper.args(["sh", "-c", "trap 'docker rm -fv $0' TERM; docker wait $0 & wait", &id]);
     })?;
     let address = format!("{host}:{port}");
-    ready(kind, &address, Duration::from_secs(60)).await?;
+    ready(kind, &address, Duration::from_secs(120)).await?;
     Ok(address)
 }

@@ -28,12 +28,12 @@ pub(super) async fn start(kind: &Kind) -> Result<String, String> {
         let address = address.map_err(|cause| format!("no free port: {cause}"))?.to_string();
         let data = run::home(kind).join("data").display().to_string();
         run::keep(kind, &mut |keeper| {
-            let arguments = kind.arguments.iter();
+            let arguments = kind.local.arguments.iter();
             keeper.arg(&program);
             keeper.args(arguments.map(|argument| argument.replace("{address}", &address).replace("{data}", &data)));
-            keeper.envs(kind.environment.iter().copied());
+            keeper.envs(kind.local.environment.iter().copied());
         })?;
-        match ready(kind, &address, Duration::from_secs(30)).await {
+        match ready(kind, &address, Duration::from_secs(120)).await {
             Ok(()) => return Ok(address),
             Err(reason) => failure = reason,
         }

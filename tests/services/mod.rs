@@ -5,6 +5,7 @@ mod bucket;
 mod container;
 mod local;
 mod run;
+mod search;
 
 use std::fmt;
 use std::io::Write as _;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 pub use bucket::{Bucket, Upload};
+pub use search::{Search, elasticsearch, narrow_opensearch, opensearch};
 
 /// An S3 server: path-style addresses, plain HTTP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,11 +61,29 @@ struct Kind {
     image: &'static str,
     /// What `install.sh` calls it.
     program: &'static str,
-    /// Arguments, where `{address}` and `{data}` stand for where it listens and where it keeps its objects.
-    arguments: &'static [&'static str],
-    environment: &'static [(&'static str, &'static str)],
+    /// How it runs in a container, and as a local install.
+    container: Launch,
+    local: Launch,
     /// Answers 200 once the server is ready.
     health: &'static str,
+}
+
+/// How a server is started.
+#[derive(Clone, Copy)]
+struct Launch {
+    /// The port that it listens on, where it is in a container.
+    port: u16,
+    /// Arguments, where `{address}` and `{data}` stand for where it listens and where it keeps its data.
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+}
+
+/// A server that answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Started {
+    /// `host:port`.
+    address: String,
+    how: How,
 }
 
 const ACCESS_KEY: &str = "aqueduct-tests";
@@ -75,6 +95,13 @@ const MINIO: Kind = Kind {
     variable: "AQUEDUCT_TEST_S3",
     image: "minio/minio:RELEASE.2025-09-07T16-13-09Z",
     program: "minio",
+    container: MINIO_LAUNCH,
+    local: MINIO_LAUNCH,
+    health: "/minio/health/ready",
+};
+
+const MINIO_LAUNCH: Launch = Launch {
+    port: 9000,
     arguments: &["server", "--quiet", "--address", "{address}", "{data}"],
     environment: &[
         ("MINIO_ROOT_USER", ACCESS_KEY),
@@ -82,7 +109,6 @@ const MINIO: Kind = Kind {
         ("MINIO_BROWSER", "off"),
         ("MINIO_UPDATE", "off"),
     ],
-    health: "/minio/health/ready",
 };
 
 const VERSITY: Kind = Kind {
@@ -90,9 +116,15 @@ const VERSITY: Kind = Kind {
     variable: "AQUEDUCT_TEST_VERSITY",
     image: "ghcr.io/versity/versitygw:v1.8.0",
     program: "versitygw",
+    container: VERSITY_LAUNCH,
+    local: VERSITY_LAUNCH,
+    health: "/health",
+};
+
+const VERSITY_LAUNCH: Launch = Launch {
+    port: 9000,
     arguments: &["--port", "{address}", "--health", "/health", "posix", "{data}"],
     environment: &[("ROOT_ACCESS_KEY", ACCESS_KEY), ("ROOT_SECRET_KEY", SECRET_KEY)],
-    health: "/health",
 };
 
 /// MinIO. Panics, which fails the test, where there is none to be had.
@@ -108,49 +140,50 @@ pub async fn versity() -> S3 {
 }
 
 async fn provide(kind: &Kind) -> S3 {
-    let s3 = match given(kind) {
-        Some(s3) => s3,
-        None => run::shared(kind, || start(kind)).await,
-    };
-    // Straight to the file descriptor: a test's own output is shown only when it fails.
-    let _ = writeln!(std::io::stderr(), "services: {} at {}, {}", kind.name, s3.endpoint, s3.how);
-    s3
-}
-
-fn given(kind: &Kind) -> Option<S3> {
-    let variable = |end: &str| std::env::var(format!("{}{end}", kind.variable)).ok();
-    Some(S3 {
-        endpoint: variable("")?.trim_end_matches('/').to_owned(),
+    let given = given(kind.variable);
+    let Started { address, how } = found(kind, given.clone()).await;
+    let variable = |end: &str| std::env::var(format!("{}{end}", kind.variable)).ok().filter(|_| given.is_some());
+    S3 {
+        endpoint: address,
         access_key: variable("_KEY").unwrap_or_else(|| ACCESS_KEY.to_owned()),
         secret_key: variable("_SECRET").unwrap_or_else(|| SECRET_KEY.to_owned()),
         region: variable("_REGION").unwrap_or_else(|| REGION.to_owned()),
-        how: How::Given,
-    })
+        how,
+    }
 }
 
-async fn start(kind: &Kind) -> S3 {
+/// The address that somebody gave.
+fn given(variable: &str) -> Option<String> {
+    Some(std::env::var(variable).ok()?.trim_end_matches('/').to_owned())
+}
+
+/// The service at an address that was given, else that of this run; the address is a whole one, `http://host:port`.
+async fn found(kind: &Kind, given: Option<String>) -> Started {
+    let found = match given {
+        Some(address) => Started { address, how: How::Given },
+        None => {
+            let started = run::shared(kind, || start(kind)).await;
+            Started { address: format!("http://{}", started.address), ..started }
+        }
+    };
+    // Straight to the file descriptor: a test's own output is shown only when it fails.
+    let _ = writeln!(std::io::stderr(), "services: {} at {}, {}", kind.name, found.address, found.how);
+    found
+}
+
+async fn start(kind: &Kind) -> Started {
     match container::start(kind).await {
-        Ok(address) => return started(address, How::Container),
+        Ok(address) => return Started { address, how: How::Container },
         Err(reason) => {
             let _ = writeln!(std::io::stderr(), "services: {}: no container: {reason}", kind.name);
         }
     }
     match local::start(kind).await {
-        Ok(address) => started(address, How::Local),
+        Ok(address) => Started { address, how: How::Local },
         Err(reason) => panic!(
             "no {} to be had: {reason}. Give an address in {}, or see tests/services/README.md",
             kind.name, kind.variable
         ),
-    }
-}
-
-fn started(address: String, how: How) -> S3 {
-    S3 {
-        endpoint: format!("http://{address}"),
-        access_key: ACCESS_KEY.to_owned(),
-        secret_key: SECRET_KEY.to_owned(),
-        region: REGION.to_owned(),
-        how,
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Kind, S3, ready};
+use super::{Kind, Started, ready};
 use crate::services::local::cache;
 
 /// The process whose life is the run's.
@@ -32,26 +32,25 @@ pub(super) fn home(kind: &Kind) -> PathBuf {
 }
 
 /// The run's service: found where a process of the run has started it, else started.
-pub(super) async fn shared<F: Future<Output = S3>>(kind: &Kind, start: impl FnOnce() -> F) -> S3 {
+pub(super) async fn shared<F: Future<Output = Started>>(kind: &Kind, start: impl FnOnce() -> F) -> Started {
     let folder = folder();
     fs::create_dir_all(&folder).unwrap_or_else(|cause| panic!("make {}: {cause}", folder.display()));
     let lock =
         fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{}.lock", kind.name))).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let note = folder.join(kind.name).join("service.json");
-    if let Some(s3) = found(kind, &note).await {
-        return s3;
+    if let Some(started) = found(kind, &note).await {
+        return started;
     }
-    let s3 = start().await;
-    fs::write(&note, serde_json::to_vec(&s3).unwrap()).unwrap();
-    s3
+    let started = start().await;
+    fs::write(&note, serde_json::to_vec(&started).unwrap()).unwrap();
+    started
 }
 
-async fn found(kind: &Kind, note: &Path) -> Option<S3> {
-    let s3: S3 = serde_json::from_slice(&fs::read(note).ok()?).ok()?;
-    let address = s3.endpoint.trim_start_matches("http://");
-    ready(kind, address, std::time::Duration::from_secs(1)).await.ok()?;
-    Some(s3)
+async fn found(kind: &Kind, note: &Path) -> Option<Started> {
+    let started: Started = serde_json::from_slice(&fs::read(note).ok()?).ok()?;
+    ready(kind, &started.address, std::time::Duration::from_secs(1)).await.ok()?;
+    Some(started)
 }
 
 /// Runs `command` in the service's fresh folder for as long as the run lives.
