@@ -7,10 +7,14 @@ use aqueduct_api::edge::Threads;
 use aqueduct_api::{Error, Result};
 use flate2::GzBuilder;
 use flate2::write::GzEncoder;
+use lz4_flex::frame::FrameEncoder as Lz4Encoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use snap::write::FrameEncoder as SnappyEncoder;
 use tokio::sync::oneshot;
 use zstd::stream::write::Encoder as ZstdEncoder;
+
+use crate::table::Table;
 
 /// How objects are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +27,10 @@ pub enum Compression {
     Gzip,
     /// As one Zstandard frame with a checksum; levels 1 to 19, default 1.
     Zstd,
+    /// In Snappy's frame format.
+    Snappy,
+    /// As one LZ4 frame.
+    Lz4,
 }
 
 /// How much is collected before it goes through a compressor, in bytes: large enough that a call costs nothing beside
@@ -50,23 +58,29 @@ enum Codec {
 enum Compressor {
     Gzip(GzEncoder<Vec<u8>>),
     Zstd(ZstdEncoder<'static, Vec<u8>>),
+    Snappy(Box<SnappyEncoder<Vec<u8>>>),
+    Lz4(Lz4Encoder<Vec<u8>>),
+    /// Makes a table of rows, and compresses that where it is text.
+    Table(Table, Option<Box<Compressor>>),
 }
 
 impl Encoder {
     /// An encoder for one object.
     pub(crate) fn new(threads: &Arc<dyn Threads>, compression: Compression, level: Option<i32>) -> Result<Self> {
-        let codec = match compression {
-            Compression::None => Codec::Plain,
-            Compression::Gzip => {
-                let level = flate2::Compression::new(level.unwrap_or(6).unsigned_abs());
-                Codec::Idle(Box::new(Compressor::Gzip(GzBuilder::new().write(Vec::new(), level))))
-            }
-            Compression::Zstd => {
-                let mut encoder = ZstdEncoder::new(Vec::new(), level.unwrap_or(1)).map_err(failed)?;
-                encoder.include_checksum(true).map_err(failed)?;
-                Codec::Idle(Box::new(Compressor::Zstd(encoder)))
-            }
-        };
+        let compressor = Compressor::new(compression, level)?;
+        let codec = compressor.map_or(Codec::Plain, |compressor| Codec::Idle(Box::new(compressor)));
+        Ok(Encoder { threads: threads.clone(), raw: Vec::new(), encoded: Vec::new(), codec })
+    }
+
+    /// An encoder for one object with columns, into which rows go.
+    pub(crate) fn table(
+        threads: &Arc<dyn Threads>,
+        table: Table,
+        compression: Compression,
+        level: Option<i32>,
+    ) -> Result<Self> {
+        let inner = Compressor::new(compression, level)?.map(Box::new);
+        let codec = Codec::Idle(Box::new(Compressor::Table(table, inner)));
         Ok(Encoder { threads: threads.clone(), raw: Vec::new(), encoded: Vec::new(), codec })
     }
 
@@ -101,7 +115,18 @@ impl Encoder {
         if matches!(self.codec, Codec::Plain) {
             return Ok(self.raw);
         }
-        let (mut compressor, _) = self.compressor().await?;
+        let (mut compressor, spare) = self.compressor().await?;
+        if matches!(*compressor, Compressor::Table(..)) {
+            // Its end can be most of its work.
+            let raw = std::mem::replace(&mut self.raw, spare);
+            let (sender, answer) = oneshot::channel();
+            self.threads.blocking(Box::new(move || {
+                let _ = sender.send(compressor.push(&raw).and_then(|()| compressor.finish()));
+            }));
+            let rest = answer.await.map_err(|_| Error::fatal("make a table: the job panicked"))?.map_err(failed)?;
+            self.encoded.extend_from_slice(&rest);
+            return Ok(self.encoded);
+        }
         let rest = compressor.push(&self.raw).and_then(|()| compressor.finish()).map_err(failed)?;
         match self.encoded.is_empty() {
             true => Ok(rest),
@@ -140,10 +165,38 @@ impl Encoder {
 }
 
 impl Compressor {
+    /// `None`: there is nothing to do.
+    fn new(compression: Compression, level: Option<i32>) -> Result<Option<Self>> {
+        Ok(Some(match compression {
+            Compression::None => return Ok(None),
+            Compression::Gzip => {
+                let level = flate2::Compression::new(level.unwrap_or(6).unsigned_abs());
+                Compressor::Gzip(GzBuilder::new().write(Vec::new(), level))
+            }
+            Compression::Zstd => {
+                let mut encoder = ZstdEncoder::new(Vec::new(), level.unwrap_or(1)).map_err(failed)?;
+                encoder.include_checksum(true).map_err(failed)?;
+                Compressor::Zstd(encoder)
+            }
+            Compression::Snappy => Compressor::Snappy(Box::new(SnappyEncoder::new(Vec::new()))),
+            Compression::Lz4 => Compressor::Lz4(Lz4Encoder::new(Vec::new())),
+        }))
+    }
+
     fn push(&mut self, raw: &[u8]) -> io::Result<()> {
         match self {
             Compressor::Gzip(encoder) => encoder.write_all(raw),
             Compressor::Zstd(encoder) => encoder.write_all(raw),
+            Compressor::Snappy(encoder) => encoder.write_all(raw),
+            Compressor::Lz4(encoder) => encoder.write_all(raw),
+            Compressor::Table(table, inner) => {
+                table.push(raw).map_err(unfit)?;
+                if let Some(inner) = inner {
+                    inner.push(table.output())?;
+                    table.output().clear();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -151,6 +204,10 @@ impl Compressor {
         match self {
             Compressor::Gzip(encoder) => encoder.get_mut(),
             Compressor::Zstd(encoder) => encoder.get_mut(),
+            Compressor::Snappy(encoder) => encoder.get_mut(),
+            Compressor::Lz4(encoder) => encoder.get_mut(),
+            Compressor::Table(_, Some(inner)) => inner.output(),
+            Compressor::Table(table, None) => table.output(),
         }
     }
 
@@ -158,12 +215,35 @@ impl Compressor {
         match self {
             Compressor::Gzip(encoder) => encoder.finish(),
             Compressor::Zstd(encoder) => encoder.finish(),
+            Compressor::Snappy(mut encoder) => {
+                encoder.flush()?;
+                Ok(std::mem::take(encoder.get_mut()))
+            }
+            Compressor::Lz4(encoder) => encoder.finish().map_err(io::Error::other),
+            Compressor::Table(mut table, inner) => {
+                table.finish().map_err(unfit)?;
+                match inner {
+                    None => Ok(std::mem::take(table.output())),
+                    Some(mut inner) => {
+                        inner.push(table.output())?;
+                        inner.finish()
+                    }
+                }
+            }
         }
     }
 }
 
+/// What was looked at before it came here does not become another thing by being tried again.
+fn unfit(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
 fn failed(cause: io::Error) -> Error {
-    Error::retry(format!("compress: {cause}"))
+    match cause.kind() {
+        io::ErrorKind::InvalidData => Error::fatal(format!("make a table: {cause}")),
+        _ => Error::retry(format!("compress: {cause}")),
+    }
 }
 
 #[cfg(test)]
@@ -174,12 +254,17 @@ mod tests {
 
     use super::*;
 
+    const ALL: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy, Compression::Lz4];
+
     fn decompressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         match compression {
             Compression::None => plain.extend_from_slice(bytes),
             Compression::Gzip => drop(flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap()),
             Compression::Zstd => plain = zstd::decode_all(bytes).unwrap(),
+            Compression::Snappy => drop(snap::read::FrameDecoder::new(bytes).read_to_end(&mut plain).unwrap()),
+            Compression::Lz4 => drop(lz4_flex::frame::FrameDecoder::new(bytes).read_to_end(&mut plain).unwrap()),
         }
         plain
     }
@@ -205,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_compression_gives_back_what_went_in_and_always_the_same_bytes() {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        for compression in ALL {
             check(compression, None).await;
         }
         check(Compression::Gzip, Some(1)).await;
@@ -214,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_without_records_is_still_well_formed() {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        for compression in ALL {
             let object = Encoder::new(&Edge::real().threads, compression, None).unwrap().finish().await.unwrap();
             assert_eq!(decompressed(compression, &object), b"");
         }

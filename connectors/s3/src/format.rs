@@ -25,9 +25,22 @@ pub enum Format {
     /// The timestamp is in milliseconds since 1970. A key or value that is not UTF-8 is base64 under the name
     /// `key-base64` or `value-base64`, a header that is not is `["h",null,"base64"]`; null is null.
     Records,
+    /// A row of a Parquet file: the value must be a JSON object whose fields are the columns. Anything else is a dead
+    /// letter.
+    Parquet,
+    /// A record of an Avro container file, of the same values.
+    Avro,
+    /// A line of comma-separated values (RFC 4180), of the same values. A field that is an object or a list is its
+    /// JSON text.
+    Csv,
 }
 
 impl Format {
+    /// Whether records become rows of a table, see [`crate::tabular`].
+    pub(crate) fn has_columns(self) -> bool {
+        matches!(self, Format::Parquet | Format::Avro | Format::Csv)
+    }
+
     /// Appends the record to `out`, or leaves `out` as it is and says why the record can not be written.
     pub(crate) fn encode(
         self,
@@ -47,6 +60,7 @@ impl Format {
                 push_json(value, out)?;
             }
             Format::Records => push_record(partition, record, out),
+            Format::Parquet | Format::Avro | Format::Csv => return Err("its format has columns".to_owned()),
         }
         Ok(())
     }

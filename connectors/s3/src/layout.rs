@@ -16,7 +16,7 @@ pub(crate) struct Layout {
     /// How the object is called in its folder.
     pub(crate) style: Style,
     /// Format and compression, with their dots.
-    pub(crate) extension: &'static str,
+    pub(crate) extension: String,
 }
 
 /// How an object is called in its folder.
@@ -43,7 +43,7 @@ impl Layout {
             Style::Confluent => format!("+{partition}+{first:010}"),
             Style::Chunk => format!("+{partition}+{start:020}+{end:020}"),
         };
-        name.push_str(self.extension);
+        name.push_str(&self.extension);
         check_name(&name).map_err(|why| Error::fatal(format!("{chunk}: {why}")))?;
         Ok(name)
     }

@@ -6,18 +6,29 @@
 //! reads each version of an object once: how far it has come is a position of fixed size.
 
 mod address;
+mod avro;
 mod body;
 mod bucket;
+mod clock;
+mod columns;
+mod csv;
 mod decode;
 mod encoder;
 mod field;
 mod finished;
+mod firehose;
 mod folder;
 mod format;
+mod infer;
 mod inflate;
 mod layout;
+mod levels;
 mod listing;
+mod parquet;
 mod reading;
+mod row;
+mod scalar;
+mod schema;
 mod settings;
 mod sink;
 mod sketch;
@@ -26,6 +37,8 @@ mod source_settings;
 mod spill;
 mod split;
 mod store;
+mod table;
+mod tabular;
 mod template;
 
 use std::sync::Arc;
@@ -37,8 +50,11 @@ use sink::ObjectSink;
 use source::ObjectSource;
 use store::StoreBucket;
 
+pub use csv::CsvStyle;
 pub use encoder::Compression;
 pub use format::Format;
+pub use row::RecordColumns;
+pub use schema::{Field, Kind};
 pub use settings::{ConfluentLayout, S3Settings};
 pub use source_settings::{Csv, ObjectFormat, ObjectHeader, S3SourceSettings};
 pub use store::PartStore;

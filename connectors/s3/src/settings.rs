@@ -10,12 +10,17 @@ use serde::Deserialize;
 
 use crate::address::{Address, absolute};
 use crate::bucket::Bucket;
+use crate::clock::Clock;
+use crate::csv::CsvStyle;
 use crate::encoder::Compression;
 use crate::folder::Folder;
 use crate::format::Format;
 use crate::layout::{Layout, Style};
+use crate::row::RecordColumns;
+use crate::schema::Field;
 use crate::sink::ObjectSink;
 use crate::store::{self, Access};
+use crate::tabular;
 use crate::template::Template;
 
 /// Objects in S3, any store that speaks its protocol, or a folder.
@@ -30,8 +35,10 @@ pub struct S3Settings {
     /// folder). A folder holds nothing but the objects and one hidden folder, `.aqueduct`.
     pub url: String,
     /// Folders under the url, as a template, instead of `layout`: `{topic}/date={timestamp:%Y-%m-%d}`. Placeholders:
-    /// `{topic}`, `{partition}`, `{timestamp:FORMAT}` (the record's, in UTC, as strftime writes it, seconds at the
-    /// finest), `{field:a.b}` (a string, number, boolean or null of a JSON value), `{key}`. Objects in them are called
+    /// `{topic}`, `{partition}`, `{timestamp:FORMAT}` (the record's time as strftime writes it, seconds at the
+    /// finest), `{field:a.b}` (a string, number, boolean or null of a JSON value), `{header:name}`, `{key}`. A prefix of
+    /// Firehose's does as well, with `!{timestamp:yyyy/MM/dd/HH}` and `!{partitionKeyFromQuery:name}` (the value's field
+    /// of that name); so do Hive's folders: `dt={timestamp:%Y-%m-%d}/country={field:country}`. Objects in them are called
     /// `topic+partition+start+end` with the chunk's offsets. Of a value that becomes part of a name only letters, digits, `-`,
     /// `_`, `~` and dots but the first are kept, other bytes are written `%XX`. A record that has no such field, key or
     /// timestamp, or whose name would have an empty part, is a dead letter.
@@ -39,11 +46,28 @@ pub struct S3Settings {
     pub path: Option<String>,
     /// Folders and names as Confluent's S3 sink makes them: `topics/<topic>/partition=0/<topic>+0+0000001234.json`, the
     /// number being the first offset of the object. In place of `partition=0`: `daily` has `year=2026/month=05/day=12`,
-    /// `hourly` has `hour=10` after that (the record's timestamp, UTC), `{fields: [a, b.c]}` has `a=x/b.c=y`.
+    /// `hourly` has `hour=10` after that (the record's time), `{time: FORMAT}` any other time as strftime writes it,
+    /// `{fields: [a, b.c]}` has `a=x/b.c=y`.
     /// Default: partition.
     #[serde(default)]
     #[schemars(extend("x-shaping" = true))]
     pub layout: ConfluentLayout,
+    /// The field of a JSON value that holds the time of a record, for names: a string as RFC 3339 has it (UTC where it
+    /// names no zone), or whole milliseconds since 1970. A record without it is a dead letter. Default: the record's
+    /// timestamp counts.
+    #[schemars(extend("x-shaping" = true))]
+    pub time_field: Option<String>,
+    /// How that field is written, as strftime has it: `%d/%b/%Y:%H:%M:%S %z`.
+    #[schemars(extend("x-shaping" = true))]
+    pub time_format: Option<String>,
+    /// Where the times in names are, and those of `time-format` that name no zone: `Europe/Berlin`. The rules of all
+    /// zones come with the program. Default: UTC.
+    #[schemars(extend("x-shaping" = true))]
+    pub time_zone: Option<String>,
+    /// What stands in names for a field, header or key that is missing, null or empty: Hive has
+    /// `__HIVE_DEFAULT_PARTITION__`. Default: such a record is a dead letter.
+    #[schemars(extend("x-shaping" = true))]
+    pub missing: Option<String>,
     /// The first folder of `layout`; empty: none. Default: topics.
     #[serde(default = "topics")]
     #[schemars(extend("x-shaping" = true))]
@@ -52,10 +76,32 @@ pub struct S3Settings {
     #[serde(default)]
     #[schemars(extend("x-shaping" = true))]
     pub format: Format,
-    /// How objects are compressed. Default: none.
+    /// For formats with columns: the fields of the values that become columns, in this order; others are left out. A
+    /// record whose value does not fit is a dead letter that names the field. Default: each object has the fields that its
+    /// own records have, sorted by name. Whole numbers and others make a `double`, any other two types make `text`; what
+    /// is null, an empty list or an empty object in all records of an object is left out; numbers that 64 bits do not
+    /// hold are `double`s. So the columns of two objects can differ: give a schema to readers who can not unite them.
+    #[schemars(extend("x-shaping" = true))]
+    pub schema: Option<Vec<Field>>,
+    /// For formats with columns: what else of a record becomes a column, by the column's name, as in
+    /// `{offset: _offset, timestamp: _time}`. Default: nothing. Of objects whose values have no fields at all the offset
+    /// becomes column `_offset`.
     #[serde(default)]
     #[schemars(extend("x-shaping" = true))]
-    pub compression: Compression,
+    pub columns: RecordColumns,
+    /// How CSV is written.
+    #[serde(default)]
+    #[schemars(extend("x-shaping" = true))]
+    pub csv: CsvStyle,
+    /// How large a row group of Parquet is before it is encoded; as much memory is used for each chunk under way.
+    /// Default: 16 MiB.
+    #[serde(default = "row_group")]
+    #[schemars(extend("x-shaping" = true))]
+    pub row_group: ByteSize,
+    /// How objects are compressed. Parquet and Avro (no lz4) compress their inner parts: with Parquet lz4 is `LZ4_RAW`, with
+    /// Avro gzip is `deflate`. Default: none; snappy for Parquet.
+    #[schemars(extend("x-shaping" = true))]
+    pub compression: Option<Compression>,
     /// How hard: gzip 1 to 9, default 6; zstd 1 to 19, default 1.
     #[schemars(extend("x-shaping" = true))]
     pub compression_level: Option<i32>,
@@ -92,12 +138,18 @@ pub enum ConfluentLayout {
     Daily,
     /// `year=2026/month=05/day=12/hour=10`.
     Hourly,
+    /// A time, as strftime writes it.
+    Time(String),
     /// `a=x/b.c=y`: fields of a JSON value.
     Fields(Vec<String>),
 }
 
 fn topics() -> String {
     "topics".to_owned()
+}
+
+fn row_group() -> ByteSize {
+    ByteSize::mib(16)
 }
 
 fn part_size() -> ByteSize {
@@ -115,11 +167,11 @@ impl Settings for S3Settings {
         }
         self.name_problems(&mut problems);
         if let Some(level) = self.compression_level {
-            let message = match self.compression {
+            let message = match self.compression() {
                 Compression::Gzip if !(1..=9).contains(&level) => Some("1 to 9"),
                 Compression::Zstd if !(1..=19).contains(&level) => Some("1 to 19"),
-                Compression::None => Some("`compression: gzip` or `compression: zstd` beside it"),
-                _ => None,
+                Compression::Gzip | Compression::Zstd => None,
+                _ => Some("`compression: gzip` or `compression: zstd` beside it"),
             };
             let message = message.map(|expected| format!("{level} is not a level here, expected {expected}"));
             problems.extend(message.map(|message| Problem::new("compression-level", message)));
@@ -128,6 +180,7 @@ impl Settings for S3Settings {
             let message = format!("{} is out of range, expected 5 MiB to 512 MiB", self.part_size);
             problems.push(Problem::new("part-size", message));
         }
+        tabular::problems(self, &mut problems);
         problems.extend(self.access().problems());
         problems
     }
@@ -143,9 +196,28 @@ impl S3Settings {
         {
             problems.push(Problem::new("layout.fields", "names no field"));
         }
-        if let Err(why) = Template::parse(&self.template()) {
+        if let Err((setting, why)) = self.clock() {
+            problems.push(Problem::new(setting, why));
+        }
+        let template = Template::parse(&self.template());
+        if let Ok(template) = &template {
+            for (setting, is_set) in
+                [("time-field", self.time_field.is_some()), ("time-zone", self.time_zone.is_some())]
+            {
+                let is_idle = is_set && !template.has_time();
+                problems.extend(is_idle.then(|| Problem::new(setting, "there is no time in the objects' names")));
+            }
+            if self.missing.is_some() && !template.can_miss() {
+                problems.push(Problem::new("missing", "the objects' names need nothing that a record may not have"));
+            }
+        }
+        if self.missing.as_ref().is_some_and(String::is_empty) {
+            problems.push(Problem::new("missing", "is empty, and so would be a part of a name"));
+        }
+        if let Err(why) = template {
             let setting = match (&self.path, &self.layout) {
                 (Some(_), _) => "path",
+                (None, ConfluentLayout::Time(_)) => "layout.time",
                 (None, ConfluentLayout::Fields(_)) => "layout.fields",
                 (None, _) => "topics-dir",
             };
@@ -162,6 +234,7 @@ impl S3Settings {
             ConfluentLayout::Partition => "partition={partition}".to_owned(),
             ConfluentLayout::Daily => "{timestamp:year=%Y/month=%m/day=%d}".to_owned(),
             ConfluentLayout::Hourly => "{timestamp:year=%Y/month=%m/day=%d/hour=%H}".to_owned(),
+            ConfluentLayout::Time(format) => format!("{{timestamp:{format}}}"),
             ConfluentLayout::Fields(fields) => {
                 fields.iter().map(|field| format!("{field}={{field:{field}}}")).collect::<Vec<_>>().join("/")
             }
@@ -172,28 +245,49 @@ impl S3Settings {
         }
     }
 
-    fn extension(&self) -> &'static str {
-        match (self.format, self.compression) {
-            // Confluent's name for values as they are.
-            (Format::Lines, Compression::None) if self.path.is_none() => ".bin",
-            (Format::Lines, Compression::Gzip) if self.path.is_none() => ".bin.gz",
-            (Format::Lines, Compression::Zstd) if self.path.is_none() => ".bin.zst",
-            (Format::Lines, Compression::None) => ".txt",
-            (Format::Lines, Compression::Gzip) => ".txt.gz",
-            (Format::Lines, Compression::Zstd) => ".txt.zst",
-            (Format::JsonLines, Compression::None) => ".json",
-            (Format::JsonLines, Compression::Gzip) => ".json.gz",
-            (Format::JsonLines, Compression::Zstd) => ".json.zst",
-            (Format::Records, Compression::None) => ".records.json",
-            (Format::Records, Compression::Gzip) => ".records.json.gz",
-            (Format::Records, Compression::Zstd) => ".records.json.zst",
+    /// How objects are compressed, where it is not said too.
+    pub(crate) fn compression(&self) -> Compression {
+        let default = if self.format == Format::Parquet { Compression::Snappy } else { Compression::None };
+        self.compression.unwrap_or(default)
+    }
+
+    /// Format and compression as Confluent's sink, or else everybody, calls them.
+    fn extension(&self) -> String {
+        let outer = match self.compression() {
+            Compression::None => "",
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zst",
+            Compression::Snappy => ".sz",
+            Compression::Lz4 => ".lz4",
+        };
+        let inner = match self.compression() {
+            Compression::None => "",
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zstd",
+            Compression::Snappy => ".snappy",
+            Compression::Lz4 => ".lz4raw",
+        };
+        match self.format {
+            Format::Lines if self.path.is_none() => format!(".bin{outer}"),
+            Format::Lines => format!(".txt{outer}"),
+            Format::JsonLines => format!(".json{outer}"),
+            Format::Records => format!(".records.json{outer}"),
+            Format::Csv => format!(".csv{outer}"),
+            Format::Avro => ".avro".to_owned(),
+            Format::Parquet => format!("{inner}.parquet"),
         }
+    }
+
+    fn clock(&self) -> Result<Clock, (&'static str, String)> {
+        Clock::parse(self.time_field.as_deref(), self.time_format.as_deref(), self.time_zone.as_deref())
     }
 
     /// The layout that the settings say.
     pub(crate) fn names(&self) -> Result<Layout> {
         let fatal = |setting: &str, why: String| aqueduct_api::Error::fatal(format!("setting {setting}: {why}"));
         let folder = Template::parse(&self.template()).map_err(|why| fatal("path", why))?;
+        let clock = self.clock().map_err(|(setting, why)| fatal(setting, why))?;
+        let folder = folder.with(clock, self.missing.clone());
         let style = if self.path.is_some() { Style::Chunk } else { Style::Confluent };
         Ok(Layout { folder, style, extension: self.extension() })
     }
@@ -347,7 +441,25 @@ mod tests {
         let shaping = |(name, schema): (&String, &Value)| (schema["x-shaping"] == true).then(|| name.clone());
         let mut found: Vec<String> = properties.iter().filter_map(shaping).collect();
         found.sort();
-        assert_eq!(found, ["compression", "compression-level", "format", "layout", "path", "topics-dir"]);
+        assert_eq!(
+            found,
+            [
+                "columns",
+                "compression",
+                "compression-level",
+                "csv",
+                "format",
+                "layout",
+                "missing",
+                "path",
+                "row-group",
+                "schema",
+                "time-field",
+                "time-format",
+                "time-zone",
+                "topics-dir"
+            ]
+        );
     }
 
     #[test]

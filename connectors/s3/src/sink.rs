@@ -16,6 +16,7 @@ use crate::encoder::{Compression, Encoder};
 use crate::format::Format;
 use crate::layout::{Layout, Paths, Place, Share};
 use crate::spill::Spill;
+use crate::tabular::{Shapes, Tabular};
 
 /// How many small objects of a chunk are put at once.
 const PUTS: usize = 8;
@@ -27,6 +28,8 @@ pub(crate) struct ObjectSink {
     format: Format,
     compression: Compression,
     level: Option<i32>,
+    /// How rows are made of records, where the format has columns.
+    tabular: Option<Tabular>,
     edge: Edge,
     scratch: PathBuf,
 }
@@ -41,8 +44,9 @@ impl ObjectSink {
             bucket,
             layout: settings.names()?,
             format: settings.format,
-            compression: settings.compression,
+            compression: settings.compression(),
             level: settings.compression_level,
+            tabular: Tabular::new(settings),
             edge: opening.edge.clone(),
             scratch: opening.scratch.clone(),
         })
@@ -74,7 +78,8 @@ impl ObjectSink {
 
     /// Writes the objects of a share; false when there are too many of them.
     async fn write_share(&self, chunk: &mut Chunk, share: Share, rejections: &mut Rejections) -> Result<bool> {
-        let mut writer = Writer { sink: self, first: None, spill: Spill::new(&self.edge, self.scratch.clone()) };
+        let spill = Spill::new(&self.edge, self.scratch.clone());
+        let mut writer = Writer { sink: self, first: None, shapes: self.tabular.as_ref().map(Tabular::shapes), spill };
         let topic = chunk.partition.topic.clone();
         let mut paths = Paths::new(&self.layout.folder, &topic, chunk.partition.partition, share);
         let sorted = writer.sort(chunk, &mut paths, rejections).await;
@@ -93,8 +98,14 @@ impl ObjectSink {
         Ok(Object::of(chunk, self.layout.name(chunk, folder, *first)?))
     }
 
-    fn encoder(&self) -> Result<Encoder> {
-        Encoder::new(&self.edge.threads, self.compression, self.level)
+    /// What makes the object of number `path`.
+    fn encoder(&self, chunk: &Chunk, object: &Object, shapes: Option<&mut Shapes>, path: usize) -> Result<Encoder> {
+        match (&self.tabular, shapes) {
+            (Some(tabular), Some(shapes)) => {
+                tabular.encoder(&self.edge.threads, &chunk.partition, &object.name, shapes, path)
+            }
+            _ => Encoder::new(&self.edge.threads, self.compression, self.level),
+        }
     }
 }
 
@@ -112,10 +123,12 @@ impl Sink for ObjectSink {
 }
 
 /// Writes the objects of one share of a chunk. The first object that comes up goes straight to the bucket, so a chunk
-/// of a single object costs neither memory nor disk; the records of others wait until the first is complete.
+/// of a single object costs neither memory nor disk; the records of others wait until the first is complete. Where an
+/// object's columns are those of its records, they all wait until the last is seen.
 struct Writer<'a> {
     sink: &'a ObjectSink,
     first: Option<Body>,
+    shapes: Option<Shapes>,
     spill: Spill,
 }
 
@@ -136,7 +149,12 @@ impl Writer<'_> {
                         }
                     }
                 }
-                self.step(chunk).await?;
+                if self.is_ripe() {
+                    self.step(chunk).await?;
+                }
+                if self.shapes.as_ref().is_some_and(|shapes| shapes.is_too_much(paths.found().len())) {
+                    return Ok(false);
+                }
             }
             // Other chunks of this sink share the thread.
             tokio::task::yield_now().await;
@@ -146,8 +164,12 @@ impl Writer<'_> {
 
     fn push(&mut self, chunk: &Chunk, paths: &Paths<'_>, path: u32, record: &Record<'_>) -> Result<Result<(), String>> {
         let (format, partition) = (self.sink.format, &chunk.partition);
-        if path > 0 {
-            let encoded = format.encode(partition, record, self.spill.input());
+        let encode = |shapes: &mut Option<Shapes>, out: &mut Vec<u8>| match (&self.sink.tabular, shapes) {
+            (Some(tabular), Some(shapes)) => tabular.encode(shapes, path, record, out),
+            _ => format.encode(partition, record, out),
+        };
+        if path > 0 || self.shapes.as_ref().is_some_and(|shapes| !shapes.is_given()) {
+            let encoded = encode(&mut self.shapes, self.spill.input());
             if encoded.is_ok() {
                 self.spill.pushed(path);
             }
@@ -157,14 +179,20 @@ impl Writer<'_> {
             Some(body) => body,
             None => {
                 let object = self.sink.object(chunk, &paths.found()[0])?;
-                self.first.insert(Body::new(object, self.sink.encoder()?))
+                let encoder = self.sink.encoder(chunk, &object, self.shapes.as_mut(), 0)?;
+                self.first.insert(Body::new(object, encoder))
             }
         };
-        let encoded = format.encode(partition, record, body.input());
+        let encoded = encode(&mut self.shapes, body.input());
         if encoded.is_ok() {
             body.pushed();
         }
         Ok(encoded)
+    }
+
+    /// Whether [`Writer::step`] has something to do: asked for each record.
+    fn is_ripe(&self) -> bool {
+        self.first.as_ref().is_some_and(|body| body.is_ripe(&*self.sink.bucket)) || self.spill.is_ripe()
     }
 
     /// Passes on what has piled up.
@@ -183,12 +211,15 @@ impl Writer<'_> {
     async fn finish(mut self, chunk: &mut Chunk, paths: &Paths<'_>) -> Result<()> {
         let bucket = &*self.sink.bucket;
         let mut puts = Puts { bucket: self.sink.bucket.clone(), running: JoinSet::new(), bytes: 0 };
+        let waiting = usize::from(self.first.is_some());
         if let Some(first) = self.first.take() {
             puts.add(first.finish(bucket, chunk).await?).await?;
         }
         let mut sorted = self.spill.sorted();
-        for (path, found) in paths.found().iter().enumerate().skip(1) {
-            let mut body = Body::new(self.sink.object(chunk, found)?, self.sink.encoder()?);
+        for (path, found) in paths.found().iter().enumerate().skip(waiting) {
+            let object = self.sink.object(chunk, found)?;
+            let encoder = self.sink.encoder(chunk, &object, self.shapes.as_mut(), path)?;
+            let mut body = Body::new(object, encoder);
             while sorted.read(path as u32, body.input()).await? {
                 body.pushed();
                 if body.is_ripe(bucket) {

@@ -1,17 +1,21 @@
 //! Templates for the names of objects: `{topic}/date={timestamp:%Y-%m-%d}`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use aqueduct_record::Record;
 use chrono::format::{Item, StrftimeItems};
-use chrono::{DateTime, Utc};
 
-use crate::field;
+use crate::clock::Clock;
+use crate::{field, firehose};
 
 /// A template that was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
+    clock: Clock,
+    /// What stands for a field, header or key that a record has not.
+    missing: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -21,21 +25,26 @@ enum Part {
     Partition,
     Timestamp(Vec<Item<'static>>),
     Field(Vec<String>),
+    Header(String),
     Key,
 }
 
 /// What people can write in braces, for messages.
-const PLACEHOLDERS: [(&str, &str); 5] = [
+const PLACEHOLDERS: [(&str, &str); 6] = [
     ("topic", "{topic}"),
     ("partition", "{partition}"),
     ("timestamp", "{timestamp:%Y-%m-%d}"),
     ("field", "{field:a.b}"),
+    ("header", "{header:name}"),
     ("key", "{key}"),
 ];
 
 impl Template {
-    /// Reads a template; an error says where and what is wrong.
+    /// Reads a template, or a prefix of Firehose's; an error says where and what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.contains("!{") {
+            return Template::parse(&firehose::template(text)?);
+        }
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find(['{', '}']) {
@@ -51,19 +60,34 @@ impl Template {
             rest = &rest[close + 1..];
         }
         push_text(&mut parts, rest);
-        let template = Template { parts };
+        let template = Template { parts, clock: Clock::default(), missing: None };
         template.check_text()?;
         Ok(template)
     }
 
+    /// The same with another way to tell the time, and with what stands for what a record has not.
+    pub(crate) fn with(self, clock: Clock, missing: Option<String>) -> Self {
+        Template { clock, missing, ..self }
+    }
+
+    /// Whether there is something that a record may not have.
+    pub(crate) fn can_miss(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Header(_) | Part::Key))
+    }
+
     /// A template of its texts alone is the same for all records of a partition.
     pub(crate) fn is_fixed(&self) -> bool {
-        !self.parts.iter().any(|part| matches!(part, Part::Timestamp(_) | Part::Field(_) | Part::Key))
+        !self.can_miss() && !self.has_time()
     }
 
     /// Whether records of the same second have the same name.
     pub(crate) fn is_by_time(&self) -> bool {
-        !self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Key))
+        !self.can_miss() && (self.clock.is_timestamp() || !self.has_time())
+    }
+
+    /// Whether a time is in it.
+    pub(crate) fn has_time(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Timestamp(_)))
     }
 
     /// Appends the part of the name that the template makes; `record` may be missing where it is fixed. The error says why
@@ -80,17 +104,12 @@ impl Template {
                 (Part::Text(text), _) => out.push_str(text),
                 (Part::Topic, _) => escape(topic, out),
                 (Part::Partition, _) => drop(write!(out, "{partition}")),
-                (Part::Timestamp(format), Some(record)) => push_time(format, record.timestamp, out)?,
-                (Part::Field(path), Some(record)) => {
-                    let value = record.value.ok_or_else(|| format!("no value, so no field {}", path.join(".")))?;
-                    escape(&field::find(value, path)?, out);
-                }
-                (Part::Key, Some(record)) => {
-                    let key = record.key.ok_or("the record has no key, which the name of its object needs")?;
-                    let key =
-                        std::str::from_utf8(key).map_err(|_| "the key, part of an object's name, is not UTF-8")?;
-                    escape(key, out);
-                }
+                (Part::Timestamp(format), Some(record)) => self.clock.push(format, self.clock.time(record)?, out)?,
+                (part, Some(record)) => match (said(part, record), &self.missing) {
+                    (Err(_), Some(missing)) => escape(missing, out),
+                    (Ok(text), Some(missing)) if text.is_empty() || text == "null" => escape(missing, out),
+                    (said, _) => escape(&said?, out),
+                },
                 (_, None) => {}
             }
         }
@@ -103,7 +122,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => example.push_str(text),
-                Part::Timestamp(format) => push_time(format, 0, &mut example)?,
+                Part::Timestamp(format) => Clock::default().push(format, 0, &mut example)?,
                 _ => example.push('x'),
             }
         }
@@ -114,6 +133,25 @@ impl Template {
             return Err("`/` at the beginning or the end: the url already ends where the template begins".to_owned());
         }
         check_name(&example)
+    }
+}
+
+/// What a record says in a place of a name.
+fn said<'a>(part: &Part, record: &Record<'a>) -> Result<Cow<'a, str>, String> {
+    let text = |what: &str, bytes: &'a [u8]| {
+        let text = std::str::from_utf8(bytes).map(Cow::Borrowed);
+        text.map_err(|_| format!("the {what}, part of an object's name, is not UTF-8"))
+    };
+    match part {
+        Part::Field(path) => {
+            let value = record.value.ok_or_else(|| format!("no value, so no field {}", path.join(".")))?;
+            field::find(value, path)
+        }
+        Part::Header(name) => {
+            let value = record.headers.get(name).flatten();
+            text("header", value.ok_or_else(|| format!("no header {name}, which the name of its object needs"))?)
+        }
+        _ => text("key", record.key.ok_or("the record has no key, which the name of its object needs")?),
     }
 }
 
@@ -135,6 +173,7 @@ fn placeholder(inner: &str) -> Result<Part, String> {
         ("partition", None) => Ok(Part::Partition),
         ("key", None) => Ok(Part::Key),
         ("timestamp", Some(format)) => time_format(format),
+        ("header", Some(name)) if !name.is_empty() => Ok(Part::Header(name.to_owned())),
         ("field", Some(path)) if path.split('.').all(|name| !name.is_empty()) => {
             Ok(Part::Field(path.split('.').map(str::to_owned).collect()))
         }
@@ -161,21 +200,12 @@ fn time_format(format: &str) -> Result<Part, String> {
     }
     // Names are made anew only when the second changes, and one object a millisecond is nobody's wish.
     let (mut early, mut late) = (String::new(), String::new());
-    push_time(&items, 1_111, &mut early)?;
-    push_time(&items, 1_999, &mut late)?;
+    Clock::default().push(&items, 1_111, &mut early)?;
+    Clock::default().push(&items, 1_999, &mut late)?;
     if early != late {
         return Err(format!("`{format}` is finer than a second"));
     }
     Ok(Part::Timestamp(items))
-}
-
-fn push_time(format: &[Item<'static>], timestamp: i64, out: &mut String) -> Result<(), String> {
-    let time = match timestamp {
-        -1 => return Err("the record has no timestamp, which the name of its object needs".to_owned()),
-        timestamp => DateTime::<Utc>::from_timestamp_millis(timestamp),
-    };
-    let time = time.ok_or_else(|| format!("the record's timestamp {timestamp} is no time"))?;
-    write!(out, "{}", time.format_with_items(format.iter())).map_err(|_| format!("no format for time {timestamp}"))
 }
 
 /// Appends `value` so that it stays one part of a name and different values stay different: letters and digits, `-`, `_`,
@@ -221,13 +251,17 @@ mod tests {
     use super::*;
 
     fn rendered(template: &str, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<String, String> {
+        filled(&Template::parse(template).unwrap(), timestamp, key, value)
+    }
+
+    fn filled(template: &Template, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<String, String> {
         let mut builder = BatchBuilder::new();
-        builder.push(timestamp, key, value, &[]);
+        builder.push(timestamp, key, value, &[("h", Some(b"o/ne")), ("null", None)]);
         let batch = builder.finish();
         let records = batch.records().unwrap();
         let record = records.iter().next().unwrap().unwrap();
         let mut out = String::new();
-        Template::parse(template).unwrap().render("to.pic", 3, Some(&record), &mut out).map(|()| out)
+        template.render("to.pic", 3, Some(&record), &mut out).map(|()| out)
     }
 
     fn check(template: &str, value: &str, expected: Result<&str, &str>) {
@@ -244,6 +278,30 @@ mod tests {
         check("date={timestamp:%Y-%m-%d}/hour={timestamp:%H}", "", Ok("date=2023-11-14/hour=22"));
         check("{timestamp:%Y/%m}", "", Ok("2023/11"));
         check("{field:a.b}-x", r#"{"a":{"b":"c d"}}"#, Ok("c%20d-x"));
+        check("{header:h}", "", Ok("o%2Fne"));
+        check("!{timestamp:yyyy/MM}/!{partitionKeyFromQuery:a}/", r#"{"a":1}"#, Ok("2023/11/1"));
+    }
+
+    #[test]
+    fn what_a_record_has_not_can_have_a_name() {
+        let template = Template::parse("a={field:a}/h={header:null}/k={key}").unwrap();
+        let hive = template.with(Clock::default(), Some("__HIVE_DEFAULT_PARTITION__".to_owned()));
+        let none = "__HIVE_DEFAULT_PARTITION__";
+        for (value, expected) in [("{}", none), (r#"{"a":""}"#, none), (r#"{"a":null}"#, none), (r#"{"a":1}"#, "1")] {
+            let found = filled(&hive, 0, None, Some(value.as_bytes())).unwrap();
+            assert_eq!(found, format!("a={expected}/h={none}/k={none}"));
+        }
+    }
+
+    #[test]
+    fn a_field_can_hold_the_time() {
+        let clock = Clock::parse(Some("at"), None, Some("Asia/Tokyo")).unwrap();
+        let template = Template::parse("{timestamp:%Y-%m-%d/%H}").unwrap().with(clock, None);
+        assert_eq!((template.is_fixed(), template.is_by_time()), (false, false));
+        let rendered = |value: &str| filled(&template, 0, None, Some(value.as_bytes()));
+        assert_eq!(rendered(r#"{"at":"2026-05-12T23:30:00Z"}"#).unwrap(), "2026-05-13/08");
+        assert!(rendered(r#"{"at":"soon"}"#).unwrap_err().contains("field at: `soon` is no time"));
+        assert!(rendered("{}").unwrap_err().contains("no field at"));
     }
 
     #[test]
@@ -271,6 +329,7 @@ mod tests {
         let reason = |template, timestamp, key, value| rendered(template, timestamp, key, value).unwrap_err();
         assert!(reason("{key}", 0, None, None).contains("no key"));
         assert!(reason("{key}", 0, Some(b"\xff"), None).contains("not UTF-8"));
+        assert!(reason("{header:x}", 0, None, None).contains("no header x"));
         assert!(reason("{field:a}", 0, None, None).contains("no field a"));
         assert!(reason("{timestamp:%Y}", -1, None, None).contains("no timestamp"));
         assert!(reason("{timestamp:%Y}", i64::MAX, None, None).contains("is no time"));

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod tables;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,7 +99,13 @@ impl SinkWorld for World {
     async fn written(&self) -> Vec<Written> {
         let mut written: Vec<(i64, Written)> = Vec::new();
         for (name, bytes) in self.objects().await {
-            let records: Vec<_> = plain(&name, &bytes).lines().map(|line| record(self.settings.format, line)).collect();
+            let format = self.settings.format;
+            let records: Vec<_> = match format {
+                Format::Parquet => tables::parquet(&bytes).into_iter().map(row).collect(),
+                Format::Avro => tables::avro(&bytes).into_iter().map(row).collect(),
+                Format::Csv => tables::csv(&plain(&name, &bytes)).into_iter().map(row).collect(),
+                _ => plain(&name, &bytes).lines().map(|line| record(format, line)).collect(),
+            };
             let ascending = records.windows(2).all(|pair| pair[0].0 < pair[1].0);
             assert!(ascending, "{name}: an object's records are in the order of their offsets");
             written.extend(records);
@@ -112,6 +120,7 @@ impl SinkWorld for World {
             Format::Lines => Some(None),
             Format::JsonLines => Some(Some(b"{\"a\":")),
             Format::Records => None,
+            Format::Parquet | Format::Avro | Format::Csv => Some(Some(b"[{}]")),
         }
     }
 }
@@ -121,6 +130,8 @@ pub(crate) fn plain(name: &str, bytes: &[u8]) -> String {
     let mut text = String::new();
     match name.rsplit('.').next() {
         Some("gz") => drop(flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).expect("gzip")),
+        Some("sz") => drop(snap::read::FrameDecoder::new(bytes).read_to_string(&mut text).expect("snappy")),
+        Some("lz4") => drop(lz4_flex::frame::FrameDecoder::new(bytes).read_to_string(&mut text).expect("lz4")),
         Some("zst") => text = String::from_utf8(zstd::decode_all(bytes).expect("zstd")).expect("UTF-8"),
         _ => text = String::from_utf8(bytes.to_vec()).expect("UTF-8"),
     }
@@ -132,7 +143,7 @@ fn record(format: Format, line: &str) -> (i64, Written) {
     let line = line.as_bytes();
     let (value, headers) = match format {
         Format::Lines | Format::JsonLines => (line.to_vec(), Vec::new()),
-        Format::Records => {
+        _ => {
             let line: Value = serde_json::from_slice(line).expect("a line of format records");
             let headers = line["headers"].as_array().expect("headers");
             let headers = headers.iter().map(|header| header[0].as_str().expect("a header's name").to_owned());
@@ -143,6 +154,19 @@ fn record(format: Format, line: &str) -> (i64, Written) {
             (value, headers.collect())
         }
     };
+    place(value, headers)
+}
+
+/// Reads a row of the suite's records; column `_headers` holds the headers, where it is there.
+fn row(mut fields: tables::Fields) -> (i64, Written) {
+    let headers = fields.remove("_headers").unwrap_or_default();
+    let headers = headers.as_array().into_iter().flatten();
+    let headers = headers.map(|header| header["name"].as_str().expect("a header's name").to_owned()).collect();
+    place(Value::Object(fields).to_string().into_bytes(), headers)
+}
+
+/// Where a value of the suite belongs.
+fn place(value: Vec<u8>, headers: Vec<String>) -> (i64, Written) {
     let place: Value = serde_json::from_slice(&value).expect("a value of the suite");
     let number = |name: &str| place[name].as_i64().expect("a number");
     let partition = TopicPartition::new(place["topic"].as_str().expect("a topic"), number("partition") as i32);

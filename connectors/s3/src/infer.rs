@@ -1,0 +1,316 @@
+//! The schema that an object's own records have: what is found is merged, record by record.
+//!
+//! The rules never fail and do not depend on the order of the records: whole numbers and others make `double`, any
+//! other two types make `text`, a list or an object of several types merges inside. What is null, an empty list or an empty object
+//! in all records has no type and is left out. Names are sorted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize as _;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::schema::{Field, Kind};
+
+/// How deep an inferred type goes: what lies deeper is text.
+const DEEPEST: usize = 16;
+
+/// The most names that an object inside a value has as a struct: with more, names are data, and it is text.
+const MOST_NAMES: usize = 256;
+
+/// The most fields of a whole value, inner ones counted: what has more needs a schema.
+const MOST_FIELDS: usize = 2000;
+
+/// What the records of one object have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Inferred {
+    fields: BTreeMap<String, Shape>,
+    count: usize,
+}
+
+/// The type of what was seen in a place.
+#[derive(Debug, Default, PartialEq)]
+enum Shape {
+    /// Nothing but nulls.
+    #[default]
+    Null,
+    Boolean,
+    Whole,
+    Double,
+    String,
+    Text,
+    List(Box<Shape>),
+    Object(BTreeMap<String, Shape>),
+}
+
+impl Inferred {
+    /// Takes in a value, which must be a JSON object and have no field of a name in `taken`. The error says why it is
+    /// none that a row can be made of.
+    pub(crate) fn add(&mut self, value: &str, taken: &[&str]) -> Result<(), String> {
+        let mut deserializer = serde_json::Deserializer::from_str(value);
+        let row = Row { fields: &mut self.fields, count: &mut self.count, taken };
+        let added = row.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        added.map_err(|cause| format!("the value makes no row: {cause}"))
+    }
+
+    /// How many fields were found, inner ones counted.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The schema.
+    pub(crate) fn fields(self) -> Vec<Field> {
+        fields(self.fields)
+    }
+}
+
+fn fields(shapes: BTreeMap<String, Shape>) -> Vec<Field> {
+    shapes.into_iter().filter_map(|(name, shape)| Some(Field::optional(name, shape.kind()?))).collect()
+}
+
+impl Shape {
+    fn kind(self) -> Option<Kind> {
+        Some(match self {
+            Shape::Null => return None,
+            Shape::Boolean => Kind::Boolean,
+            Shape::Whole => Kind::Int64,
+            Shape::Double => Kind::Double,
+            Shape::String => Kind::String,
+            Shape::Text => Kind::Text,
+            Shape::List(inner) => Kind::List(Box::new(inner.kind()?)),
+            Shape::Object(shapes) => match fields(shapes) {
+                fields if fields.is_empty() => return None,
+                fields => Kind::Struct(fields),
+            },
+        })
+    }
+
+    /// Takes in a scalar of type `other`.
+    fn merge(&mut self, other: Shape) {
+        let merged = match (&*self, &other) {
+            (Shape::Null, _) => other,
+            (Shape::Whole | Shape::Double, Shape::Whole | Shape::Double) if *self != other => Shape::Double,
+            (one, _) if *one == other => return,
+            _ => Shape::Text,
+        };
+        *self = merged;
+    }
+}
+
+/// Merges a row into fields.
+struct Row<'a> {
+    fields: &'a mut BTreeMap<String, Shape>,
+    count: &'a mut usize,
+    taken: &'a [&'a str],
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
+        merge_object(self.fields, self.count, self.taken, 1, members).map(drop)
+    }
+}
+
+/// Merges an object's members; false when it has too many names for a struct.
+fn merge_object<'de, A: MapAccess<'de>>(
+    fields: &mut BTreeMap<String, Shape>,
+    count: &mut usize,
+    taken: &[&str],
+    depth: usize,
+    mut members: A,
+) -> Result<bool, A::Error> {
+    while let Some(name) = members.next_key::<Name<'de>>()? {
+        let name = &*name.0;
+        if taken.contains(&name) {
+            return Err(A::Error::custom(format!("its field {name} has the name of one of the setting columns")));
+        }
+        if !fields.contains_key(name) {
+            if depth > 1 && fields.len() == MOST_NAMES {
+                members.next_value::<IgnoredAny>()?;
+                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                return Ok(false);
+            }
+            if *count == MOST_FIELDS {
+                let why = "with it and the records before it there would be more than";
+                return Err(A::Error::custom(format!("field {name}: {why} {MOST_FIELDS} columns: give a schema")));
+            }
+            *count += 1;
+            fields.insert(name.to_owned(), Shape::Null);
+        }
+        match fields.get_mut(name) {
+            Some(shape) => members.next_value_seed(Place { shape, count, depth: depth + 1 })?,
+            None => drop(members.next_value::<IgnoredAny>()?),
+        }
+    }
+    Ok(true)
+}
+
+/// A name that is borrowed where it holds no escapes.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+
+/// Merges what is found in one place.
+struct Place<'a> {
+    shape: &'a mut Shape,
+    count: &'a mut usize,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.depth > DEEPEST {
+            *self.shape = Shape::Text;
+        }
+        match self.shape {
+            Shape::Text => IgnoredAny::deserialize(deserializer).map(drop),
+            _ => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Place<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        self.shape.merge(Shape::Boolean);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.shape.merge(Shape::Whole);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.shape.merge(if i64::try_from(number).is_ok() { Shape::Whole } else { Shape::Double });
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.shape.merge(Shape::Double);
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        self.shape.merge(Shape::String);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        if *self.shape == Shape::Null {
+            *self.shape = Shape::List(Box::default());
+        }
+        let Shape::List(inner) = self.shape else {
+            *self.shape = Shape::Text;
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(());
+        };
+        while items.next_element_seed(Place { shape: inner, count: self.count, depth: self.depth + 1 })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        if *self.shape == Shape::Null {
+            *self.shape = Shape::Object(BTreeMap::new());
+        }
+        let Shape::Object(fields) = self.shape else {
+            *self.shape = Shape::Text;
+            while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(());
+        };
+        if !merge_object(fields, self.count, &[], self.depth, members)? {
+            *self.shape = Shape::Text;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(values: &[&str]) -> Vec<String> {
+        let mut inferred = Inferred::default();
+        for value in values {
+            inferred.add(value, &["_offset"]).unwrap();
+        }
+        inferred.fields().into_iter().map(|Field { name, kind, .. }| format!("{name}:{kind:?}")).collect()
+    }
+
+    #[test]
+    fn types_are_merged_by_fixed_rules_whatever_the_order() {
+        for (values, expected) in [
+            (&[r#"{"b":1,"a":true}"#][..], &["a:Boolean", "b:Int64"][..]),
+            (&[r#"{"a":1}"#, r#"{"a":1.5}"#], &["a:Double"]),
+            (&[r#"{"a":18446744073709551615}"#, r#"{"a":1}"#], &["a:Double"]),
+            (&[r#"{"a":"x"}"#, r#"{"a":1}"#], &["a:Text"]),
+            (&[r#"{"a":"x"}"#, r#"{"a":null}"#, "{}"], &["a:String"]),
+            (&[r#"{"a":true}"#, r#"{"a":0}"#], &["a:Text"]),
+            (&[r#"{"a":{"b":1}}"#, r#"{"a":[1]}"#], &["a:Text"]),
+            (&[r#"{"a":[1,2.5,null]}"#, r#"{"a":[]}"#], &["a:List(Double)"]),
+            (&[r#"{"a":null,"b":[],"c":{},"d":[{}],"e":1}"#], &["e:Int64"]),
+        ] {
+            assert_eq!(kinds(values), expected);
+            let reversed: Vec<_> = values.iter().rev().copied().collect();
+            assert_eq!(kinds(&reversed), expected);
+        }
+        let nested = kinds(&[r#"{"u":{"id":1}}"#, r#"{"u":{"id":2.5,"tags":["x"]}}"#]);
+        let tags = r#"Field { name: "tags", kind: List(String), required: false }"#;
+        assert_eq!(nested, [format!(r#"u:Struct([Field {{ name: "id", kind: Double, required: false }}, {tags}])"#)]);
+    }
+
+    #[test]
+    fn deep_and_wide_values_stay_bounded() {
+        let deep = format!("{}1{}", "{\"a\":".repeat(40), "}".repeat(40));
+        assert!(kinds(&[&deep])[0].contains("Text"));
+        let names = |from: usize, to: usize| {
+            let names: Vec<_> = (from..to).map(|n| format!("\"n{n}\":1")).collect();
+            format!("{{{}}}", names.join(","))
+        };
+        assert_eq!(kinds(&[&format!(r#"{{"a":{}}}"#, names(0, 257))]), ["a:Text"]);
+        let mut inferred = Inferred::default();
+        inferred.add(&names(0, 2000), &[]).unwrap();
+        assert!(inferred.add(&names(1999, 2001), &[]).unwrap_err().contains("give a schema"));
+        inferred.add(&names(7, 9), &[]).unwrap();
+        assert_eq!(inferred.count(), 2000);
+    }
+
+    #[test]
+    fn only_objects_make_rows() {
+        for (wrong, part) in [
+            ("", "EOF"),
+            ("[1]", "expected an object"),
+            ("{\"a\":1} {}", "trailing"),
+            ("7", "expected an object"),
+            ("{\"_offset\":1}", "its field _offset has the name"),
+        ] {
+            let why = Inferred::default().add(wrong, &["_offset"]).unwrap_err();
+            assert!(why.contains(part), "{wrong}: {why}");
+        }
+        let bottomless = "{\"a\":".repeat(1_000_000);
+        assert!(Inferred::default().add(&bottomless, &[]).is_err());
+    }
+}

@@ -1,0 +1,185 @@
+//! What makes tables of records: the formats with columns, and which columns an object has.
+
+use std::sync::Arc;
+
+use aqueduct_api::edge::Threads;
+use aqueduct_api::{Error, Problem, Result, TopicPartition};
+use aqueduct_record::Record;
+
+use crate::S3Settings;
+use crate::avro::AvroSheet;
+use crate::columns::Rows;
+use crate::csv::{CsvSheet, CsvStyle, as_text};
+use crate::encoder::{Compression, Encoder};
+use crate::format::Format;
+use crate::infer::Inferred;
+use crate::parquet::ParquetSheet;
+use crate::row::RecordColumns;
+use crate::schema::{self, Field};
+use crate::table::{Sheet, Table};
+
+/// The most fields of all objects that are made of a chunk at once, which bounds memory whatever the records say.
+const MOST_FIELDS: usize = 100_000;
+
+/// How a sink makes objects with columns.
+pub(crate) struct Tabular {
+    format: Format,
+    /// The fields of values; `None`: those that an object's own records have.
+    fields: Option<Vec<Field>>,
+    extra: RecordColumns,
+    compression: Compression,
+    level: Option<i32>,
+    row_group: usize,
+    csv: CsvStyle,
+}
+
+/// What is known of the objects of a chunk while its records are sorted.
+pub(crate) enum Shapes {
+    /// Rows, used one at a time, to see whether a value fits the schema.
+    Given(Box<Rows>),
+    /// What the records of each object have in common.
+    Inferred { shapes: Vec<Inferred>, count: usize },
+}
+
+impl Tabular {
+    /// What the settings say; `None` where the format has no columns.
+    pub(crate) fn new(settings: &S3Settings) -> Option<Self> {
+        settings.format.has_columns().then(|| Tabular {
+            format: settings.format,
+            fields: settings.schema.clone(),
+            extra: settings.columns.clone(),
+            compression: settings.compression(),
+            level: settings.compression_level,
+            row_group: settings.row_group.0 as usize,
+            csv: settings.csv.clone(),
+        })
+    }
+
+    /// Nothing seen so far.
+    pub(crate) fn shapes(&self) -> Shapes {
+        match &self.fields {
+            Some(fields) => Shapes::Given(Box::new(Rows::new(fields, &[]))),
+            None => Shapes::Inferred { shapes: Vec::new(), count: 0 },
+        }
+    }
+
+    /// Appends the row of a record that goes to object `path`, or leaves `out` as it is and says why it makes none.
+    pub(crate) fn encode(
+        &self,
+        shapes: &mut Shapes,
+        path: u32,
+        record: &Record<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let value = record.value.ok_or_else(|| format!("the record has no value, which {:?} needs", self.format))?;
+        let value = std::str::from_utf8(value).map_err(|cause| format!("the value is not JSON: {cause}"))?;
+        let start = out.len();
+        // What makes no row for another reason must not leave its fields behind.
+        self.extra.write(record, value, out)?;
+        let seen = shapes.see(path as usize, value, &self.extra);
+        if seen.is_err() {
+            out.truncate(start);
+        }
+        seen
+    }
+
+    /// What makes object `name` of rows.
+    pub(crate) fn encoder(
+        &self,
+        threads: &Arc<dyn Threads>,
+        partition: &TopicPartition,
+        name: &str,
+        shapes: &mut Shapes,
+        path: usize,
+    ) -> Result<Encoder> {
+        let fields = match (&self.fields, shapes) {
+            (Some(fields), _) => fields.clone(),
+            (None, shapes) => shapes.take(path),
+        };
+        let fields = if self.format == Format::Csv { as_text(&fields) } else { fields };
+        let sheet = |fields: &[Field]| self.sheet(fields, name);
+        let table = Table::new(partition.clone(), &fields, &self.extra, sheet);
+        let table = table.map_err(|why| Error::fatal(format!("{name}: {why}")))?;
+        let outside = if self.format == Format::Csv { self.compression } else { Compression::None };
+        Encoder::table(threads, table, outside, self.level)
+    }
+
+    fn sheet(&self, fields: &[Field], name: &str) -> Result<Box<dyn Sheet>, String> {
+        Ok(match self.format {
+            Format::Avro => Box::new(AvroSheet::new(fields, self.compression, self.level, name)?),
+            Format::Csv => Box::new(CsvSheet::new(fields, &self.csv)),
+            _ => Box::new(ParquetSheet::new(fields, self.compression, self.level, self.row_group)?),
+        })
+    }
+}
+
+impl Shapes {
+    /// Whether an object can be written while its records are still coming.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, Shapes::Given(_))
+    }
+
+    /// Whether so much is known of `paths` objects that they have to be made in shares.
+    pub(crate) fn is_too_much(&self, paths: usize) -> bool {
+        matches!(self, Shapes::Inferred { count, .. } if *count > MOST_FIELDS && paths > 1)
+    }
+
+    fn see(&mut self, path: usize, value: &str, extra: &RecordColumns) -> Result<(), String> {
+        match self {
+            Shapes::Given(rows) => {
+                let fits = rows.push(value);
+                rows.clear();
+                fits
+            }
+            Shapes::Inferred { shapes, count } => {
+                if shapes.len() <= path {
+                    shapes.resize_with(path + 1, Inferred::default);
+                }
+                let shape = &mut shapes[path];
+                let before = shape.count();
+                let seen = shape.add(value, &extra.names());
+                *count += shape.count() - before;
+                seen
+            }
+        }
+    }
+
+    fn take(&mut self, path: usize) -> Vec<Field> {
+        match self {
+            Shapes::Inferred { shapes, .. } => shapes.get_mut(path).map(std::mem::take).unwrap_or_default().fields(),
+            Shapes::Given(_) => Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with the settings that tables have.
+pub(crate) fn problems(settings: &S3Settings, problems: &mut Vec<Problem>) {
+    let S3Settings { format, schema, columns, csv, row_group, .. } = settings;
+    if !format.has_columns() {
+        let beside = "is for `format: parquet`, `avro` or `csv`";
+        for (setting, is_set) in [("schema", schema.is_some()), ("columns", *columns != RecordColumns::default())] {
+            problems.extend(is_set.then(|| Problem::new(setting, beside)));
+        }
+    }
+    if *csv != CsvStyle::default() && *format != Format::Csv {
+        problems.push(Problem::new("csv", "is for `format: csv` alone"));
+    }
+    problems.extend(csv.problems().into_iter().map(|(setting, why)| Problem::new(format!("csv.{setting}"), why)));
+    if *format == Format::Avro && settings.compression() == Compression::Lz4 {
+        problems.push(Problem::new("compression", "Avro knows no lz4, expected none, gzip, zstd or snappy"));
+    }
+    for (path, why) in schema.as_deref().map(schema::problems).unwrap_or_default() {
+        let setting = if path.is_empty() { "schema".to_owned() } else { format!("schema ({path})") };
+        problems.push(Problem::new(setting, why));
+    }
+    let names = columns.names();
+    for (at, name) in names.iter().enumerate() {
+        let is_field = schema.iter().flatten().any(|field| field.name == *name);
+        if is_field || names[..at].contains(name) || name.is_empty() {
+            problems.push(Problem::new("columns", format!("`{name}` is no name of one column alone")));
+        }
+    }
+    if !(1 << 20..=256 << 20).contains(&row_group.0) {
+        problems.push(Problem::new("row-group", format!("{row_group} is out of range, expected 1 MiB to 256 MiB")));
+    }
+}
