@@ -31,6 +31,8 @@ pub struct Outside {
     pub writes: Mutex<Vec<(Name, bool)>>,
     pub opened: Mutex<u32>,
     pub notes: Mutex<Vec<Option<String>>>,
+    /// How many lines the source reads at once, where not as many as its settings say.
+    pub at_once: Mutex<Option<usize>>,
 }
 
 /// What an object is named by.
@@ -77,6 +79,7 @@ impl Outside {
             writes: Mutex::default(),
             opened: Mutex::default(),
             notes: Mutex::default(),
+            at_once: Mutex::default(),
         });
         worlds.insert(id, outside.clone());
         outside
@@ -140,7 +143,7 @@ impl Outside {
 }
 
 pub fn registry() -> Registry {
-    Registry::default().source::<Script>().sink::<Objects>()
+    Registry::default().source::<Script>().sink::<Objects>().transform::<super::sevenths::Sevenths>()
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -200,7 +203,8 @@ impl ScriptSource {
         let from = *self.at.get(name).unwrap_or(&0);
         let mut records = BatchBuilder::new();
         let (mut at, mut last, mut dead_letter) = (from, false, None);
-        for line in lines[from..].iter().take(self.lines) {
+        let most = self.outside.at_once.lock().unwrap_or(self.lines);
+        for line in lines[from..].iter().take(most) {
             let is_special = ["bad", "end", "panic", "big"].iter().any(|word| line.starts_with(word));
             if is_special && at > from {
                 break;

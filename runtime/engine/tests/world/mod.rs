@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod connectors;
+mod sevenths;
 mod store;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 pub use connectors::{Do, Name, Outside, registry};
+pub use sevenths::{Fate, fate};
 pub use store::{Kept, Memory};
 
 /// A store, what is outside of it, and a plan: run as one process after the other.
