@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use sha2::{Digest as _, Sha256};
 
-use crate::source::queue::{Charge, Queue};
+use crate::source::queue::{Charge, Queue, Ticket};
 use crate::source::refusal::Refusal;
 
 /// A record that a client sent.
@@ -57,6 +57,21 @@ struct Group {
     members: Vec<usize>,
 }
 
+/// What a request has in the queue: taken back when its client goes away, so that nothing is held for nobody.
+struct Left<'a> {
+    queue: &'a Queue,
+    ticket: Ticket,
+    is_answered: bool,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.queue.withdraw(self.ticket);
+        }
+    }
+}
+
 impl Intake {
     /// Puts records into the log: where each is, or why it is not known to be there. Nothing was taken where the whole is
     /// refused.
@@ -84,7 +99,7 @@ impl Intake {
                 done: Some(done),
             });
         }
-        let ticket = self.queue.put(incoming)?;
+        let mut left = Left { queue: &self.queue, ticket: self.queue.put(incoming)?, is_answered: false };
         let deadline = tokio::time::sleep(self.timeout);
         tokio::pin!(deadline);
         let mut places: Vec<Result<Place, Refusal>> = Vec::with_capacity(entries.len());
@@ -96,7 +111,7 @@ impl Intake {
                 place = &mut answer => place.ok(),
                 () = &mut deadline, if !is_late => {
                     is_late = true;
-                    if self.queue.withdraw(ticket) == groups {
+                    if self.queue.withdraw(left.ticket) == groups {
                         return Err(Refusal::busy("the log did not take the records in time"));
                     }
                     answer.try_recv().ok()
@@ -108,6 +123,7 @@ impl Intake {
                 places[member] = Ok((partition.clone(), first + index as Offset));
             }
         }
+        left.is_answered = !is_late;
         Ok(places)
     }
 
@@ -180,6 +196,8 @@ fn not_taken() -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
     use crate::source::queue::Held;
 
@@ -242,6 +260,16 @@ mod tests {
         let places: Vec<_> =
             places.unwrap().into_iter().map(|place| place.map(|(of, at)| (of.partition, at))).collect();
         assert!(matches!(&places[..], [Ok((2, 40)), Err(_), Ok((2, 41))]), "{places:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_left_behind_is_not_kept() {
+        let intake = intake(Duration::from_secs(30));
+        let entries = [entry(None, None, 1)];
+        let take = intake.take(None, &entries, Held::new(1 << 20).charge());
+        let left = tokio::time::timeout(Duration::from_secs(1), take).await;
+        assert!(left.is_err(), "the client goes away before it is answered");
+        assert!(intake.queue.next().now_or_never().is_none(), "nothing waits");
     }
 
     #[tokio::test(start_paused = true)]
