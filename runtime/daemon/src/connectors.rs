@@ -2,12 +2,14 @@
 
 use aqueduct_api::{Described, Registry};
 use aqueduct_file::FileSettings;
+use aqueduct_http::{HttpSinkSettings, HttpSourceSettings};
 use aqueduct_s3::S3Settings;
 use serde_json::Value;
 
 /// Every connector that there is.
 pub fn registry() -> Registry {
-    Registry::default().source::<FileSettings>().sink::<S3Settings>()
+    let connectors = Registry::default().source::<FileSettings>().sink::<S3Settings>();
+    connectors.source::<HttpSourceSettings>().sink::<HttpSinkSettings>()
 }
 
 /// Whether a connector brings records in or takes them out.
