@@ -25,6 +25,7 @@ mod layout;
 mod levels;
 mod listing;
 mod parquet;
+mod protection;
 mod reading;
 mod row;
 mod scalar;
@@ -53,6 +54,7 @@ use store::StoreBucket;
 pub use csv::CsvStyle;
 pub use encoder::Compression;
 pub use format::Format;
+pub use protection::Encryption;
 pub use row::RecordColumns;
 pub use schema::{Field, Kind};
 pub use settings::{ConfluentLayout, S3Settings};
@@ -68,7 +70,7 @@ pub fn open_over(settings: &S3Settings, opening: &SinkOpening, store: Arc<dyn Pa
     let Address::Bucket { bucket, prefix } = settings.address()? else {
         return Err(Error::fatal(format!("setting url: {} is no bucket", settings.url)));
     };
-    let bucket = StoreBucket::new(store, &bucket, &prefix, settings.part_size.0 as usize);
+    let bucket = StoreBucket::new(store, &bucket, &prefix, settings);
     Ok(Box::new(ObjectSink::new(settings, opening, Arc::new(bucket))?))
 }
 

@@ -1,5 +1,6 @@
 //! The settings of the sink: their doc comments are its manual.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::encoder::Compression;
 use crate::folder::Folder;
 use crate::format::Format;
 use crate::layout::{Layout, Style};
+use crate::protection::{self, Encryption};
 use crate::row::RecordColumns;
 use crate::schema::Field;
 use crate::sink::ObjectSink;
@@ -121,6 +123,14 @@ pub struct S3Settings {
     pub secret_access_key: Option<Secret>,
     /// Goes with temporary keys.
     pub session_token: Option<Secret>,
+    /// How the store encrypts objects: `s3` (its own keys), `{kms: {key: ARN, bucket-key: true}}` or
+    /// `{dsse-kms: {key: ARN}}`. Default: as the bucket says.
+    pub encryption: Option<Encryption>,
+    /// The storage class of objects: `STANDARD_IA`, `INTELLIGENT_TIERING`, `GLACIER_IR` … Default: as the store says.
+    pub storage_class: Option<String>,
+    /// Tags of objects, 10 at most. Default: none.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
     /// Objects larger than this are uploaded in parts of this size, at least 5 MiB; three parts a chunk are in memory at
     /// once. A store takes 10,000 parts an object. Default: 8 MiB.
     #[serde(default = "part_size")]
@@ -181,6 +191,7 @@ impl Settings for S3Settings {
             problems.push(Problem::new("part-size", message));
         }
         tabular::problems(self, &mut problems);
+        protection::problems(self, &mut problems);
         problems.extend(self.access().problems());
         problems
     }
@@ -305,6 +316,7 @@ impl S3Settings {
             access_key_id: self.access_key_id.as_ref(),
             secret_access_key: self.secret_access_key.as_ref(),
             session_token: self.session_token.as_ref(),
+            encryption: self.encryption.as_ref(),
             // A request carries at most a part: a slow line still brings it to its end.
             timeout: Duration::from_secs(60 + (self.part_size.0 >> 20)),
         }
@@ -390,6 +402,21 @@ mod tests {
                 json!({"url": "s3://x", "topics-dir": ".."}),
                 "topics-dir: part `..` of the object's name begins with a dot",
             ),
+            (json!({"url": "s3://x", "format": "avro", "compression": "lz4"}), "compression: Avro knows no lz4"),
+            (json!({"url": "s3://x", "csv": {"header": false}}), "csv: is for `format: csv` alone"),
+            (json!({"url": "s3://x", "schema": []}), "schema: is for `format: parquet`"),
+            (
+                json!({"url": "s3://x", "format": "csv", "columns": {"key": "k", "offset": "k"}}),
+                "columns: `k` is no name of one column alone",
+            ),
+            (json!({"url": "s3://x", "format": "parquet", "row-group": "1 KiB"}), "row-group: 1 KiB is out of range"),
+            (json!({"url": "s3://x", "time-zone": "Mars"}), "time-zone: `Mars` is no time zone"),
+            (json!({"url": "s3://x", "time-field": "a"}), "time-field: there is no time in the objects' names"),
+            (json!({"url": "s3://x", "missing": "x"}), "missing: the objects' names need nothing"),
+            (json!({"url": "s3://x", "path": "!{firehose:random-string}/"}), "path: `!{firehose:random-string}`"),
+            (json!({"url": "file:///x", "encryption": "s3"}), "encryption: is for buckets"),
+            (json!({"url": "s3://x", "storage-class": "cold"}), "storage-class: `cold` is no storage class"),
+            (json!({"url": "s3://x", "tags": {"aws:x": "y"}}), "tags: `aws:x`"),
             (
                 json!({"url": "s3://x", "compression-level": 3}),
                 "compression-level: 3 is not a level here, expected `compression: gzip`",

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::S3Settings;
 use crate::bucket::{Bucket, Note, Object, Upload};
+use crate::protection::{Encryption, Marks, encrypted};
 
 /// The metadata of an object in which its topic's id is kept.
 const TOPIC_ID: &str = "aqueduct-topic-id";
@@ -43,12 +44,13 @@ struct Inner {
     bucket: String,
     prefix: String,
     part_size: usize,
+    marks: Marks,
 }
 
 /// Opens a bucket; no request is made.
 pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Arc<dyn Bucket>> {
     let store = client(&settings.access(), bucket)?;
-    Ok(Arc::new(StoreBucket::new(store, bucket, prefix, settings.part_size.0 as usize)))
+    Ok(Arc::new(StoreBucket::new(store, bucket, prefix, settings)))
 }
 
 /// How a store is reached: what the settings of source and sink say alike.
@@ -60,6 +62,8 @@ pub(crate) struct Access<'a> {
     pub(crate) access_key_id: Option<&'a Secret>,
     pub(crate) secret_access_key: Option<&'a Secret>,
     pub(crate) session_token: Option<&'a Secret>,
+    /// How what is written is encrypted.
+    pub(crate) encryption: Option<&'a Encryption>,
     /// How long one request may take.
     pub(crate) timeout: Duration,
 }
@@ -101,6 +105,9 @@ pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<Arc<dyn Part
     if let Some(token) = settings.session_token {
         builder = builder.with_token(token.reveal());
     }
+    if let Some(encryption) = settings.encryption {
+        builder = encrypted(builder, encryption);
+    }
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
     let options = ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(5))
@@ -127,8 +134,9 @@ pub(crate) async fn probe(settings: &S3Settings, bucket: &str, prefix: &str) -> 
 
 impl StoreBucket {
     /// A bucket over `store`.
-    pub(crate) fn new(store: Arc<dyn PartStore>, bucket: &str, prefix: &str, part_size: usize) -> Self {
-        let inner = Inner { store, bucket: bucket.to_owned(), prefix: prefix.to_owned(), part_size };
+    pub(crate) fn new(store: Arc<dyn PartStore>, bucket: &str, prefix: &str, settings: &S3Settings) -> Self {
+        let (part_size, marks) = (settings.part_size.0 as usize, Marks::new(settings));
+        let inner = Inner { store, bucket: bucket.to_owned(), prefix: prefix.to_owned(), part_size, marks };
         StoreBucket { inner: Arc::new(inner), conditional: AtomicBool::new(true) }
     }
 }
@@ -151,9 +159,10 @@ impl Inner {
     }
 }
 
-fn attributes(object: &Object) -> Attributes {
+fn attributes(object: &Object, marks: &Marks) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::Metadata(TOPIC_ID.into()), object.topic_id.to_string().into());
+    marks.mark(&mut attributes);
     attributes
 }
 
@@ -187,9 +196,11 @@ impl Bucket for StoreBucket {
     async fn put(&self, object: &Object, bytes: Vec<u8>) -> Result<()> {
         let path = self.inner.path(&object.name)?;
         let payload = PutPayload::from(Bytes::from(bytes));
+        let (attributes, tags) = (attributes(object, &self.inner.marks), self.inner.marks.tags.clone());
+        let options = PutOptions { attributes, tags, ..PutOptions::default() };
         fault::point("object.put");
         if self.conditional.load(Ordering::Relaxed) && !fault::mutated(Mutant::ShorterOverLonger) {
-            let options = PutOptions { mode: PutMode::Create, attributes: attributes(object), ..PutOptions::default() };
+            let options = PutOptions { mode: PutMode::Create, ..options.clone() };
             match self.inner.store.put_opts(&path, payload.clone(), options).await {
                 Ok(_) => {
                     fault::point("object.put");
@@ -209,14 +220,14 @@ impl Bucket for StoreBucket {
                 Err(cause) => return Err(self.inner.told(cause, "put", &object.name)),
             }
         }
-        let options = PutOptions { attributes: attributes(object), ..PutOptions::default() };
         let put = self.inner.store.put_opts(&path, payload, options).await;
         put.map(drop).map_err(|cause| self.inner.told(cause, "put", &object.name))
     }
 
     async fn begin(&self, object: &Object) -> Result<Box<dyn Upload>> {
         let path = self.inner.path(&object.name)?;
-        let options = PutMultipartOptions { attributes: attributes(object), ..PutMultipartOptions::default() };
+        let (attributes, tags) = (attributes(object, &self.inner.marks), self.inner.marks.tags.clone());
+        let options = PutMultipartOptions { attributes, tags, ..PutMultipartOptions::default() };
         let id = self.inner.store.create_multipart_opts(&path, options).await;
         let id = id.map_err(|cause| self.inner.told(cause, "begin upload of", &object.name))?;
         let (inner, name) = (self.inner.clone(), object.name.clone());
