@@ -4,6 +4,7 @@
 mod bucket;
 mod container;
 mod local;
+mod readers;
 mod run;
 mod search;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 pub use bucket::{Bucket, Upload};
+pub use readers::read;
 pub use search::{Search, elasticsearch, narrow_opensearch, opensearch};
 
 /// An S3 server: path-style addresses, plain HTTP.

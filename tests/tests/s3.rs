@@ -302,3 +302,41 @@ async fn a_probe_leaves_nothing() {
         assert_eq!(world.bucket.uploads().await, []);
     }
 }
+
+#[tokio::test]
+async fn objects_have_the_tags_and_the_storage_class_of_the_settings() {
+    let s3 = services::s3().await;
+    let more = json!({"tags": {"team": "data & logs"}, "storage-class": "REDUCED_REDUNDANCY", "format": "parquet"});
+    let world = World::new(&s3, more).await;
+    let sink = world.sink().await.unwrap();
+    // Put whole, and in parts.
+    let value = |offset: i64| json!({"n": offset, "text": random_text(offset as u64)}).to_string();
+    for (topic, count) in [("small", 1), ("parts", 12)] {
+        let mut script = Script::new(topic, 0);
+        for offset in 0..count {
+            let mut builder = BatchBuilder::new();
+            builder.push(0, None, Some(value(offset).as_bytes()), &[]);
+            script = script.raw(offset, builder);
+        }
+        assert_eq!(sink::deliver(&*sink, &mut [script.chunk()]).await, []);
+    }
+    let objects = world.bucket.list().await;
+    assert_eq!(objects.len(), 2);
+    for (key, _) in objects {
+        let tags = world.bucket.request(reqwest::Method::GET, &key, &[("tagging", "")], Vec::new()).await;
+        let tags = tags.text().await.unwrap();
+        assert!(tags.contains("<Key>team</Key><Value>data &amp; logs</Value>"), "{key}: {tags}");
+        let head = world.bucket.request(reqwest::Method::GET, &key, &[], Vec::new()).await;
+        assert_eq!(head.headers()["x-amz-storage-class"], "REDUCED_REDUNDANCY", "{key}");
+    }
+}
+
+/// A MiB of text that does not compress, the same for the same seed.
+fn random_text(seed: u64) -> String {
+    let mut state = seed + 1;
+    let digits = (0..1 << 16).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:016x}", state ^ (state >> 29))
+    });
+    digits.collect()
+}
