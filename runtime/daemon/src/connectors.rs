@@ -1,6 +1,7 @@
 //! The connectors of this binary: one list, and what each says of itself.
 
 use aqueduct_api::{Described, Registry};
+use aqueduct_elasticsearch::ElasticsearchSettings;
 use aqueduct_file::FileSettings;
 use aqueduct_http::{HttpSinkSettings, HttpSourceSettings};
 use aqueduct_s3::S3Settings;
@@ -9,6 +10,7 @@ use serde_json::Value;
 /// Every connector that there is.
 pub fn registry() -> Registry {
     let connectors = Registry::default().source::<FileSettings>().sink::<S3Settings>();
+    let connectors = connectors.sink::<ElasticsearchSettings>();
     connectors.source::<HttpSourceSettings>().sink::<HttpSinkSettings>()
 }
 
