@@ -206,7 +206,7 @@ async fn load_changes_how_many_requests_run_but_never_where_they_are_cut() {
         let mock = Mock::new(move |seen| {
             let mut turn = turn.lock().unwrap();
             *turn += 1;
-            match busy && *turn % 3 == 0 {
+            match busy && turn.is_multiple_of(3) {
                 true => Reply::new(429, "busy"),
                 false => Reply { delay: Duration::from_millis(*turn % 5), ..seen.taken() },
             }
