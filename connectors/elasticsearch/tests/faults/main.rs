@@ -202,11 +202,11 @@ async fn compressed_requests_say_so_and_hold_the_same() {
 #[tokio::test]
 async fn load_changes_how_many_requests_run_but_never_where_they_are_cut() {
     let cuts = |concurrency: usize, busy: bool| async move {
-        let turn = Arc::new(Mutex::new(0));
+        let turn = Arc::new(Mutex::new(0_u64));
         let mock = Mock::new(move |seen| {
             let mut turn = turn.lock().unwrap();
             *turn += 1;
-            match busy && turn.is_multiple_of(3) {
+            match busy && (*turn).is_multiple_of(3) {
                 true => Reply::new(429, "busy"),
                 false => Reply { delay: Duration::from_millis(*turn % 5), ..seen.taken() },
             }
