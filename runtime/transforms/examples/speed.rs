@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use aqueduct_api::{Draft, Edge, Registry, TransformOpening};
 use aqueduct_transforms::{Filter, Route, Vrl};
-use futures::executor::block_on;
 
 const BATCH: usize = 1000;
 const BATCHES: usize = 200;
@@ -33,9 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn rate(name: &str, program: &str, value: &str) -> Result<f64, Box<dyn Error>> {
     let registry = Registry::default().transform::<Vrl>().transform::<Filter>().transform::<Route>();
     let runtime = tokio::runtime::Runtime::new()?;
-    let _on_it = runtime.enter();
+    let guard = runtime.enter();
     let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real() };
     let transform = registry.transforms[name].open(program.into(), opening)?;
+    drop(guard);
     let draft = |offset| Draft {
         topic: "logs".into(),
         partition: None,
@@ -49,7 +49,7 @@ fn rate(name: &str, program: &str, value: &str) -> Result<f64, Box<dyn Error>> {
     let mut made = 0;
     for _ in 0..BATCHES {
         let drafts = (0..BATCH as i64).map(draft).collect();
-        made += block_on(transform.apply(drafts))?.drafts.len();
+        made += runtime.block_on(transform.apply(drafts))?.drafts.len();
     }
     let spent = cpu_seconds()? - before;
     assert_eq!(made, BATCH * BATCHES);

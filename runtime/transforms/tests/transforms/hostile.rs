@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{draft, open, problems, told, value};
+use crate::world::{block_on, draft, open, problems, told, value};
 
 /// What a file of ours has at most as one record.
 const LARGE: usize = 1 << 20;
@@ -40,7 +40,7 @@ fn deep_nesting_is_told_not_followed() {
 fn bytes_that_are_no_text_are_kept_where_they_are_and_replaced_in_json() {
     let bytes = b"\xff\x00\xfe{";
     let same = |program: &str| {
-        let done = futures::executor::block_on(open("vrl", program).apply(vec![draft(Some(bytes))])).unwrap();
+        let done = block_on(open("vrl", program).apply(vec![draft(Some(bytes))])).unwrap();
         done.drafts[0].value.as_deref().map(<[u8]>::to_vec)
     };
     assert_eq!(same("%key = \"x\"").unwrap(), bytes);

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use aqueduct_api::Draft;
-use futures::executor::block_on;
 
-use crate::world::{draft, open, outline, told, value};
+use crate::world::{block_on, draft, open, outline, told, value};
 
 #[test]
 fn a_program_makes_a_value_of_a_value() {

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use aqueduct_api::{Draft, Edge, Problem, Registry, Transform, TransformOpening};
 use aqueduct_transforms::{Filter, Route, Vrl};
-use futures::executor::block_on;
+
+/// Waits for what never waits.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
 
 pub(crate) fn registry() -> Registry {
     Registry::default().transform::<Vrl>().transform::<Filter>().transform::<Route>()
