@@ -8,7 +8,9 @@ use serde_json::Value;
 /// What `reader` finds in files: see `read.py`.
 pub fn read<P: AsRef<Path>>(reader: &str, files: &[P]) -> Value {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/services");
-    let python = run(Command::new("bash").arg(format!("{folder}/readers.sh")).env("AQUEDUCT_SERVICES_CACHE", super::local::cache()));
+    let python = run(Command::new("bash")
+        .arg(format!("{folder}/readers.sh"))
+        .env("AQUEDUCT_SERVICES_CACHE", super::local::cache()));
     let mut command = Command::new(python.trim());
     command.arg(format!("{folder}/read.py")).arg(reader).args(files.iter().map(AsRef::as_ref));
     serde_json::from_str(&run(&mut command)).unwrap()

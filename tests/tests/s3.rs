@@ -318,7 +318,7 @@ async fn objects_have_the_tags_and_the_storage_class_of_the_settings() {
             builder.push(0, None, Some(value(offset).as_bytes()), &[]);
             script = script.raw(offset, builder);
         }
-        assert_eq!(sink::deliver(&*sink, &mut [script.chunk()]).await, []);
+        assert!(sink::deliver(&*sink, &mut [script.chunk()]).await.is_empty());
     }
     let objects = world.bucket.list().await;
     assert_eq!(objects.len(), 2);
@@ -329,6 +329,25 @@ async fn objects_have_the_tags_and_the_storage_class_of_the_settings() {
         let head = world.bucket.request(reqwest::Method::GET, &key, &[], Vec::new()).await;
         assert_eq!(head.headers()["x-amz-storage-class"], "REDUCED_REDUNDANCY", "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_with_the_keys_that_there_are() {
+    let s3 = services::s3().await;
+    let role = |secret: &str| {
+        json!({
+            "role": {"arn": "arn:xxx:xxx:xxx:xxxx", "endpoint": s3.endpoint, "external-id": "a b"},
+            "secret-access-key": secret,
+        })
+    };
+    let world = World::new(&s3, role(&s3.secret_key)).await;
+    let (script, text) = large(1);
+    sink::deliver(&*world.sink().await.unwrap(), &mut [script.chunk()]).await;
+    world.expect_one(&text).await;
+    let world = World::new(&s3, role("wrong")).await;
+    let answer = world.sink().await.unwrap().write(&mut [script.chunk()]).await.map(drop);
+    let told = format!("{answer:?}");
+    assert!(told.contains("assume role arn:xxx:xxx:xxx:xxxx"), "{told}");
 }
 
 /// A MiB of text that does not compress, the same for the same seed.

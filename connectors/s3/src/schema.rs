@@ -1,8 +1,9 @@
 //! The schema of formats with columns: what people write, and what a column holds.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 /// A field of a schema.
@@ -27,7 +28,7 @@ impl Field {
 }
 
 /// What a field holds.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// `true` or `false`.
@@ -64,6 +65,38 @@ pub enum Kind {
     Map(Box<Kind>),
     /// An object with these fields; others are left out.
     Struct(Vec<Field>),
+}
+
+/// One choice of words and one of mappings, so that what reads a schema need not guess which mapping is meant.
+impl JsonSchema for Kind {
+    fn schema_name() -> Cow<'static, str> {
+        "Kind".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let words = ["boolean", "int32", "int64", "float", "double", "string", "text", "bytes", "date", "timestamp"];
+        let (kind, fields) = (generator.subschema_for::<Kind>(), generator.subschema_for::<Vec<Field>>());
+        let digits = json_schema!({ "type": "integer", "minimum": 0, "maximum": 38 });
+        let decimal = json_schema!({
+            "type": "object",
+            "properties": { "precision": digits, "scale": digits },
+            "required": ["precision", "scale"],
+            "additionalProperties": false,
+        });
+        json_schema!({
+            "description": "What a field holds.",
+            "anyOf": [
+                { "type": "string", "enum": words },
+                {
+                    "type": "object",
+                    "properties": { "list": kind, "map": kind, "struct": fields, "decimal": decimal },
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                    "additionalProperties": false,
+                },
+            ],
+        })
+    }
 }
 
 impl fmt::Display for Kind {

@@ -18,6 +18,7 @@ use crate::folder::Folder;
 use crate::format::Format;
 use crate::layout::{Layout, Style};
 use crate::protection::{self, Encryption};
+use crate::role::Role;
 use crate::row::RecordColumns;
 use crate::schema::Field;
 use crate::sink::ObjectSink;
@@ -78,8 +79,12 @@ pub struct S3Settings {
     #[serde(default)]
     #[schemars(extend("x-shaping" = true))]
     pub format: Format,
-    /// For formats with columns: the fields of the values that become columns, in this order; others are left out. A
-    /// record whose value does not fit is a dead letter that names the field. Default: each object has the fields that its
+    /// For formats with columns: the fields of the values that become columns, in this order, as in
+    /// `[{name: id, type: int64, required: true}]`; others are left out. Types: `boolean`, `int32`, `int64`, `float`,
+    /// `double`, `string`, `text` (a string as it is, anything else as its JSON), `bytes` (a string of base64), `date`
+    /// (`2026-05-12`), `timestamp` (RFC 3339, or milliseconds since 1970), `{decimal: {precision: 12, scale: 2}}`,
+    /// `{list: TYPE}`, `{map: TYPE}`, `{struct: FIELDS}`. A record whose value does not fit is a dead letter that names
+    /// the field. Default: each object has the fields that its
     /// own records have, sorted by name. Whole numbers and others make a `double`, any other two types make `text`; what
     /// is null, an empty list or an empty object in all records of an object is left out; numbers that 64 bits do not
     /// hold are `double`s. So the columns of two objects can differ: give a schema to readers who can not unite them.
@@ -123,6 +128,8 @@ pub struct S3Settings {
     pub secret_access_key: Option<Secret>,
     /// Goes with temporary keys.
     pub session_token: Option<Secret>,
+    /// The role to assume with those keys, as in `{arn: "arn:aws:iam::123456789012:role/lake-writer"}`. Default: none.
+    pub role: Option<Role>,
     /// How the store encrypts objects: `s3` (its own keys), `{kms: {key: ARN, bucket-key: true}}` or
     /// `{dsse-kms: {key: ARN}}`. Default: as the bucket says.
     pub encryption: Option<Encryption>,
@@ -316,6 +323,7 @@ impl S3Settings {
             access_key_id: self.access_key_id.as_ref(),
             secret_access_key: self.secret_access_key.as_ref(),
             session_token: self.session_token.as_ref(),
+            role: self.role.as_ref(),
             encryption: self.encryption.as_ref(),
             // A request carries at most a part: a slow line still brings it to its end.
             timeout: Duration::from_secs(60 + (self.part_size.0 >> 20)),

@@ -190,6 +190,7 @@ impl S3SourceSettings {
             access_key_id: self.access_key_id.as_ref(),
             secret_access_key: self.secret_access_key.as_ref(),
             session_token: self.session_token.as_ref(),
+            role: None,
             encryption: None,
             // A whole object comes in one answer, as slowly as the log takes it.
             timeout: Duration::from_secs(24 * 3600),

@@ -1,5 +1,6 @@
 //! A bucket behind S3's protocol.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Error, Problem, Result, Secret};
 use async_trait::async_trait;
 use bytes::Bytes;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::S3Settings;
 use crate::bucket::{Bucket, Note, Object, Upload};
 use crate::protection::{Encryption, Marks, encrypted};
+use crate::role::{AssumedRole, Role};
 
 /// The metadata of an object in which its topic's id is kept.
 const TOPIC_ID: &str = "aqueduct-topic-id";
@@ -62,6 +64,8 @@ pub(crate) struct Access<'a> {
     pub(crate) access_key_id: Option<&'a Secret>,
     pub(crate) secret_access_key: Option<&'a Secret>,
     pub(crate) session_token: Option<&'a Secret>,
+    /// The role that is assumed.
+    pub(crate) role: Option<&'a Role>,
     /// How what is written is encrypted.
     pub(crate) encryption: Option<&'a Encryption>,
     /// How long one request may take.
@@ -116,8 +120,15 @@ pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<Arc<dyn Part
     // The engine retries whole chunks; these only bridge a hiccup.
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), ..BackoffConfig::default() };
     let retry = RetryConfig { backoff, max_retries: 2, retry_timeout: Duration::from_secs(30) };
+    let told = |cause: &dyn fmt::Display| Error::fatal(format!("s3://{bucket}: {cause}"));
     let builder = builder.with_virtual_hosted_style_request(!path_style).with_client_options(options).with_retry(retry);
-    let store = builder.build().map_err(|cause| Error::fatal(format!("s3://{bucket}: {cause}")))?;
+    let mut store = builder.clone().build().map_err(|cause| told(&cause))?;
+    if let Some(role) = settings.role {
+        let region =
+            settings.region.map(str::to_owned).or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
+        let role = AssumedRole::new(role, region.as_deref(), store.credentials().clone()).map_err(|why| told(&why))?;
+        store = builder.with_credentials(Arc::new(role)).build().map_err(|cause| told(&cause))?;
+    }
     Ok(Arc::new(store))
 }
 
