@@ -283,6 +283,9 @@ fn learn_batch(traces: &Traces<'_>, of: &TopicPartition, batch: &Batch, recovere
             known.partition = Some(of.clone());
         }
         recovered.listed.insert(id, serde_json::from_value(rides.rest).unwrap_or_default());
+    } else if known.partition.is_none() && !is_dead_letter {
+        // A later dead letter was found first, which does not say where the stream's data goes.
+        known.partition = Some(of.clone());
     }
     Ok(())
 }
