@@ -118,33 +118,6 @@ impl From {
     }
 }
 
-/// The partition that Kafka's own producers choose for a key: murmur2, without its sign, over the partitions
-/// (<https://github.com/apache/kafka/blob/3.9/clients/src/main/java/org/apache/kafka/common/utils/Utils.java>).
-pub(crate) fn partition_of(key: &[u8], partitions: i32) -> i32 {
-    (murmur2(key) & 0x7fff_ffff) as i32 % partitions.max(1)
-}
-
-fn murmur2(data: &[u8]) -> u32 {
-    const MIX: u32 = 0x5bd1_e995;
-    let mut hash = 0x9747_b28c ^ data.len() as u32;
-    let mut words = data.chunks_exact(4);
-    for word in &mut words {
-        let mut k = u32::from_le_bytes([word[0], word[1], word[2], word[3]]).wrapping_mul(MIX);
-        k ^= k >> 24;
-        hash = hash.wrapping_mul(MIX) ^ k.wrapping_mul(MIX);
-    }
-    let rest = words.remainder();
-    if !rest.is_empty() {
-        for (at, byte) in rest.iter().enumerate() {
-            hash ^= u32::from(*byte) << (8 * at);
-        }
-        hash = hash.wrapping_mul(MIX);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(MIX);
-    hash ^ (hash >> 15)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,21 +150,5 @@ mod tests {
             assert_eq!(From::parse(text, 1_900_000).unwrap(), from, "{text}");
         }
         assert!(From::parse("yesterday", 0).unwrap_err().to_string().contains("`yesterday` is not a place"));
-    }
-
-    /// The vectors of Kafka's UtilsTest.
-    #[test]
-    fn keys_go_where_kafka_sends_them() {
-        for (key, hash) in [
-            ("21", -973932308),
-            ("foobar", -790332482),
-            ("a-little-bit-long-string", -985981536),
-            ("a-little-bit-longer-string", -1486304829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
-            ("abc", 479470107),
-        ] {
-            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
-        }
-        assert_eq!(partition_of(b"foobar", 3), (0x7fff_ffff & -790332482) % 3);
     }
 }

@@ -25,7 +25,6 @@ mod transforms;
 mod early;
 mod ingest;
 mod intake;
-mod partitioning;
 mod placing;
 mod positions;
 mod saving;

@@ -5,13 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use aqueduct_api::{DeadLetter, Error, POSITION_HEADER, Position, Result, Stream, Topic, TopicPartition, Unfit};
-use aqueduct_record::{Batch, BatchBuilder, Compression};
+use aqueduct_record::{Batch, BatchBuilder, Compression, partition_for_key};
 
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::early::Fingerprint;
 use crate::ingest::SourceRun;
 use crate::intake::Passed;
-use crate::partitioning;
 use crate::placing::{Kind, Unplaced};
 use crate::positions::{self, Known, Recovered};
 
@@ -200,7 +199,7 @@ impl Streams {
 }
 
 fn hashed(topic: &Topic, stream: &Stream) -> TopicPartition {
-    TopicPartition::new(topic.name.clone(), partitioning::partition(stream.key.as_bytes(), topic.partitions))
+    TopicPartition::new(topic.name.clone(), partition_for_key(stream.key.as_bytes(), topic.partitions))
 }
 
 fn compressed(records: BatchBuilder, topic: &Topic) -> BatchBuilder {

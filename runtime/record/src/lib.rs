@@ -19,6 +19,7 @@ mod control;
 mod error;
 mod header;
 mod headers;
+mod partitioner;
 mod records;
 mod varint;
 
@@ -30,6 +31,7 @@ pub use control::{Control, control_kind};
 pub use error::BatchError;
 pub use header::{Attributes, Header, TimestampType};
 pub use headers::{HeaderIter, Headers};
+pub use partitioner::partition_for_key;
 pub use records::{Record, Records};
 
 /// A record's place in its partition, counted from 0.

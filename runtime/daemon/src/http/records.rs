@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aqueduct_api::{Appended, At, Log, Store, Topic, TopicPartition};
-use aqueduct_record::{Batch, BatchBuilder, Offset};
+use aqueduct_record::{Batch, BatchBuilder, Offset, partition_for_key};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::http::topics::find;
 use crate::http::{Data, Json, Path, Query, Refusal};
-use crate::records::{From, NewRecord, partition_of, record_json};
+use crate::records::{From, NewRecord, record_json};
 
 /// How many bytes of a partition are looked at in one request.
 const PAGE: usize = 1 << 20;
@@ -73,7 +73,7 @@ fn batches(topic: &Topic, records: &[NewRecord], data: &Data) -> Result<Vec<(i32
     for (at, record) in records.iter().enumerate() {
         let chosen = match (record.partition, record.key.0.as_deref()) {
             (Some(partition), _) => partition,
-            (None, Some(key)) => partition_of(key, topic.partitions),
+            (None, Some(key)) => partition_for_key(key, topic.partitions),
             (None, None) => keyless,
         };
         if !(0..topic.partitions).contains(&chosen) {

@@ -1,11 +1,13 @@
-//! Which partition a stream gets first: as Kafka's default partitioner does it for keys.
+//! Which partition a key goes to: as Kafka's own producers choose it.
 
-/// The partition of a key among `partitions`, of which there is at least one.
-pub(crate) fn partition(key: &[u8], partitions: i32) -> i32 {
+/// The partition of a key among `partitions`: MurmurHash2 without its sign, as `BuiltInPartitioner.partitionForKey` of the
+/// Java client does it since KIP-794, and `DefaultPartitioner` before.
+pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions.max(1)
 }
 
-/// MurmurHash2 as in `org.apache.kafka.common.utils.Utils.murmur2`.
+/// MurmurHash2 as in `org.apache.kafka.common.utils.Utils.murmur2`
+/// (<https://github.com/apache/kafka/blob/3.9/clients/src/main/java/org/apache/kafka/common/utils/Utils.java>).
 fn murmur2(bytes: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
@@ -45,13 +47,14 @@ mod tests {
         for (key, hash) in cases {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
         }
+        assert_eq!(partition_for_key(b"foobar", 3), (0x7fff_ffff & -790332482) % 3);
     }
 
     #[test]
     fn every_partition_is_one_of_those_there_are() {
         for n in 0..100 {
-            assert!((0..7).contains(&partition(format!("/var/log/{n}").as_bytes(), 7)));
-            assert_eq!(partition(&[n], 1), 0);
+            assert!((0..7).contains(&partition_for_key(format!("/var/log/{n}").as_bytes(), 7)));
+            assert_eq!(partition_for_key(&[n], 1), 0);
         }
     }
 }
