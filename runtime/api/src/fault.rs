@@ -28,6 +28,10 @@ pub enum Mutant {
     SyncAgain,
     /// Shared bytes of the budget are held while waiting.
     BudgetHeldWaiting,
+    /// The incarnation of a topic stays the same when it grows or is made anew.
+    SameIncarnation,
+    /// All of a chunk is written again where a part of it was left unfinished.
+    WholeAgain,
 }
 
 #[cfg(feature = "faults")]

@@ -62,7 +62,7 @@ impl LogContent {
         range: Range<Offset>,
         pinned: (Pin, i32),
     ) -> LogContent {
-        let (delivery, opened, runtime) = (delivery.clone(), opened.clone(), delivery.runtime.clone());
+        let (delivery, opened, runtime) = (delivery.clone(), opened.clone(), delivery.run.runtime.clone());
         let state = Mutex::new(Seen { transformed: range.start, ..Seen::default() });
         LogContent { delivery, opened, runtime, of: of.clone(), range, pinned, state }
     }
@@ -121,7 +121,7 @@ impl LogContent {
             Some(ahead) if ahead.from == from => {
                 ahead.read.await.map_err(|cause| Error::retry(format!("read {}: {cause}", self.of)))?
             }
-            _ => self.delivery.host.store.read(&self.of, from, AT_A_TIME).await,
+            _ => self.delivery.run.host.store.read(&self.of, from, AT_A_TIME).await,
         }
     }
 
@@ -130,25 +130,12 @@ impl LogContent {
             return;
         }
         let Ok(room) = self.delivery.ahead.clone().try_acquire_owned() else { return };
-        let (store, of) = (self.delivery.host.store.clone(), self.of.clone());
+        let (store, of) = (self.delivery.run.host.store.clone(), self.of.clone());
         let read = self.runtime.spawn(async move { store.read(&of, from, AT_A_TIME).await });
         self.state.lock().ahead = Some(Ahead { from, read, _room: room });
     }
 
-    fn note_lost(&self, lost: &Range<Offset>) {
-        let lost = lost.start.max(self.range.start)..lost.end.min(self.range.end);
-        let mut state = self.state.lock();
-        if !lost.is_empty() && !state.lost.contains(&lost) {
-            tracing::error!(sink = self.delivery.name, partition = %self.of, from = lost.start, to = lost.end,
-                "records can not be read any more: they are skipped");
-            state.lost.push(lost);
-        }
-    }
-}
-
-#[async_trait]
-impl Content for LogContent {
-    async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+    async fn batches(&self, from: Offset) -> Result<Vec<Batch>> {
         let mut from = from.max(self.range.start);
         while from < self.range.end {
             let read = self.read_log(from).await?;
@@ -176,10 +163,31 @@ impl Content for LogContent {
             }
         }
         // Compaction may have left nothing between here and the chunk's end, the log's end may not.
-        match self.delivery.host.store.bounds(&self.of).await?.end {
+        match self.delivery.run.host.store.bounds(&self.of).await?.end {
             end if end >= self.range.end => Ok(Vec::new()),
             end => Err(Error::retry(format!("{} ends at {end}, before its pinned chunk does", self.of))),
         }
+    }
+
+    fn note_lost(&self, lost: &Range<Offset>) {
+        let lost = lost.start.max(self.range.start)..lost.end.min(self.range.end);
+        let mut state = self.state.lock();
+        if !lost.is_empty() && !state.lost.contains(&lost) {
+            tracing::error!(sink = self.delivery.run.name, partition = %self.of, from = lost.start, to = lost.end,
+                "records can not be read any more: they are skipped");
+            state.lost.push(lost);
+        }
+    }
+}
+
+#[async_trait]
+impl Content for LogContent {
+    async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+        // A topic that was deleted refuses: that is not what the sink is asked about, and the next look forgets it.
+        self.batches(from).await.map_err(|error| match error {
+            Error::Refused { cause } => Error::Retry { cause, after: None },
+            error => error,
+        })
     }
 
     async fn transformed(&self, batch: &Batch, span: Range<Offset>, ranges: &[Range<Offset>]) -> Result<Option<Made>> {

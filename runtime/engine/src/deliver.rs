@@ -31,6 +31,7 @@ use crate::pin::Pin;
 use crate::retry::Retry;
 use crate::settings_by_digest::Shaping;
 use crate::takeover::{self, Found, take_over};
+use crate::writes::Writes;
 
 /// What one run of a sink is made of.
 pub(crate) struct SinkRun {
@@ -48,22 +49,13 @@ pub(crate) struct SinkRun {
 
 /// One run of a sink, shared by its partitions.
 pub(crate) struct Delivery {
-    pub(crate) host: Arc<Host>,
-    pub(crate) name: String,
-    pub(crate) plan: SinkPlan,
-    pub(crate) lease: Lease,
-    pub(crate) stop: Stop,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) holds: Arc<Holds>,
-    pub(crate) runtime: Handle,
+    pub(crate) run: SinkRun,
     /// The digest of the shaping settings that the sink is open with.
     pub(crate) digest: String,
-    /// Chunks that may be written at once.
-    pub(crate) slots: Semaphore,
+    pub(crate) writes: Writes,
     /// The one read ahead that the sink's own room is for: shared bytes would be kept while a destination is slow.
     pub(crate) ahead: Arc<Semaphore>,
     pub(crate) dead_letters: Option<DeadLetters>,
-    folder: PathBuf,
     commits: Commits,
     opened: Arc<Opened>,
     /// Where the dead-letter topic ended when each partition's chunk was pinned.
@@ -72,8 +64,6 @@ pub(crate) struct Delivery {
     earlier: tokio::sync::Mutex<BTreeMap<String, Arc<Opened>>>,
 }
 
-/// How many chunks of one sink are written at once.
-const AT_ONCE: usize = 4;
 /// How often new topics and partitions are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -84,32 +74,24 @@ pub(crate) fn group(sink: &str) -> String {
 
 /// Runs a sink until it is told to stop or fails.
 pub(crate) async fn deliver(run: SinkRun) -> Result<Ended> {
-    let host = run.host.clone();
+    let host = &run.host;
     let shaping = Shaping::of(&host.registry, &run.plan)?;
-    let opened = Opened::open(&host, (&run.name, &run.folder), &run.plan).await?;
+    let opened = Opened::open(host, (&run.name, &run.folder), &run.plan).await?;
     shaping.keep(&host.settings, &run.lease).await?;
     let token = host.store.join(&group(&run.name)).await?;
     let selection = Selection::new(&run.plan.topics).map_err(|(_, told)| Error::fatal(told))?;
     let names = (run.name.as_str(), run.plan.connector.as_str());
     let dead_letters = run.plan.dead_letters.topic(&run.name);
     let delivery = Arc::new(Delivery {
-        dead_letters: dead_letters.map(|topic| DeadLetters::new(&host, &run.lease, names, topic)),
+        dead_letters: dead_letters.map(|topic| DeadLetters::new(host, &run.lease, names, topic)),
         commits: Commits::new(&host.store, token),
         opened,
         digest: shaping.digest(),
-        slots: Semaphore::new(AT_ONCE),
+        writes: Writes::new(run.plan.chunk.bytes.0),
         ahead: Arc::new(Semaphore::new(1)),
         earlier: tokio::sync::Mutex::default(),
         noted: Mutex::default(),
-        host,
-        name: run.name,
-        plan: run.plan,
-        lease: run.lease,
-        stop: run.stop,
-        counters: run.counters,
-        holds: run.holds,
-        runtime: run.runtime,
-        folder: run.folder,
+        run,
     });
     Partitions { delivery, selection, known: BTreeMap::new(), running: FuturesUnordered::new() }.run().await
 }
@@ -134,10 +116,10 @@ impl Delivery {
             all.values().min().copied()
         };
         match first {
-            None => self.holds.release(letters.partition()),
+            None => self.run.holds.release(letters.partition()),
             Some(first) if letters.exists().await? => {
-                self.holds.take(letters.partition(), first).await?;
-                self.holds.advance(letters.partition(), first);
+                self.run.holds.take(letters.partition(), first).await?;
+                self.run.holds.advance(letters.partition(), first);
             }
             Some(_) => {}
         }
@@ -153,8 +135,9 @@ impl Delivery {
             return Ok(opened.clone());
         }
         let told = "a chunk that was pinned under earlier settings is finished under them";
-        tracing::info!(sink = self.name, digest, "{told}");
-        let opened = Opened::open_under(&self.host, (&self.name, &self.folder), &self.plan, digest).await?;
+        tracing::info!(sink = self.run.name, digest, "{told}");
+        let opened =
+            Opened::open_under(&self.run.host, (&self.run.name, &self.run.folder), &self.run.plan, digest).await?;
         earlier.insert(digest.to_owned(), opened.clone());
         Ok(opened)
     }
@@ -175,27 +158,30 @@ struct Partitions {
 impl Partitions {
     async fn run(mut self) -> Result<Ended> {
         let delivery = self.delivery.clone();
-        let mut retry = Retry::new(&delivery.plan.retry, &delivery.host.edge);
-        let committing = delivery.commits.drive(&mut retry, &delivery.counters);
+        let mut retry = Retry::new(&delivery.run.plan.retry, &delivery.run.host.edge);
+        let committing = delivery.commits.drive(&mut retry, &delivery.run.counters);
         tokio::pin!(committing);
+        let writing = delivery.writes.drive(&delivery.run.counters);
+        tokio::pin!(writing);
         let mut clock = interval(LOOK_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut taking: Option<Taking> = None;
         let mut first = true;
         loop {
-            let stopping = delivery.stop.is_given();
+            let stopping = delivery.run.stop.is_given();
             if stopping && self.running.is_empty() {
                 return Ok(Ended::Stopped);
             }
             tokio::select! {
                 biased;
                 error = &mut committing => return Err(error),
+                never = &mut writing => match never {},
                 Some((of, result)) = self.running.next() => match result {
                     Ok(None) => {}
                     Ok(Some(reason)) => self.stopped(&of, reason),
                     Err(error) => self.failed(&of, error).await?,
                 },
-                () = delivery.stop.given(), if !stopping => taking = None,
+                () = delivery.run.stop.given(), if !stopping => taking = None,
                 found = async {
                     match &mut taking {
                         Some(taking) => taking.await,
@@ -226,18 +212,18 @@ impl Partitions {
             Error::Retry { .. } => error.context("look for partitions").to_string(),
             error => return Err(error),
         };
-        tracing::warn!(sink = self.delivery.name, cause = message, "looking for partitions is tried again");
-        self.delivery.counters.retried(message);
+        tracing::warn!(sink = self.delivery.run.name, cause = message, "looking for partitions is tried again");
+        self.delivery.run.counters.retried(message);
         Ok(())
     }
 
     /// Partitions that this run does not know yet; what runs on a topic that is gone ends.
     async fn look(&mut self) -> Result<Vec<(Topic, TopicPartition)>> {
-        let topics = self.delivery.host.store.topics().await?;
-        self.delivery.holds.forget_gone(&topics);
+        let topics = self.delivery.run.host.store.topics().await?;
+        self.delivery.run.holds.forget_gone(&topics);
         let topics: Vec<Topic> = topics.into_iter().filter(|topic| self.selection.matches(topic)).collect();
         let ids: BTreeMap<_, _> = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
-        let counters = &self.delivery.counters;
+        let counters = &self.delivery.run.counters;
         self.known.retain(|of, (id, _)| {
             let is_there = ids.get(&of.topic) == Some(id);
             if !is_there {
@@ -254,11 +240,11 @@ impl Partitions {
         let delivery = self.delivery.clone();
         async move {
             // Asked for each time: what an attempt before this one has committed must not look as if it had vanished.
-            let committed = delivery.host.store.committed(&group(&delivery.name)).await?;
+            let committed = delivery.run.host.store.committed(&group(&delivery.run.name)).await?;
             let found = take_over(&delivery, &committed, new).await?;
-            if !takeover::has_started(&delivery.host, &delivery.name) {
-                let started = takeover::started(&delivery.name, delivery.host.edge.now());
-                delivery.host.settings.put(&delivery.lease, vec![started]).await?;
+            if !takeover::has_started(&delivery.run.host, &delivery.run.name) {
+                let started = takeover::started(&delivery.run.name, delivery.run.host.edge.now());
+                delivery.run.host.settings.put(&delivery.run.lease, vec![started]).await?;
             }
             Ok(found)
         }
@@ -267,7 +253,7 @@ impl Partitions {
 
     fn begin(&mut self, found: Vec<(Topic, TopicPartition, Found)>) {
         for (topic, of, found) in found {
-            let progress = self.delivery.counters.partition(&of);
+            let progress = self.delivery.run.counters.partition(&of);
             match found {
                 Found::Stopped(reason) => {
                     self.known.insert(of.clone(), (topic.id, None));
@@ -297,19 +283,19 @@ impl Partitions {
     /// A failure on a topic that was deleted meanwhile is no failure of the others: the next look forgets it.
     async fn failed(&mut self, of: &TopicPartition, error: Error) -> Result<()> {
         let known = self.known.get(of).map(|(id, _)| *id);
-        let topics = self.delivery.host.store.topics().await?;
+        let topics = self.delivery.run.host.store.topics().await?;
         match topics.iter().any(|topic| topic.name == of.topic && Some(topic.id) == known) {
             true => Err(error),
             false => {
-                tracing::warn!(sink = self.delivery.name, partition = %of, cause = %error, "a topic was deleted");
+                tracing::warn!(sink = self.delivery.run.name, partition = %of, cause = %error, "a topic was deleted");
                 Ok(())
             }
         }
     }
 
     fn stopped(&self, of: &TopicPartition, reason: String) {
-        tracing::error!(sink = self.delivery.name, partition = %of, reason, "delivery of a partition has stopped");
-        self.delivery.counters.failed(format!("{of}: {reason}"));
-        self.delivery.counters.partition(of).stop(Some(reason));
+        tracing::error!(sink = self.delivery.run.name, partition = %of, reason, "delivery of a partition has stopped");
+        self.delivery.run.counters.failed(format!("{of}: {reason}"));
+        self.delivery.run.counters.partition(of).stop(Some(reason));
     }
 }

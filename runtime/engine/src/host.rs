@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
+use crate::incarnations::Incarnations;
 use crate::lease::Lease;
 use crate::table::{POSITIONS, SETTINGS, Table};
 use crate::transforms::Transforms;
@@ -24,15 +25,18 @@ pub(crate) struct Host {
     pub(crate) budget: Budget,
     pub(crate) positions: Table,
     pub(crate) settings: Table,
+    pub(crate) incarnations: Incarnations,
     /// The engine's own right to append, never revoked.
     pub(crate) lease: Lease,
 }
 
 impl Host {
     pub(crate) async fn open(parts: Parts) -> Result<Host> {
+        let settings = Table::open(&parts.store, &parts.edge, SETTINGS).await?;
         Ok(Host {
             positions: Table::open(&parts.store, &parts.edge, POSITIONS).await?,
-            settings: Table::open(&parts.store, &parts.edge, SETTINGS).await?,
+            incarnations: Incarnations::open(&settings)?,
+            settings,
             lease: Lease::new(&parts.store),
             budget: Budget::new(parts.budget),
             store: parts.store,

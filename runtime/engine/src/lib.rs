@@ -15,6 +15,7 @@ mod rewind;
 
 mod budget;
 mod holds;
+mod incarnations;
 mod kept;
 mod lease;
 mod retry;
@@ -30,6 +31,7 @@ mod positions;
 mod saving;
 mod streams;
 
+mod burial;
 mod commits;
 mod content;
 mod dead_letters;
@@ -38,7 +40,10 @@ mod glob;
 mod opened;
 mod partition;
 mod pin;
+mod ripeness;
 mod takeover;
+mod work;
+mod writes;
 
 pub use plan::{
     ChunkPlan, DeadLetterPlan, Plan, RetryPlan, RewindTo, SinkPlan, SourcePlan, Start, TopicPlan, TransformPlan,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aqueduct_api::{Error, Result, Sink};
+use aqueduct_api::{Error, NamedBy, Result, Sink};
 
 use crate::SinkPlan;
 use crate::host::Host;
@@ -13,6 +13,8 @@ use crate::transforms::Transforms;
 /// What writes a chunk.
 pub(crate) struct Opened {
     pub(crate) sink: Arc<dyn Sink>,
+    /// By what it names what it writes.
+    pub(crate) named_by: NamedBy,
     /// What its records go through first.
     pub(crate) transforms: Transforms,
 }
@@ -24,7 +26,7 @@ impl Opened {
         let connector = connector.ok_or_else(|| Error::fatal(format!("no sink `{}`", plan.connector)))?;
         let transforms = host.transforms(&plan.transforms, folder)?;
         let sink = connector.open(host.resolved(&plan.settings)?, host.sink_opening(name, folder)).await?;
-        Ok(Arc::new(Opened { sink: Arc::from(sink), transforms }))
+        Ok(Arc::new(Opened { sink: Arc::from(sink), named_by: connector.named_by(), transforms }))
     }
 
     /// Opens what a plan says, with the shaping settings that were kept under a digest in place of its own.

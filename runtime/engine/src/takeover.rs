@@ -72,10 +72,12 @@ pub(crate) async fn take_over(
     committed: &BTreeMap<TopicPartition, Committed>,
     partitions: Vec<(Topic, TopicPartition)>,
 ) -> Result<Vec<(Topic, TopicPartition, Found)>> {
-    let start = match has_started(&delivery.host, &delivery.name) {
+    let start = match has_started(&delivery.run.host, &delivery.run.name) {
         true => Start::Beginning,
-        false => delivery.plan.start,
+        false => delivery.run.plan.start,
     };
+    let topics: Vec<Topic> = partitions.iter().map(|(topic, _)| topic.clone()).collect();
+    delivery.run.host.note_incarnations(&topics).await?;
     let coming = partitions.into_iter().map(|(topic, of)| async move {
         let committed = committed.get(&of);
         let come = come(delivery, &topic, &of, committed, start).await;
@@ -85,7 +87,7 @@ pub(crate) async fn take_over(
     let (found, marks): (Vec<_>, Vec<_>) = try_join_all(coming).await?.into_iter().unzip();
     let marks: Vec<Change> = marks.into_iter().flatten().collect();
     if !marks.is_empty() {
-        delivery.host.positions.put(&delivery.lease, marks).await?;
+        delivery.run.host.positions.put(&delivery.run.lease, marks).await?;
     }
     Ok(found)
 }
@@ -98,8 +100,8 @@ async fn come(
     committed: Option<&Committed>,
     start: Start,
 ) -> Result<(Found, Option<Change>)> {
-    let bounds = delivery.host.store.bounds(of).await?;
-    let mark = mark(&delivery.host.positions, &delivery.name, of)?;
+    let bounds = delivery.run.host.store.bounds(of).await?;
+    let mark = mark(&delivery.run.host.positions, &delivery.run.name, of)?;
     let found = match (committed, mark) {
         (None, None) => Found::Place(first_start(delivery, topic, of, start, bounds).await?),
         (None, Some(mark)) => Found::Stopped(vanished(topic, mark)),
@@ -107,16 +109,16 @@ async fn come(
     };
     let Found::Place(place) = &found else {
         // Until a person decides, nothing goes that nobody has delivered: of another topic that is all of it.
-        delivery.holds.take(of, bounds.start).await?;
+        delivery.run.holds.take(of, bounds.start).await?;
         return Ok((found, None));
     };
-    delivery.holds.take(of, place.next).await?;
-    delivery.holds.advance(of, place.next);
+    delivery.run.holds.take(of, place.next).await?;
+    delivery.run.holds.advance(of, place.next);
     if mark.is_some() {
         return Ok((found, None));
     }
     let mark = Mark { topic: topic.id, epoch: bounds.leader_epoch, run: place.pin.run };
-    let change = marked(&delivery.name, of, mark)?;
+    let change = marked(&delivery.run.name, of, mark)?;
     Ok((found, Some(change)))
 }
 
@@ -128,9 +130,9 @@ async fn first_start(
     bounds: Bounds,
 ) -> Result<Place> {
     // On a topic that is not synced at once the end would be one that a crash can take back.
-    delivery.host.store.sync(of).await?;
-    let next = resolve(&delivery.host, of, start).await?;
-    let epoch = delivery.host.epoch_before(of, next).await?.unwrap_or(-1);
+    delivery.run.host.store.sync(of).await?;
+    let next = resolve(&delivery.run.host, of, start).await?;
+    let epoch = delivery.run.host.epoch_before(of, next).await?.unwrap_or(-1);
     let pin = Pin::nothing(topic.id, 0);
     delivery.commit(of, next, epoch, &pin).await?;
     Ok(Place { next, epoch, pin, waiting_until: bounds.stable })
@@ -164,7 +166,7 @@ async fn go_on(
         ))));
     }
     if committed.leader_epoch >= 0 {
-        let now = delivery.host.epoch_before(of, next).await?;
+        let now = delivery.run.host.epoch_before(of, next).await?;
         let is_other = now.is_some_and(|epoch| epoch != committed.leader_epoch);
         if is_other || committed.leader_epoch > bounds.leader_epoch {
             let (was, is) = (committed.leader_epoch, now.unwrap_or(bounds.leader_epoch));

@@ -8,7 +8,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aqueduct_api::{Durability, Span, TopicPartition};
+use aqueduct_api::{Durability, Span, TopicPartition, Topics};
 use aqueduct_engine::{State, TopicPlan};
 use serde_json::json;
 use world::{Do, Process, World};
@@ -31,7 +31,10 @@ impl Seed {
 }
 
 fn world(seed: &mut Seed) -> World {
-    let mut world = World::new();
+    let mut world = match seed.once_in(2) {
+        true => World::new(),
+        false => World::new().by_record(),
+    };
     let mut topic = TopicPlan { partitions: 1 + seed.below(3) as i32, ..TopicPlan::default() };
     topic.settings.durability = [Durability::Fsync, Durability::Interval, Durability::Os][seed.below(3) as usize];
     world.plan.topics.insert("t".into(), topic);
@@ -48,6 +51,7 @@ fn put(seed: &mut Seed, process: &Process) {
     match seed.below(10) {
         0 => process.outside.put(stream, &["bad line"]),
         1 => process.outside.put(stream, &["reject it"]),
+        2 if process.plan.sinks["out"].connector == "documents" => process.outside.put(stream, &["refuse it"]),
         _ => process.outside.put_many(stream, 1 + seed.below(9) as usize),
     }
 }
@@ -56,7 +60,7 @@ async fn life(seed: &mut Seed, process: &Process) {
     for _ in 0..seed.below(12) {
         put(seed, process);
         let faults = &process.store.faults;
-        match seed.below(16) {
+        match seed.below(18) {
             0 => faults.full.on(),
             1 => faults.stuck.on(),
             2 => faults.sync_fails.on(),
@@ -69,6 +73,8 @@ async fn life(seed: &mut Seed, process: &Process) {
             9 => process.outside.script(&[Do::WriteAndWait(Duration::from_millis(seed.below(50_000)))]),
             10 => process.outside.script(&[Do::Note("n".into())]),
             11 => process.outside.script(&[Do::Fatal]),
+            12 if process.plan.sinks["out"].connector == "documents" => process.outside.script(&[Do::Half]),
+            13 => grow(process).await,
             _ => {
                 faults.full.off();
                 faults.stuck.off();
@@ -80,6 +86,21 @@ async fn life(seed: &mut Seed, process: &Process) {
     }
     if seed.once_in(4) {
         process.engine.shutdown(Duration::from_millis(seed.below(10_000))).await;
+    }
+}
+
+/// One more partition, without a word to the engine.
+async fn grow(process: &Process) {
+    let topics = process.store.topics().await.unwrap();
+    let topic = topics.into_iter().find(|topic| &*topic.name == "t").unwrap();
+    process.store.alter("t", topic.partitions + 1, &topic.settings).await.unwrap();
+}
+
+/// Later records of a partition are of no earlier incarnation.
+fn check_incarnations(process: &Process) {
+    let documents = process.outside.documents();
+    for ((before, one), (after, two)) in documents.iter().zip(documents.iter().skip(1)) {
+        assert!(before.partition != after.partition || one.version < two.version, "{one:?} comes before {two:?}");
     }
 }
 
@@ -99,12 +120,14 @@ fn check(number: u64) {
     let mut world = world(&mut seed);
     for _ in 0..1 + seed.below(6) {
         let seed = &mut seed;
+        world.declare_what_is_there("t");
         world.run(|process| async move { life(seed, &process).await });
     }
+    world.declare_what_is_there("t");
     world.outside.script.lock().clear();
     let outside = world.outside.clone();
     let count = |word: &str| outside.lines().iter().filter(|line| line.starts_with(word)).count();
-    let (bad, rejected) = (count("bad"), count("reject"));
+    let (bad, rejected) = (count("bad"), count("reject") + count("refuse"));
     world.run(|process| async move {
         process.in_state("out", State::Running).await;
         process.delivered().await;
@@ -114,6 +137,7 @@ fn check(number: u64) {
         process.until("dead letters are there", all).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         process.outside.check();
+        check_incarnations(&process);
         assert_eq!(letters(&process, "in.dead-letters"), (bad, bad));
         assert_eq!(letters(&process, "out.dead-letters"), (rejected, rejected));
     });

@@ -464,7 +464,10 @@ fn reload_applies_the_difference_alone() {
         let mut wrong = plan.clone();
         wrong.sinks.get_mut("out").unwrap().connector = "object".into();
         let refused = process.engine.reload(wrong).await.unwrap_err();
-        assert_eq!(refused.to_string(), "sinks.out.connector: unknown connector `object`, expected one of `objects`");
+        assert_eq!(
+            refused.to_string(),
+            "sinks.out.connector: unknown connector `object`, expected one of `documents`, `objects`"
+        );
 
         plan.sinks.get_mut("out").unwrap().chunk.age = Span::seconds(2);
         plan.topics.insert("t".into(), TopicPlan { partitions: 2, ..Default::default() });

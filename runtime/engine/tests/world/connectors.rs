@@ -1,12 +1,13 @@
 //! A source and a sink that do as they are told, and remember.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aqueduct_api::{
-    Chunk, DeadLetter, Error, Incoming, Outcome, Position, Problem, Registry, Rejected, Result, Settings, Sink,
-    SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings, Stream,
+    Chunk, DeadLetter, Error, Incoming, NamedBy, Outcome, Position, Problem, Registry, Rejected, Result, Settings,
+    Sink, SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings, Stream, TopicPartition,
 };
 use aqueduct_record::{BatchBuilder, Offset};
 use async_trait::async_trait;
@@ -21,10 +22,13 @@ use tokio::sync::watch;
 pub struct Outside {
     pub id: u64,
     /// Lines of each stream. `bad …` can not be a record, `big N` is a record of N bytes, `reject …` is what the sink
-    /// rejects, `panic` and `end` are what they say.
+    /// rejects, `refuse …` what one that names by record refuses the whole call for, `panic` and `end` are what they say.
     streams: Mutex<BTreeMap<String, Vec<String>>>,
     changed: watch::Sender<u64>,
     objects: Mutex<BTreeMap<Name, Vec<String>>>,
+    documents: Mutex<BTreeMap<Id, Document>>,
+    /// What every call of a sink that names by record was given.
+    pub calls: Mutex<Vec<Vec<Given>>>,
     /// What the sink does in its next writes; then it just writes.
     pub script: Mutex<VecDeque<Do>>,
     /// All chunks that were written, and whether they were called redelivered.
@@ -46,12 +50,42 @@ pub struct Name {
     pub run: u32,
 }
 
+/// What a document is named by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    pub topic: u128,
+    pub partition: i32,
+    pub offset: Offset,
+}
+
+/// What a record-named sink has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub key: Option<String>,
+    pub value: String,
+    /// The incarnation, then the offset: of two documents of one key the higher is newer.
+    pub version: (u16, Offset),
+    /// How often it was written.
+    pub times: u32,
+}
+
+/// A chunk of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    pub partition: TopicPartition,
+    pub ranges: Vec<Range<Offset>>,
+    pub whole: Range<Offset>,
+    pub redelivered: bool,
+    pub incarnation: u16,
+}
+
 /// What a sink does with a write.
 #[derive(Clone, Debug)]
 pub enum Do {
     Write,
     Retry,
     Fatal,
+    Refuse,
     Panic,
     /// Write, and never answer.
     WriteAndHang,
@@ -75,6 +109,8 @@ impl Outside {
             streams: Mutex::default(),
             changed: watch::channel(0).0,
             objects: Mutex::default(),
+            documents: Mutex::default(),
+            calls: Mutex::default(),
             script: Mutex::default(),
             writes: Mutex::default(),
             opened: Mutex::default(),
@@ -110,14 +146,21 @@ impl Outside {
         self.objects.lock().clone()
     }
 
-    /// Values of all objects, in the order of their offsets.
+    pub fn documents(&self) -> BTreeMap<Id, Document> {
+        self.documents.lock().clone()
+    }
+
+    /// Values of all objects and documents, in the order of their offsets.
     pub fn out(&self) -> Vec<String> {
-        self.objects.lock().values().flatten().cloned().collect()
+        let objects: Vec<String> = self.objects.lock().values().flatten().cloned().collect();
+        let documents = self.documents.lock();
+        objects.into_iter().chain(documents.values().map(|document| document.value.clone())).collect()
     }
 
     fn expected(&self) -> Vec<String> {
-        let is_record =
-            |line: &&String| !["bad", "reject", "big", "panic", "end"].iter().any(|word| line.starts_with(word));
+        let is_record = |line: &&String| {
+            !["bad", "reject", "refuse", "big", "panic", "end"].iter().any(|word| line.starts_with(word))
+        };
         self.streams.lock().values().flatten().filter(is_record).cloned().collect()
     }
 
@@ -143,7 +186,11 @@ impl Outside {
 }
 
 pub fn registry() -> Registry {
-    Registry::default().source::<Script>().sink::<Objects>().transform::<super::sevenths::Sevenths>()
+    Registry::default()
+        .source::<Script>()
+        .sink::<Objects>()
+        .sink::<Documents>()
+        .transform::<super::sevenths::Sevenths>()
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -291,6 +338,7 @@ struct ObjectsSink {
 #[async_trait]
 impl Sink for ObjectsSink {
     async fn write(&self, chunks: &mut [Chunk]) -> Result<Outcome> {
+        assert_eq!(chunks.len(), 1, "what is named by chunk comes alone");
         let todo = self.outside.script.lock().pop_front().unwrap_or(Do::Write);
         let mut outcome = Outcome::default();
         for (index, chunk) in chunks.iter_mut().enumerate() {
@@ -298,6 +346,7 @@ impl Sink for ObjectsSink {
             match &todo {
                 Do::Retry => return Err(Error::retry("not now")),
                 Do::Fatal => return Err(Error::fatal("never")),
+                Do::Refuse => return Err(Error::refused("not this")),
                 Do::Panic => panic!("told to"),
                 Do::Wait(duration) => tokio::time::sleep(*duration).await,
                 Do::Note(note) => {
@@ -357,5 +406,123 @@ impl ObjectsSink {
         self.outside.writes.lock().push((name.clone(), chunk.redelivered));
         objects.insert(name, values);
         Ok(())
+    }
+}
+
+/// Writes every record under its own name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Documents {
+    outside: u64,
+    /// Is not read.
+    #[serde(default, rename = "place")]
+    _place: String,
+}
+
+impl Settings for Documents {
+    const NAME: &'static str = "documents";
+    const SUMMARY: &'static str = "writes records where a test looks";
+}
+
+#[async_trait]
+impl SinkSettings for Documents {
+    const NAMED_BY: NamedBy = NamedBy::Record;
+
+    async fn open(self, _: SinkOpening) -> Result<Box<dyn Sink>> {
+        let outside = WORLDS.lock().get(&self.outside).cloned().unwrap();
+        Ok(Box::new(DocumentsSink { outside }))
+    }
+
+    async fn probe(&self, _: SinkOpening) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn destination(&self, _: &SinkOpening) -> Option<String> {
+        None
+    }
+}
+
+struct DocumentsSink {
+    outside: Arc<Outside>,
+}
+
+#[async_trait]
+impl Sink for DocumentsSink {
+    async fn write(&self, chunks: &mut [Chunk]) -> Result<Outcome> {
+        let given = chunks.iter().map(|chunk| Given {
+            partition: chunk.partition.clone(),
+            ranges: chunk.ranges.clone(),
+            whole: chunk.start..chunk.end,
+            redelivered: chunk.redelivered,
+            incarnation: chunk.incarnation,
+        });
+        self.outside.calls.lock().push(given.collect());
+        let todo = self.outside.script.lock().pop_front().unwrap_or(Do::Write);
+        let mut outcome = Outcome::default();
+        match &todo {
+            Do::Retry => return Err(Error::retry("not now")),
+            Do::Fatal => return Err(Error::fatal("never")),
+            Do::Panic => panic!("told to"),
+            Do::Wait(duration) => tokio::time::sleep(*duration).await,
+            Do::Note(note) => {
+                for chunk in chunks.iter_mut() {
+                    chunk.save_note(note).await?;
+                }
+                return Err(Error::retry("after the note"));
+            }
+            _ => {}
+        }
+        for (index, chunk) in chunks.iter().enumerate() {
+            let mut until = chunk.end;
+            if matches!(todo, Do::Half) {
+                until = (chunk.start + chunk.end) / 2;
+                outcome.unfinished.push((index, until..chunk.end));
+                outcome.after = Some(Duration::from_secs(3));
+            }
+            self.write_one(index, chunk, until, &mut outcome).await?;
+        }
+        match &todo {
+            Do::WriteAndHang => std::future::pending().await,
+            Do::WriteAndWait(duration) => tokio::time::sleep(*duration).await,
+            _ => {}
+        }
+        Ok(outcome)
+    }
+}
+
+impl DocumentsSink {
+    async fn write_one(&self, index: usize, chunk: &Chunk, until: Offset, outcome: &mut Outcome) -> Result<()> {
+        let mut batches = chunk.batches();
+        while let Some(batch) = batches.next().await? {
+            for record in batch.records()?.iter() {
+                let record = record?;
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let (value, offset) = (text(record.value.unwrap_or_default()), record.offset);
+                match value.split(' ').next() {
+                    _ if offset >= until => {}
+                    Some("refuse") => return Err(Error::refused("does not like some of it")),
+                    Some("reject") => {
+                        let reason = format!("does not like {value}");
+                        outcome.rejected.push(Rejected { chunk: index, offset, reason });
+                    }
+                    _ => {
+                        let version = (chunk.incarnation, offset);
+                        self.put(chunk, Document { key: record.key.map(text), value, version, times: 1 });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is written again under a name is the same.
+    fn put(&self, chunk: &Chunk, document: Document) {
+        let (topic, partition) = (chunk.topic_id.0, chunk.partition.partition);
+        let id = Id { topic, partition, offset: document.version.1 };
+        let mut documents = self.outside.documents.lock();
+        let times = documents.get(&id).map_or(0, |before| before.times);
+        if let Some(before) = documents.insert(id.clone(), Document { times: times + 1, ..document.clone() }) {
+            assert_eq!(before, Document { times, ..document }, "{id:?} was written with something else");
+        }
     }
 }

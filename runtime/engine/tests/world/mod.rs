@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::json;
 
-pub use connectors::{Do, Name, Outside, registry};
+pub use connectors::{Do, Document, Given, Id, Name, Outside, registry};
 pub use sevenths::{Fate, fate};
 pub use store::{Kept, Memory};
 
@@ -81,6 +81,21 @@ impl World {
 
     pub fn source(&mut self) -> &mut SourcePlan {
         self.plan.sources.get_mut("in").unwrap()
+    }
+}
+
+impl World {
+    /// Declares a topic with as many partitions as it has by now.
+    pub fn declare_what_is_there(&mut self, topic: &str) {
+        if let (Some(count), Some(plan)) = (self.store.partitions(topic), self.plan.topics.get_mut(topic)) {
+            plan.partitions = count;
+        }
+    }
+
+    /// Has the sink name what it writes by record.
+    pub fn by_record(mut self) -> World {
+        self.sink().connector = "documents".into();
+        self
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Faults {
     pub no_commits: Switch,
     /// That a sink has started can not be written for now.
     pub not_started: Switch,
+    /// The topic that can not be changed for now.
+    pub unalterable: Mutex<Option<String>>,
 }
 
 #[derive(Clone, Default)]
@@ -131,6 +133,11 @@ impl Memory {
             }
         }
         kept
+    }
+
+    /// How many partitions a topic has, if it is there.
+    pub fn partitions(&self, topic: &str) -> Option<i32> {
+        self.state.lock().topics.get(topic).map(|(topic, _)| topic.partitions)
     }
 
     pub fn committed_now(&self, group: &str, of: &TopicPartition) -> Option<Committed> {
@@ -345,6 +352,9 @@ impl Topics for Memory {
     }
 
     async fn alter(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        if self.faults.unalterable.lock().as_deref() == Some(name) {
+            return Err(Error::retry("no changes today"));
+        }
         let mut state = self.state.lock();
         let (topic, parts) = state.topics.get_mut(name).ok_or_else(|| Error::refused(format!("no topic {name}")))?;
         if partitions < topic.partitions {
