@@ -1,31 +1,22 @@
-//! One connector: a task that runs it on a thread of its own, starts it again when it fails, and does what people ask.
+//! One declared connector: what it holds of the log, and the orders that people give it.
 
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aqueduct_api::edge::Abort;
-use aqueduct_api::{Error, Result, TopicId, TopicPartition};
+use aqueduct_api::{Error, Result, Topic, TopicPartition};
 use aqueduct_record::Offset;
-use futures::FutureExt;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::counters::Counters;
-use crate::deliver::{self, SinkRun, group};
+use crate::deliver::group;
 use crate::glob::Selection;
 use crate::holds::Holds;
-use crate::host::{Host, Stop};
-use crate::ingest::{Ended, SourceRun, ingest};
-use crate::lease::Lease;
+use crate::host::Host;
 use crate::pin::Pin;
 use crate::positions;
-use crate::retry::Retry;
+use crate::supervisor::supervision::Supervisor;
 use crate::{RetryPlan, SinkPlan, SourcePlan, State};
 
 /// What a connector is declared as.
@@ -41,8 +32,8 @@ pub(crate) struct Connector {
     pub(crate) declared: Declared,
     pub(crate) counters: Arc<Counters>,
     pub(crate) holds: Arc<Holds>,
-    host: Arc<Host>,
-    folder: PathBuf,
+    pub(crate) host: Arc<Host>,
+    pub(crate) folder: PathBuf,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -58,12 +49,8 @@ pub(crate) enum Target {
 /// How long a run gets to finish what it has in flight when a person changes its state.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After a failure that is not expected to pass: the first and the longest wait.
-const AFTER_FAILURE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// A run that lasted so long was a good one, also without anything to do.
-const GOOD_RUN: Duration = Duration::from_secs(600);
-
-enum Command {
+/// What people ask of a connector.
+pub(crate) enum Command {
     Target(Target, oneshot::Sender<()>),
     Restart(oneshot::Sender<()>),
     /// End the run, and begin no other until the second half answers or is dropped.
@@ -136,7 +123,7 @@ impl Connector {
         answer.await.map_err(|_| gone())
     }
 
-    fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         #[derive(Deserialize)]
         struct Kept {
             state: Target,
@@ -146,7 +133,7 @@ impl Connector {
     }
 
     /// Takes the holds that are missing: what a source still has to scan, what a sink still has to deliver.
-    async fn hold(&self) -> Result<()> {
+    pub(crate) async fn hold(&self) -> Result<()> {
         match &self.declared {
             Declared::Source(_) => self.hold_scan_marks().await,
             Declared::Sink(plan) => self.hold_undelivered(plan).await,
@@ -168,9 +155,11 @@ impl Connector {
         let selection = Selection::new(&plan.topics).map_err(|(_, told)| Error::refused(told))?;
         let topics = self.host.store.topics().await?;
         self.holds.forget_gone(&topics);
-        let selected = topics.iter().filter(|topic| selection.matches(topic));
-        let all = selected.flat_map(|topic| topic.all_partitions().map(|of| (topic.id, of)));
-        let new: Vec<(TopicId, TopicPartition)> = all.filter(|(_, of)| !self.holds.has(of)).collect();
+        let selected: Vec<Topic> = topics.iter().filter(|topic| selection.matches(topic)).cloned().collect();
+        // Also while it does not run: the longer it takes to notice, the more records count as earlier.
+        self.host.note_incarnations(&selected).await?;
+        let all = selected.iter().flat_map(|topic| topic.all_partitions().map(|of| (topic.id, of)));
+        let new: Vec<_> = all.filter(|(_, of)| !self.holds.has(of)).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -202,53 +191,16 @@ impl Connector {
         Ok(())
     }
 
-    fn retry_plan(&self) -> &RetryPlan {
+    pub(crate) fn retry_plan(&self) -> &RetryPlan {
         match &self.declared {
             Declared::Source(plan) => &plan.retry,
             Declared::Sink(plan) => &plan.retry,
         }
     }
-
-    /// Begins a run, on a thread of its own.
-    fn run(&self) -> Run {
-        let (stop_now, stop) = Stop::channel();
-        let lease = Lease::new(&self.host.store);
-        let (host, name, folder) = (self.host.clone(), self.name.clone(), self.folder.clone());
-        let (counters, holds) = (self.counters.clone(), self.holds.clone());
-        let task = match &self.declared {
-            Declared::Source(plan) => {
-                let (plan, lease) = (plan.clone(), lease.clone());
-                ingest(SourceRun { host, name, folder, plan, lease, stop, counters, holds }).boxed()
-            }
-            Declared::Sink(plan) => {
-                let (plan, lease, runtime) = (plan.clone(), lease.clone(), Handle::current());
-                deliver::deliver(SinkRun { host, name, folder, plan, lease, stop, counters, holds, runtime }).boxed()
-            }
-        };
-        let (answer, ended) = oneshot::channel();
-        let contained = async move {
-            // Whoever no longer waits has ended the run.
-            let _ = answer.send(contained(task).await);
-        };
-        let abort = self.host.edge.threads.connector(&self.name, contained.boxed());
-        Run { stop: stop_now, ended, lease, abort, since: Instant::now(), progressed_at: self.counters.progressed_at() }
-    }
 }
 
 fn target_key(name: &str) -> String {
     format!("target-state-{name}")
-}
-
-/// A panic stops the connector that it happened in.
-async fn contained<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
-    match AssertUnwindSafe(task).catch_unwind().await {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Error::fatal(format!("panicked: {}", text.unwrap_or_else(|| "without a word".to_owned()))))
-        }
-    }
 }
 
 /// A connector that holds what it needs and does not run yet.
@@ -261,198 +213,7 @@ impl Declaration {
     /// Sets it to work, unless people want it to rest.
     pub(crate) fn begin(self) -> Arc<Connector> {
         let connector = self.connector.clone();
-        let retry = Retry::new(connector.retry_plan(), &connector.host.edge);
-        let target = connector.target();
-        let supervisor = Supervisor {
-            connector: self.connector,
-            target,
-            run: None,
-            again: Some(Instant::now()),
-            retry,
-            failures: 0,
-            runs: 0,
-        };
-        tokio::spawn(supervisor.supervise(self.orders));
+        tokio::spawn(Supervisor::new(self.connector).supervise(self.orders));
         connector
-    }
-}
-
-/// One run of a connector.
-struct Run {
-    stop: watch::Sender<bool>,
-    ended: oneshot::Receiver<Result<Ended>>,
-    lease: Lease,
-    abort: Abort,
-    since: Instant,
-    progressed_at: Option<i64>,
-}
-
-struct Supervisor {
-    connector: Arc<Connector>,
-    target: Target,
-    run: Option<Run>,
-    /// When the next run begins; `None` while one is there, or when there is nothing more to run.
-    again: Option<Instant>,
-    retry: Retry,
-    /// Failures one after the other that were not expected to pass.
-    failures: u32,
-    runs: u64,
-}
-
-impl Supervisor {
-    async fn supervise(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
-        let mut clock = interval(Duration::from_secs(1));
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.show_target();
-        loop {
-            let waits = self.target == Target::Started && self.run.is_none();
-            tokio::select! {
-                biased;
-                order = orders.recv() => match order {
-                    Some(Command::End(deadline, done)) => {
-                        self.end_run(deadline).await;
-                        self.connector.counters.enter(State::Stopped, None);
-                        let _ = done.send(());
-                        return;
-                    }
-                    Some(order) => self.obey(order).await,
-                    None => return self.end_run(Duration::ZERO).await,
-                },
-                ended = ended(&mut self.run) => self.ended(ended).await,
-                () = at(self.again), if waits => self.begin_run(),
-                _ = clock.tick(), if self.run.is_none() => {
-                    // What the store does not answer now is asked again in a second.
-                    if let Err(error) = self.connector.hold().await {
-                        tracing::warn!(connector = self.connector.name, cause = %error, "holds are taken later");
-                    }
-                }
-            }
-        }
-    }
-
-    async fn obey(&mut self, order: Command) {
-        let done = match order {
-            Command::Target(target, done) => {
-                if target != self.target {
-                    self.end_run(PATIENCE).await;
-                    self.target = target;
-                    self.start_over();
-                }
-                done
-            }
-            Command::Restart(done) => {
-                self.connector.counters.enter(State::Restarting, None);
-                self.end_run(PATIENCE).await;
-                self.start_over();
-                done
-            }
-            Command::Rest(done, released) => {
-                self.connector.counters.enter(State::Restarting, None);
-                self.end_run(PATIENCE).await;
-                let _ = done.send(());
-                // An answer and the answerer's end mean the same.
-                let _ = released.await;
-                return self.start_over();
-            }
-            Command::End(_, done) => done,
-        };
-        // Whoever asked may have gone.
-        let _ = done.send(());
-    }
-
-    fn start_over(&mut self) {
-        self.again = Some(Instant::now());
-        self.retry.succeeded();
-        self.failures = 0;
-        self.show_target();
-    }
-
-    fn show_target(&self) {
-        let state = match self.target {
-            Target::Started if self.runs == 0 => State::Unassigned,
-            Target::Started => State::Restarting,
-            Target::Paused => State::Paused,
-            Target::Stopped => State::Stopped,
-        };
-        self.connector.counters.enter(state, None);
-    }
-
-    fn begin_run(&mut self) {
-        self.again = None;
-        self.connector.counters.restarts.fetch_add(u64::from(self.runs > 0), Ordering::Relaxed);
-        self.runs += 1;
-        self.connector.counters.enter(State::Running, None);
-        self.run = Some(self.connector.run());
-    }
-
-    /// Gives the run until the deadline to finish what it has in flight. On return it can append and commit no more.
-    async fn end_run(&mut self, deadline: Duration) {
-        let Some(mut run) = self.run.take() else { return };
-        // A run that has ended needs no signal.
-        let _ = run.stop.send(true);
-        let ended = tokio::time::timeout(deadline, &mut run.ended).await;
-        run.lease.revoke().await;
-        run.abort.abort();
-        let name = &self.connector.name;
-        match ended {
-            Ok(Ok(Ok(_))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(connector = name, cause = %error, "a run ended with a failure"),
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!(connector = name, ?deadline, "a run did not end in time and was cut off");
-            }
-        }
-    }
-
-    /// A run has ended by itself.
-    async fn ended(&mut self, result: Result<Ended>) {
-        let Some(run) = self.run.take() else { return };
-        run.lease.revoke().await;
-        run.abort.abort();
-        let counters = &self.connector.counters;
-        if counters.progressed_at() != run.progressed_at || run.since.elapsed() >= GOOD_RUN {
-            self.retry.succeeded();
-            self.failures = 0;
-        }
-        let name = &self.connector.name;
-        let error = match result {
-            Ok(Ended::Exhausted) => {
-                counters.enter(State::Stopped, Some("it has come to its end: there will never be more".to_owned()));
-                return;
-            }
-            Ok(Ended::Stopped) => Error::retry("it ended without being told to"),
-            Err(error) => error,
-        };
-        let message = error.to_string();
-        counters.retried(message.clone());
-        let now = Instant::now();
-        match self.retry.failed(error) {
-            Ok(wait) => {
-                tracing::warn!(connector = name, cause = message, ?wait, "a connector starts again");
-                counters.enter(State::Restarting, Some(message));
-                self.again = Some(now + wait);
-            }
-            Err(error) => {
-                let (first, longest) = AFTER_FAILURE;
-                let wait = first.saturating_mul(1 << self.failures.min(8)).min(longest);
-                self.failures += 1;
-                tracing::error!(connector = name, cause = %error, ?wait, "a connector has failed");
-                counters.enter(State::Failed, Some(error.to_string()));
-                self.again = Some(now + wait);
-            }
-        }
-    }
-}
-
-async fn ended(run: &mut Option<Run>) -> Result<Ended> {
-    match run {
-        Some(run) => (&mut run.ended).await.unwrap_or_else(|_| Err(Error::fatal("its thread is gone"))),
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

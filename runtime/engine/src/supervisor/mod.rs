@@ -2,5 +2,7 @@
 
 mod connector;
 mod engine;
+mod run;
+mod supervision;
 
 pub use engine::{Engine, Parts, Resolve};
