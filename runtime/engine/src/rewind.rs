@@ -6,6 +6,7 @@ use aqueduct_api::{Committed, Error, Result, Topic, TopicPartition};
 
 use crate::deliver::group;
 use crate::glob::Selection;
+use crate::holds::Holds;
 use crate::host::Host;
 use crate::pin::Pin;
 use crate::takeover::{self, Mark};
@@ -47,8 +48,19 @@ pub(crate) async fn plan(host: &Host, sink: (&str, &SinkPlan), rewind: Rewind<'_
 }
 
 /// Rewinds. No run of the sink is there any more.
-pub(crate) async fn rewind(host: &Host, sink: (&str, &SinkPlan), rewind: Rewind<'_>) -> Result<Vec<Rewound>> {
+pub(crate) async fn rewind(
+    host: &Host,
+    sink: (&str, &SinkPlan),
+    holds: &Holds,
+    rewind: Rewind<'_>,
+) -> Result<Vec<Rewound>> {
     let token = host.store.join(&group(sink.0)).await?;
+    for wanted in plan(host, sink, rewind).await? {
+        // Held first, or retention could pass before it is committed; and both places, until it is known which one counts.
+        let first = wanted.from.map_or(wanted.to, |from| from.min(wanted.to));
+        holds.retake(&TopicPartition::new(wanted.topic, wanted.partition), first).await?;
+    }
+    // Asked again: what had gone before it was held can not be delivered.
     let rewound = plan(host, sink, rewind).await?;
     let topics: BTreeMap<_, _> =
         host.store.topics().await?.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
@@ -67,6 +79,9 @@ pub(crate) async fn rewind(host: &Host, sink: (&str, &SinkPlan), rewind: Rewind<
     // The mark without its commit stops the partition loudly; the commit without its mark would forget the run.
     host.positions.put(&host.lease, marks).await?;
     host.store.commit(&token, commits).await?;
+    for rewound in &rewound {
+        holds.advance(&TopicPartition::new(rewound.topic.as_str(), rewound.partition), rewound.to);
+    }
     tracing::warn!(sink = sink.0, partitions = rewound.len(), "a sink was rewound on purpose");
     Ok(rewound)
 }

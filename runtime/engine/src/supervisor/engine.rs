@@ -1,6 +1,6 @@
 //! The engine: all connectors of one plan over one store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,10 +16,10 @@ use crate::counters::{Counters, Progress};
 use crate::holds::Holds;
 use crate::host::Host;
 use crate::rewind::{self, Rewind};
-use crate::supervisor::connector::{Connector, Declared, PATIENCE, Target};
+use crate::supervisor::connector::{Connector, Declaration, Declared, PATIENCE, Target};
+use crate::supervisor::topics;
 use crate::{
-    BudgetStatus, ConnectorStatus, Kind, PartitionStatus, Plan, RewindTo, Rewound, SinkPlan, Status, TopicPlan,
-    Unpinned,
+    BudgetStatus, ConnectorStatus, Kind, PartitionStatus, Plan, RewindTo, Rewound, SinkPlan, Status, Unpinned,
 };
 
 /// Resolves `${env:…}` and `${file:…}` in settings.
@@ -52,10 +52,16 @@ struct Inner {
     host: Arc<Host>,
     resolve: Resolve,
     connectors: Mutex<BTreeMap<String, Arc<Connector>>>,
-    /// The plan that runs; locked while it is being changed.
-    plan: tokio::sync::Mutex<Plan>,
+    /// What runs; locked while it is being changed.
+    running: tokio::sync::Mutex<Running>,
     /// Holds of connectors that are no longer declared: they last until the process ends.
     retired: Mutex<Vec<Arc<Holds>>>,
+}
+
+struct Running {
+    plan: Plan,
+    /// Topics that were changed by a reload which then failed: sources that feed them have not begun anew yet.
+    altered: BTreeSet<String>,
 }
 
 impl Engine {
@@ -74,7 +80,7 @@ impl Engine {
         refuse_problems(&parts.registry, &parts.resolve, &parts.edge, &plan)?;
         let resolve = parts.resolve.clone();
         let host = Arc::new(Host::open(parts).await?);
-        make_topics(&host, &plan).await?;
+        topics::differences(&host, &plan).await?.apply(&host, &mut Vec::new()).await?;
         let mut declarations = Vec::new();
         for (name, declared) in declared(&plan) {
             declarations.push(Connector::declare(&host, (&name, plan.folder.clone()), declared, None).await?);
@@ -84,14 +90,16 @@ impl Engine {
             (connector.name.clone(), connector)
         });
         let connectors = Mutex::new(connectors.collect());
-        let inner = Inner { host, resolve, connectors, plan: tokio::sync::Mutex::new(plan), retired: Mutex::default() };
+        let running = tokio::sync::Mutex::new(Running { plan, altered: BTreeSet::new() });
+        let inner = Inner { host, resolve, connectors, running, retired: Mutex::default() };
         Ok(Engine { inner: Arc::new(inner) })
     }
 
     /// Applies what is different in `plan`, connector by connector, and says what it did. What is the same keeps running.
     ///
     /// # Errors
-    /// `Refused` when the plan has problems: nothing was changed then.
+    /// `Refused` when the plan has problems: nothing was changed then. Others, as when the store does not answer, say what
+    /// was done to topics before; all connectors run on as they did, and the next reload goes on from there.
     pub async fn reload(&self, plan: Plan) -> Result<Vec<String>> {
         // Seen through even where nobody waits any more: half of it would leave connectors ended for good.
         let engine = self.clone();
@@ -102,43 +110,62 @@ impl Engine {
     async fn apply(&self, plan: Plan) -> Result<Vec<String>> {
         let host = &self.inner.host;
         refuse_problems(&host.registry, &self.inner.resolve, &host.edge, &plan)?;
-        let mut running = self.inner.plan.lock().await;
-        let mut told = make_topics(host, &plan).await?;
-        let (was, will) = (declared(&running), declared(&plan));
-        for name in was.keys().filter(|name| !will.contains_key(*name)) {
-            let connector = self.inner.connectors.lock().remove(name);
+        let mut running = self.inner.running.lock().await;
+        let mut told = Vec::new();
+        let differences = topics::differences(host, &plan).await?;
+        running.altered.extend(differences.altered());
+        let so_far = |error: Error, told: &[String]| match told {
+            [] => error,
+            told => error.context(format!("done before that: {}", told.join("; "))),
+        };
+        differences.apply(host, &mut told).await.map_err(|error| so_far(error, &told))?;
+        let declared = self.declare_changed(&running, &plan).await.map_err(|error| so_far(error, &told))?;
+        // From here on nothing can fail: no connector is ended without the next one being there.
+        let names: BTreeSet<String> = self.inner.connectors.lock().keys().cloned().collect();
+        for name in names.into_iter().filter(|name| !plan.sources.contains_key(name) && !plan.sinks.contains_key(name))
+        {
+            let connector = self.inner.connectors.lock().remove(&name);
             if let Some(connector) = connector {
                 connector.end(PATIENCE).await;
                 self.inner.retired.lock().push(connector.holds.clone());
             }
             told.push(format!("stopped `{name}`, which is no longer declared"));
         }
-        let altered =
-            |told: &String| [GROWN, CHANGED].iter().find_map(|what| told.strip_prefix(what).map(str::to_owned));
-        let altered: Vec<String> = told.iter().filter_map(altered).collect();
-        for (name, declared) in will {
-            // A source goes by its topic's partitions, compression and durability as they were when it began.
-            let feeds_altered = matches!(&declared, Declared::Source(plan) if altered.contains(&plan.topic));
-            let is_same = was.get(&name) == Some(&declared) && running.folder == plan.folder && !feeds_altered;
+        for (name, declaration) in declared {
             let before = self.inner.connectors.lock().get(&name).cloned();
-            let holds = match before {
-                Some(_) if is_same => continue,
+            match before {
                 Some(before) => {
                     before.end(PATIENCE).await;
                     told.push(format!("restarted `{name}`, which has changed"));
-                    let same_kind = std::mem::discriminant(&before.declared) == std::mem::discriminant(&declared);
-                    Some(before.holds.clone()).filter(|_| same_kind)
                 }
-                None => {
-                    told.push(format!("started `{name}`"));
-                    None
-                }
-            };
-            let declaration = Connector::declare(host, (&name, plan.folder.clone()), declared, holds).await?;
+                None => told.push(format!("started `{name}`")),
+            }
             self.inner.connectors.lock().insert(name, declaration.begin());
         }
-        *running = plan;
+        *running = Running { plan, altered: BTreeSet::new() };
         Ok(told)
+    }
+
+    /// Declares what differs from what runs; what runs goes on meanwhile.
+    async fn declare_changed(&self, running: &Running, plan: &Plan) -> Result<Vec<(String, Declaration)>> {
+        let was = declared(&running.plan);
+        let mut changed = Vec::new();
+        for (name, declared) in declared(plan) {
+            // A source goes by its topic's partitions, compression and durability as they were when it began.
+            let feeds_altered = matches!(&declared, Declared::Source(plan) if running.altered.contains(&plan.topic));
+            let is_same = was.get(&name) == Some(&declared) && running.plan.folder == plan.folder && !feeds_altered;
+            let before = self.inner.connectors.lock().get(&name).cloned();
+            if is_same && before.is_some() {
+                continue;
+            }
+            let same_kind =
+                |before: &Arc<Connector>| std::mem::discriminant(&before.declared) == std::mem::discriminant(&declared);
+            let holds = before.filter(same_kind).map(|before| before.holds.clone());
+            let declaration =
+                Connector::declare(&self.inner.host, (&name, plan.folder.clone()), declared, holds).await?;
+            changed.push((name, declaration));
+        }
+        Ok(changed)
     }
 
     /// What every connector does right now; waits for none of them.
@@ -181,12 +208,11 @@ impl Engine {
             return rewind::plan(&self.inner.host, (sink, &plan), rewind).await;
         }
         let resting = connector.rest().await?;
-        let rewound = rewind::rewind(&self.inner.host, (sink, &plan), rewind).await;
+        let rewound = rewind::rewind(&self.inner.host, (sink, &plan), &connector.holds, rewind).await;
         if let Ok(rewound) = &rewound {
             for rewound in rewound {
                 let of = aqueduct_api::TopicPartition::new(rewound.topic.as_str(), rewound.partition);
                 connector.counters.partition(&of).committed_at(rewound.to, Vec::new());
-                connector.holds.retake(&of, rewound.to).await?;
             }
         }
         drop(resting);
@@ -300,36 +326,4 @@ fn declared(plan: &Plan) -> BTreeMap<String, Declared> {
     let sources = plan.sources.iter().map(|(name, source)| (name.clone(), Declared::Source(source.clone())));
     let sinks = plan.sinks.iter().map(|(name, sink)| (name.clone(), Declared::Sink(sink.clone())));
     sources.chain(sinks).collect()
-}
-
-const GROWN: &str = "gave more partitions to topic ";
-const CHANGED: &str = "changed topic ";
-
-/// Makes the topics that are missing, changes those that differ, and says what it did.
-async fn make_topics(host: &Host, plan: &Plan) -> Result<Vec<String>> {
-    let there: BTreeMap<_, _> =
-        host.store.topics().await?.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
-    let undeclared = plan.sources.values().map(|source| &source.topic).filter(|name| !plan.topics.contains_key(*name));
-    let undeclared = undeclared.filter(|name| !there.contains_key(*name));
-    let mut wanted: BTreeMap<String, TopicPlan> = undeclared.map(|name| (name.clone(), TopicPlan::default())).collect();
-    wanted.extend(plan.topics.clone());
-    let mut told = Vec::new();
-    for (name, mut topic) in wanted {
-        let Some(was) = there.get(&name) else {
-            host.store.create(&name, topic.partitions, &topic.settings).await?;
-            told.push(format!("made topic {name}"));
-            continue;
-        };
-        // The mark is the runtime's: a declaration without it does not take it away.
-        topic.settings.dead_letters |= was.settings.dead_letters;
-        if (was.partitions, &was.settings) != (topic.partitions, &topic.settings) {
-            let change = host.store.alter(&name, topic.partitions, &topic.settings).await;
-            change.map_err(|error| error.context(format!("topics.{name}")))?;
-            match topic.partitions > was.partitions {
-                true => told.push(format!("{GROWN}{name}")),
-                false => told.push(format!("{CHANGED}{name}")),
-            }
-        }
-    }
-    Ok(told)
 }

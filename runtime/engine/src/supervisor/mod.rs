@@ -4,5 +4,6 @@ mod connector;
 mod engine;
 mod run;
 mod supervision;
+mod topics;
 
 pub use engine::{Engine, Parts, Resolve};
