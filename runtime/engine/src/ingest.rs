@@ -125,8 +125,8 @@ impl Ingest {
             _ => {}
         }
         let made_by = made_by(&run.plan);
-        let kept = Arc::new(Kept::since_now(host, &topic).await?);
         let of_letters = dead_letters.as_ref().map(|letters| letters.partition().clone());
+        let kept = Arc::new(Kept::since_now(host, &topic, of_letters.as_ref()).await?);
         let letters = of_letters.clone().map(|of| (of, made_by.clone()));
         let found = positions::recover(host, Traces { source: &run.name, partitions, letters }).await?;
         for (of, offset) in &found.scanned {

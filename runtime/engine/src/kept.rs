@@ -1,10 +1,12 @@
 //! Whether what a source has appended is still there. On topics that are not synced at once it may be given back when a
-//! sync fails later, though it was answered as durable: the source then begins anew with what the log holds.
+//! sync fails later, though it was answered as durable, and a topic may be deleted and made anew: the source then begins
+//! anew with what the log holds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{Durability, Error, Result, Topic, TopicPartition};
+use aqueduct_api::{Durability, Error, Result, Topic, TopicId, TopicPartition};
+use parking_lot::Mutex;
 
 use crate::host::Host;
 
@@ -15,11 +17,13 @@ pub(crate) struct Kept {
     given_back: BTreeMap<TopicPartition, u64>,
     /// The topic, where it was synced at once when the run began.
     synced: Option<Arc<str>>,
+    /// Which topics have the names that it writes to; `None`: not seen yet.
+    topics: Mutex<BTreeMap<Arc<str>, Option<TopicId>>>,
 }
 
 impl Kept {
     /// To be made before the run looks into the log.
-    pub(crate) async fn since_now(host: &Arc<Host>, topic: &Topic) -> Result<Kept> {
+    pub(crate) async fn since_now(host: &Arc<Host>, topic: &Topic, letters: Option<&TopicPartition>) -> Result<Kept> {
         let mut given_back = BTreeMap::new();
         if topic.settings.durability != Durability::Fsync {
             for of in topic.all_partitions() {
@@ -28,7 +32,11 @@ impl Kept {
             }
         }
         let synced = given_back.is_empty().then(|| topic.name.clone());
-        Ok(Kept { host: host.clone(), given_back, synced })
+        let mut topics = BTreeMap::from([(topic.name.clone(), Some(topic.id))]);
+        topics.extend(letters.map(|of| (of.topic.clone(), None)));
+        let kept = Kept { host: host.clone(), given_back, synced, topics: Mutex::new(topics) };
+        kept.look(&host.store.topics().await?)?;
+        Ok(kept)
     }
 
     /// How often a partition had given offsets back, where that may void what was answered as durable.
@@ -45,13 +53,29 @@ impl Kept {
                 return Err(Error::retry(format!("{of} {message}")));
             }
         }
-        let Some(name) = &self.synced else { return Ok(()) };
         let topics = self.host.store.topics().await?;
+        self.look(&topics)?;
+        let Some(name) = &self.synced else { return Ok(()) };
         match topics.iter().find(|topic| topic.name == *name) {
             Some(topic) if topic.settings.durability != Durability::Fsync => Err(Error::retry(format!(
                 "topic {name} is not synced at once any more: the source begins anew with what is there"
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Whether names still stand for the topics that they stood for when they were first seen.
+    fn look(&self, topics: &[Topic]) -> Result<()> {
+        let mut seen = self.topics.lock();
+        for topic in topics {
+            let Some(seen) = seen.get_mut(&topic.name) else { continue };
+            if *seen.get_or_insert(topic.id) != topic.id {
+                let name = &topic.name;
+                return Err(Error::retry(format!(
+                    "topic {name} was made anew: the source begins anew with what is there"
+                )));
+            }
+        }
+        Ok(())
     }
 }
