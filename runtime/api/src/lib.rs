@@ -18,6 +18,7 @@ pub mod fault;
 pub mod field;
 mod log;
 mod registry;
+mod replayed;
 mod settings;
 mod sink;
 mod source;
@@ -34,6 +35,7 @@ pub use edge::Edge;
 pub use error::{Cause, Error, Result};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
 pub use registry::{Described, Registry, SinkConnector, SourceConnector, TransformKind};
+pub use replayed::{REPLAYED_HEADER, Replayed};
 pub use settings::{
     NamedBy, Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings, TransformOpening,
     TransformSettings,

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aqueduct_api::{
-    Chunk, Content, Draft, Error, Made, Outcome, POSITION_HEADER, Read, Rejected, Result, TopicPartition,
+    Chunk, Content, Draft, Error, Made, Outcome, POSITION_HEADER, REPLAYED_HEADER, Read, Rejected, Replayed, Result,
+    TopicPartition,
 };
 use aqueduct_record::{Batch, BatchBuilder, Offset, Record};
 use async_trait::async_trait;
@@ -115,6 +116,11 @@ impl LogContent {
         }
     }
 
+    /// Whether a record is no replayed one of another sink.
+    fn is_for_us(&self, record: &Record<'_>) -> bool {
+        Replayed::of(record.headers).is_none_or(|replayed| replayed.is_for(&self.delivery.run.name))
+    }
+
     async fn read_log(&self, from: Offset) -> Result<Read> {
         let ahead = self.state.lock().ahead.take();
         match ahead {
@@ -191,17 +197,28 @@ impl Content for LogContent {
     }
 
     async fn transformed(&self, batch: &Batch, span: Range<Offset>, ranges: &[Range<Offset>]) -> Result<Option<Made>> {
-        if self.opened.transforms.is_empty() {
+        // A batch with replayed records is never compressed; where only bytes look like it, nothing is left out.
+        let is_replayed = memchr::memmem::find(batch.bytes(), REPLAYED_HEADER.as_bytes()).is_some();
+        if self.opened.transforms.is_empty() && !is_replayed {
             return Ok(None);
         }
         let records = batch.records().map_err(|cause| unreadable(&self.of, cause))?;
+        // By offset: transforms do not see it, and what they make of a record keeps it.
+        let mut replayed: BTreeMap<Offset, &[u8]> = BTreeMap::new();
         let mut drafts = Vec::new();
         for record in records.iter() {
             let record = record.map_err(|cause| unreadable(&self.of, cause))?;
-            if ranges.iter().any(|range| range.contains(&record.offset)) {
-                let record = Record { headers: record.headers.without(POSITION_HEADER), ..record };
-                drafts.push(Draft::of(&record, &self.of.topic, Some(self.of.partition)));
+            let is_wanted = ranges.iter().any(|range| range.contains(&record.offset));
+            if !is_wanted || is_replayed && !self.is_for_us(&record) {
+                continue;
             }
+            if let Some(Some(header)) = record.headers.get(REPLAYED_HEADER).filter(|_| is_replayed) {
+                replayed.insert(record.offset, header);
+            }
+            let record = Record { headers: record.headers.without(POSITION_HEADER), ..record };
+            let mut draft = Draft::of(&record, &self.of.topic, Some(self.of.partition));
+            draft.headers.retain(|(name, _)| name != REPLAYED_HEADER);
+            drafts.push(draft);
         }
         let made = self.opened.transforms.apply(drafts).await?;
         if let Some(routed) = made.drafts.iter().find(|draft| draft.topic != *self.of.topic) {
@@ -210,6 +227,9 @@ impl Content for LogContent {
         let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::with_capacity(made.drafts.len()));
         for draft in &made.drafts {
             transforms::push(&mut builder, draft);
+            if let Some(header) = replayed.get(&draft.offset) {
+                builder.add_header_to_last(REPLAYED_HEADER, header);
+            }
             offsets.push(draft.offset);
         }
         let mut state = self.state.lock();

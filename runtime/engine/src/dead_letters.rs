@@ -20,6 +20,8 @@ pub(crate) const CONNECTOR_HEADER: &str = "__connect.errors.connector.name";
 const TOPIC_HEADER: &str = "__connect.errors.topic";
 const PARTITION_HEADER: &str = "__connect.errors.partition";
 const OFFSET_HEADER: &str = "__connect.errors.offset";
+const STAGE_HEADER: &str = "__connect.errors.stage";
+const MESSAGE_HEADER: &str = "__connect.errors.exception.message";
 /// The largest batch that there is: whatever was taken once fits again, with what its headers say.
 const LARGEST: ByteSize = ByteSize(i32::MAX as u64);
 /// How much of a reason is kept, in bytes: destinations answer with whole pages.
@@ -206,10 +208,10 @@ impl DeadLetters {
         }
         add(CONNECTOR_HEADER, self.connector.as_bytes());
         add("__connect.errors.task.id", b"0");
-        add("__connect.errors.stage", stage.as_bytes());
+        add(STAGE_HEADER, stage.as_bytes());
         add("__connect.errors.class.name", self.class.as_bytes());
         add("__connect.errors.exception.class.name", exception.as_bytes());
-        add("__connect.errors.exception.message", cut(reason.message).as_bytes());
+        add(MESSAGE_HEADER, cut(reason.message).as_bytes());
         builder.push(original.timestamp, original.key, original.value, &headers);
     }
 
@@ -220,6 +222,44 @@ impl DeadLetters {
         let appended = self.lease.append(&self.topic, batch, at).await?;
         point("deadletter.append");
         Ok(appended)
+    }
+}
+
+/// What a dead letter says of itself.
+pub(crate) struct Said<'a> {
+    pub(crate) connector: &'a str,
+    pub(crate) topic: &'a str,
+    pub(crate) partition: Option<i32>,
+    /// `None` where it was on its way to the topic.
+    pub(crate) offset: Option<Offset>,
+    pub(crate) stage: &'a str,
+    pub(crate) message: &'a str,
+}
+
+impl<'a> Said<'a> {
+    /// What its headers say: ours stand behind those that the record had itself, which may have been a letter's too.
+    pub(crate) fn of(headers: Headers<'a>) -> Self {
+        let own = original_headers(headers).count();
+        let ours = headers.without(POSITION_HEADER).iter().skip(own);
+        let mut said = Said { connector: "", topic: "", partition: None, offset: None, stage: "", message: "" };
+        for (name, value) in ours {
+            let value = value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+            match name {
+                CONNECTOR_HEADER => said.connector = value,
+                TOPIC_HEADER => said.topic = value,
+                PARTITION_HEADER => said.partition = value.parse().ok(),
+                OFFSET_HEADER => said.offset = value.parse().ok(),
+                STAGE_HEADER => said.stage = value,
+                MESSAGE_HEADER => said.message = value,
+                _ => {}
+            }
+        }
+        said
+    }
+
+    /// Whether it stands for records that can not be read any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.stage == Stage::Consume.names().0
     }
 }
 

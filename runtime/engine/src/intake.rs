@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{
-    DeadLetter, Done, Draft, Error, Incoming, POSITION_HEADER, Position, Result, Source, Stream, Topic, TopicSettings,
-    Transformed, Unfit,
+    DeadLetter, Done, Draft, Error, Incoming, POSITION_HEADER, Position, REPLAYED_HEADER, Result, Source, Stream,
+    Topic, TopicSettings, Transformed, Unfit,
 };
 use aqueduct_record::{Batch, BatchBuilder, Compression, Record};
 use tokio::time::Instant;
@@ -178,7 +178,8 @@ async fn targets<'a>(
 
 /// Records without headers that claim to be the runtime's.
 fn honest(records: BatchBuilder) -> Result<BatchBuilder> {
-    if memchr::memmem::find(records.bytes(), POSITION_HEADER.as_bytes()).is_none() {
+    let ours = [POSITION_HEADER, REPLAYED_HEADER];
+    if ours.iter().all(|name| memchr::memmem::find(records.bytes(), name.as_bytes()).is_none()) {
         return Ok(records);
     }
     let batch = records.compressed(Compression::None).finish();
@@ -186,7 +187,8 @@ fn honest(records: BatchBuilder) -> Result<BatchBuilder> {
     for record in batch.records().map_err(Error::fatal)?.iter() {
         let record = record.map_err(Error::fatal)?;
         let delta = (record.offset - batch.base_offset()) as i32;
-        honest.push_record(delta, &Record { headers: record.headers.without(POSITION_HEADER), ..record });
+        let headers: Vec<_> = record.headers.iter().filter(|(name, _)| !ours.contains(name)).collect();
+        honest.push_at(delta, record.timestamp, record.key, record.value, &headers);
     }
     Ok(honest)
 }
@@ -246,9 +248,11 @@ mod tests {
     fn headers_that_claim_to_be_the_runtimes_are_taken_away() {
         let mut records = BatchBuilder::new();
         records.push(5, Some(b"k"), Some(b"v"), &[("a", Some(b"1")), (POSITION_HEADER, Some(b"[]")), ("b", None)]);
+        records.push(5, None, None, &[(REPLAYED_HEADER, Some(b"{}")), ("c", None)]);
         records.push(6, None, Some(b"aqueduct.position"), &[]);
         let mut expected = BatchBuilder::new();
         expected.push(5, Some(b"k"), Some(b"v"), &[("a", Some(b"1")), ("b", None)]);
+        expected.push(5, None, None, &[("c", None)]);
         expected.push(6, None, Some(b"aqueduct.position"), &[]);
         assert_eq!(honest(records).unwrap().finish(), expected.finish());
     }

@@ -11,6 +11,8 @@ mod supervisor;
 mod check;
 mod counters;
 mod host;
+mod letters;
+mod replay;
 mod rewind;
 
 mod budget;
@@ -48,6 +50,7 @@ mod writes;
 pub use plan::{
     ChunkPlan, DeadLetterPlan, Plan, RetryPlan, RewindTo, SinkPlan, SourcePlan, Start, TopicPlan, TransformPlan,
 };
+pub use replay::{LetterCounts, ReasonCount, Replay, Settled, count_letters, discard_letters, replay_letters};
 pub use status::{BudgetStatus, ConnectorStatus, Kind, LastError, PartitionStatus, Rewound, State, Status, Unpinned};
 pub use supervisor::{Engine, Parts, Resolve};
 pub use transforms::Transforms;

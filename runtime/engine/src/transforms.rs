@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use aqueduct_api::{Draft, Error, POSITION_HEADER, Registry, Result, Transform, TransformOpening, Transformed, Unfit};
+use aqueduct_api::{
+    Draft, Error, POSITION_HEADER, REPLAYED_HEADER, Registry, Result, Transform, TransformOpening, Transformed, Unfit,
+};
 use aqueduct_record::{BatchBuilder, Offset};
 
 use crate::{Resolve, TransformPlan};
@@ -69,7 +71,7 @@ impl Transforms {
 
 /// Adds what became of a draft to a batch, without what belongs to the runtime.
 pub(crate) fn push(builder: &mut BatchBuilder, draft: &Draft<'_>) {
-    let ours = |(name, _): &(&str, Option<&[u8]>)| *name != POSITION_HEADER;
+    let ours = |(name, _): &(&str, Option<&[u8]>)| *name != POSITION_HEADER && *name != REPLAYED_HEADER;
     let headers = draft.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
     let headers: Vec<_> = headers.filter(ours).collect();
     builder.push(draft.timestamp, draft.key.as_deref(), draft.value.as_deref(), &headers);
