@@ -118,8 +118,10 @@ mod tests {
 
     use super::*;
 
-    /// Lines and where the next begins; of those that are too long their length.
-    fn cut(text: &[u8], step: usize, longest: usize, quotes: bool) -> Vec<(Result<Vec<u8>, (u64, u32)>, u64)> {
+    /// A line, or of one that is too long its length and checksum; and where the next one begins.
+    type Line = (Result<Vec<u8>, (u64, u32)>, u64);
+
+    fn cut(text: &[u8], step: usize, longest: usize, quotes: bool) -> Vec<Line> {
         let mut split = Split::new(0, longest, quotes);
         let mut lines = Vec::new();
         let mut take = |split: &mut Split, is_end| {

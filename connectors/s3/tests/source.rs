@@ -89,11 +89,14 @@ async fn the_source_passes_the_suite_in_small_batches() {
     source::all(&|| Box::new(World { batch: ByteSize(100), ..World::new(json!({})) })).await;
 }
 
+/// Key, value and headers.
+type Seen = (Option<String>, Option<String>, BTreeMap<String, String>);
+
 /// All that a source hands over.
 #[derive(Default)]
 struct Taken {
     positions: BTreeMap<String, (Arc<Stream>, Position)>,
-    records: Vec<(Option<String>, Option<String>, BTreeMap<String, String>)>,
+    records: Vec<Seen>,
     letters: Vec<DeadLetter>,
 }
 
