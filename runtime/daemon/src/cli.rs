@@ -3,6 +3,7 @@
 mod check;
 mod connectors;
 mod control;
+mod dead_letters;
 mod records;
 mod run;
 mod topics;
@@ -83,8 +84,8 @@ enum Command {
     Produce(records::Produce),
     /// Print a topic's records: the last ten, or from anywhere on
     Tail(records::Tail),
-    /// List what was set aside, or show it with the reasons
-    DeadLetters(records::DeadLetters),
+    /// List what was set aside, show it with the reasons, replay or discard it
+    DeadLetters(dead_letters::DeadLetters),
     /// List connectors, or every setting of one
     Connectors(connectors::Connectors),
     /// Print the JSON Schema of a configuration, for editors

@@ -9,11 +9,14 @@
 //! | `POST /sinks/{name}/{rewind,unpin}` | moves a sink on purpose |
 //! | `GET, POST /topics`, `GET, PATCH, DELETE /topics/{topic}` | lists, makes, shows, changes, deletes topics |
 //! | `GET, POST /topics/{topic}/records` | reads and appends records |
-//! | `GET /dead-letters`, `GET /groups`, `GET /groups/{group}` | tells what was set aside, and who has read how far |
+//! | `GET /dead-letters`, `GET /dead-letters/{topic}` | counts what was set aside, by reason |
+//! | `POST /dead-letters/{topic}/{replay,discard}` | does that with what was set aside |
+//! | `GET /groups`, `GET /groups/{group}` | tells who has read how far |
 //!
 //! Errors are `{"error_code": 404, "message": "…"}`.
 
 pub(crate) mod control;
+pub(crate) mod dead_letters;
 pub(crate) mod guard;
 pub(crate) mod metrics;
 pub(crate) mod records;
@@ -39,12 +42,22 @@ pub(crate) struct Data {
     pub(crate) store: Arc<dyn Store>,
     /// Where time comes from.
     pub(crate) edge: Edge,
+    /// Held by whoever replays or discards dead letters: one at a time.
+    pub(crate) settling: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Data {
+    /// Works with a log.
+    pub(crate) fn new(store: Arc<dyn Store>, edge: Edge) -> Self {
+        Data { store, edge, settling: Arc::default() }
+    }
 }
 
 /// The endpoints that need no engine: topics, records, dead letters, groups. A command without a daemon calls the same
 /// ones in its own process.
 pub(crate) fn data_router(data: Data) -> Router {
-    Router::new().merge(topics::router()).merge(records::router()).fallback(nothing_here).with_state(data)
+    let router = topics::router().merge(records::router()).merge(dead_letters::router());
+    router.fallback(nothing_here).with_state(data)
 }
 
 async fn nothing_here(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {

@@ -81,7 +81,7 @@ fn groups_and_dead_letters_that_are_not_there_are_said() {
     outside.works(&["topics", "create", "a"]);
     assert_eq!(outside.works(&["groups", "list"]), "GROUP  PARTITIONS  LAG\n");
     assert!(outside.fails(&["groups", "show", "connect-x"], 1).contains("there is no group `connect-x`"));
-    assert_eq!(outside.works(&["dead-letters", "list"]), "TOPIC  RECORDS\n");
+    assert_eq!(outside.works(&["dead-letters", "list"]), "TOPIC  OPEN  RECORDS\n");
     assert!(outside.fails(&["dead-letters", "show", "x"], 1).contains("no dead letters of `x`: there are none"));
 }
 

@@ -1,17 +1,17 @@
-//! `aqueduct produce`, `tail` and `dead-letters`: records in and out.
+//! `aqueduct produce` and `tail`: records in and out.
 
 use std::collections::VecDeque;
 use std::io::BufRead;
 
 use axum::http::Method;
 use base64::Engine as _;
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::{Context, number, text, time};
+use crate::cli::{Context, number};
 use crate::client::{Client, path};
 use crate::records::{Bytes, NewRecord};
-use crate::terminal::{Failure, Terminal};
+use crate::terminal::Failure;
 
 /// Append standard input to a topic, a record a line.
 #[derive(Args)]
@@ -30,9 +30,6 @@ pub(super) struct Produce {
     #[arg(long)]
     partition: Option<i32>,
 }
-
-/// How many characters of a dead letter's value are shown.
-const LONGEST_SHOWN: usize = 200;
 
 /// A request is sent when it holds so many records,
 const MOST_RECORDS: usize = 1000;
@@ -199,7 +196,7 @@ impl Tail {
 }
 
 /// Reads a topic page by page.
-struct Reader {
+pub(super) struct Reader {
     at: String,
     partition: Option<i32>,
     from: String,
@@ -207,7 +204,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(topic: &str, partition: Option<i32>) -> Self {
+    pub(super) fn new(topic: &str, partition: Option<i32>) -> Self {
         Reader { at: path(&["topics", topic, "records"], &[]), partition, from: "beginning".to_owned(), next: None }
     }
 
@@ -227,7 +224,7 @@ impl Reader {
     }
 
     /// The last `count` records of all partitions, by time.
-    async fn last(&mut self, client: &Client, count: usize) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn last(&mut self, client: &Client, count: usize) -> Result<Vec<Value>, Failure> {
         self.from = format!("-{}", count.max(1));
         let mut last: VecDeque<Value> = VecDeque::new();
         loop {
@@ -245,7 +242,7 @@ impl Reader {
     }
 }
 
-fn print(context: &mut Context, record: &Value) -> Result<(), Failure> {
+pub(super) fn print(context: &mut Context, record: &Value) -> Result<(), Failure> {
     if context.common.json {
         // Records are data, not output about them: what they hold is shown as it is.
         return context.terminal.data(format!("{record}\n").as_bytes());
@@ -255,7 +252,8 @@ fn print(context: &mut Context, record: &Value) -> Result<(), Failure> {
     context.terminal.data(&line)
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+/// The bytes that a record's JSON stands for.
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => text.clone().into_bytes(),
         Value::Object(fields) => {
@@ -266,117 +264,14 @@ fn bytes(value: &Value) -> Vec<u8> {
     }
 }
 
-/// List what was set aside, or show it with the reasons.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  aqueduct dead-letters list
-  aqueduct dead-letters show lake -n 20")]
-pub(super) struct DeadLetters {
-    #[command(subcommand)]
-    action: DeadLetterAction,
-}
-
-#[derive(Subcommand)]
-enum DeadLetterAction {
-    /// Every topic of dead letters
-    List,
-    /// The last dead letters of a source, a sink, or a topic
-    Show {
-        /// A source's or sink's name, or the topic's
-        name: String,
-        /// How many
-        #[arg(short = 'n', value_name = "N", default_value_t = 10)]
-        count: usize,
-    },
-}
-
-impl DeadLetters {
-    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let client = context.client("dead-letters", false).await?;
-        let done = match self.action {
-            DeadLetterAction::List => list(context, &client).await,
-            DeadLetterAction::Show { name, count } => show(context, &client, &name, count).await,
-        };
-        client.close().await?;
-        done
-    }
-}
-
-async fn list(context: &mut Context, client: &Client) -> Result<(), Failure> {
-    let answer = client.call(Method::GET, "/dead-letters", None).await?;
-    if context.common.json {
-        return context.terminal.json(&answer);
-    }
-    let row = |topic: &Value| vec![text(topic, "topic"), number(topic, "records")];
-    let rows: Vec<_> = answer["dead_letters"].as_array().into_iter().flatten().map(row).collect();
-    context.terminal.table(&["TOPIC", "RECORDS"], &rows)
-}
-
-async fn show(context: &mut Context, client: &Client, name: &str, count: usize) -> Result<(), Failure> {
-    let answer = client.call(Method::GET, "/dead-letters", None).await?;
-    let topics: Vec<String> =
-        answer["dead_letters"].as_array().into_iter().flatten().map(|topic| text(topic, "topic")).collect();
-    let topic = [name.to_owned(), format!("{name}.dead-letters")].into_iter().find(|topic| topics.contains(topic));
-    let Some(topic) = topic else {
-        let known =
-            if topics.is_empty() { "there are none".to_owned() } else { format!("there are {}", topics.join(", ")) };
-        return Err(Failure::Failed(format!("no dead letters of `{name}`: {known}")));
-    };
-    let records = Reader::new(&topic, None).last(client, count).await?;
-    records.iter().try_for_each(|record| match context.common.json {
-        true => print(context, record),
-        false => dead_letter(&mut context.terminal, record),
-    })
-}
-
-/// One dead letter: where it came from, why, and what it holds.
-fn dead_letter(terminal: &mut Terminal, record: &Value) -> Result<(), Failure> {
-    let header = |name: &str| {
-        let mut headers = record["headers"].as_array().into_iter().flatten();
-        let found = headers.find(|header| header[0] == format!("__connect.errors.{name}"));
-        found.map(|header| String::from_utf8_lossy(&bytes(&header[1])).into_owned())
-    };
-    let from = match (header("topic"), header("partition"), header("offset")) {
-        (Some(topic), Some(partition), Some(offset)) => format!(" from {topic}-{partition} at {offset}"),
-        _ => String::new(),
-    };
-    let at = time(record["timestamp"].as_i64());
-    terminal.line(format!("{}  {at}{from}", number(record, "offset")))?;
-    if let Some(reason) = header("exception.message") {
-        terminal.line(format!("  {reason}"))?;
-    }
-    match record["value"].is_null() {
-        // What was too long to be read is told by the reason.
-        true => Ok(()),
-        false => terminal.line(format!("  {}", shown(&String::from_utf8_lossy(&bytes(&record["value"]))))),
-    }
-}
-
-/// The beginning of a value on one line that does nothing to a terminal.
-fn shown(value: &str) -> String {
-    let mut shown = String::new();
-    for c in value.chars().take(LONGEST_SHOWN) {
+/// A value on one line that does nothing to a terminal.
+pub(super) fn harmless(value: &str) -> String {
+    let mut shown = String::with_capacity(value.len());
+    for c in value.chars() {
         match c.is_control() {
             true => shown.extend(c.escape_debug()),
             false => shown.push(c),
         }
     }
-    if value.chars().nth(LONGEST_SHOWN).is_some() {
-        shown.push_str(" …");
-    }
     shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_is_shown_as_it_is_but_for_what_steers_terminals() {
-        assert_eq!(shown(r#"{"user":"it's \ é"}"#), r#"{"user":"it's \ é"}"#);
-        assert_eq!(shown("a\tb\nc\u{1b}[2Jd\0"), r"a\tb\nc\u{1b}[2Jd\0");
-        assert_eq!(shown(&"x".repeat(200)), "x".repeat(200));
-        assert_eq!(shown(&"é".repeat(201)), "é".repeat(200) + " …");
-    }
 }

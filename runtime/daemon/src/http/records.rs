@@ -1,9 +1,9 @@
-//! Records: appended, read from anywhere, and those that were set aside as dead letters.
+//! Records: appended, and read from anywhere.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aqueduct_api::{Appended, At, Log, Store, Topic, TopicPartition};
+use aqueduct_api::{Appended, At, Log, REPLAYED_HEADER, Store, Topic, TopicPartition};
 use aqueduct_record::{Batch, BatchBuilder, Offset, partition_for_key};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -32,10 +32,7 @@ type Answer = Result<Json<Value>, Refusal>;
 
 /// The endpoints.
 pub(crate) fn router() -> Router<Data> {
-    Router::new()
-        .route("/topics/{topic}/records", get(read).post(append))
-        .route("/dead-letters", get(dead_letters))
-        .layer(DefaultBodyLimit::max(LARGEST))
+    Router::new().route("/topics/{topic}/records", get(read).post(append)).layer(DefaultBodyLimit::max(LARGEST))
 }
 
 #[derive(Deserialize)]
@@ -82,7 +79,9 @@ fn batches(topic: &Topic, records: &[NewRecord], data: &Data) -> Result<Vec<(i32
                 "records[{at}].partition: topic `{name}` has {count} partitions, not {chosen}"
             )));
         }
-        let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.0.as_deref())).collect();
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.0.as_deref()));
+        // What was tailed and comes in again was not replayed, whatever it says.
+        let headers: Vec<_> = headers.filter(|(name, _)| *name != REPLAYED_HEADER).collect();
         let builder = builders.entry(chosen);
         let builder = builder.or_insert_with(|| BatchBuilder::new().compressed(topic.settings.compression));
         let timestamp = record.timestamp.unwrap_or(now);
@@ -230,17 +229,4 @@ impl Page {
 
 fn unreadable(cause: aqueduct_record::BatchError) -> Refusal {
     aqueduct_api::Error::retry(format!("read batch: {cause}")).into()
-}
-
-async fn dead_letters(State(data): State<Data>) -> Answer {
-    let mut shown = Vec::new();
-    for topic in data.store.topics().await?.iter().filter(|topic| topic.settings.dead_letters) {
-        let mut records = 0;
-        for partition in topic.all_partitions() {
-            let bounds = data.store.bounds(&partition).await?;
-            records += bounds.stable - bounds.start;
-        }
-        shown.push(json!({ "topic": topic.name, "records": records }));
-    }
-    Ok(Json(json!({ "dead_letters": shown })))
 }
