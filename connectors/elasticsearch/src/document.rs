@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
-use aqueduct_api::Chunk;
 use aqueduct_api::template::{Piece, Template};
+use aqueduct_api::{Chunk, Replayed, TopicPartition};
 use aqueduct_record::{Offset, Record};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -129,7 +130,9 @@ impl Shape {
         let mut hasher = DefaultHasher::new();
         (&index, &id).hash(&mut hasher);
         let version = match (kind, self.operation) {
-            (Kind::Index | Kind::Delete, Operation::Index | Operation::Create) => version(chunk, record.offset)?,
+            (Kind::Index | Kind::Delete, Operation::Index | Operation::Create) => {
+                version(chunk, Place::of(&chunk.partition, record).offset)?
+            }
             // Updates carry no version of ours, and a delete between them must not carry one either.
             _ => 0,
         };
@@ -140,7 +143,8 @@ impl Shape {
             identity: hasher.finish(),
             version,
             kind,
-            repeated: chunk.redelivered || chunk.run > 0,
+            // A newer record than one that was set aside may be there by now.
+            repeated: chunk.redelivered || chunk.run > 0 || Replayed::of(record.headers).is_some(),
             name: (kind == Kind::Create).then(|| Box::new((index.clone(), id.clone()))),
         };
         // Equal versions are taken where a record comes again on purpose, or a later one of the same offset replaces it.
@@ -156,9 +160,9 @@ impl Shape {
         let Subject { chunk, record, ordinal, .. } = *subject;
         match &self.id {
             Id::Offset => {
-                let (topic, partition) = (&chunk.partition.topic, chunk.partition.partition);
+                let Place { topic, partition, offset } = Place::of(&chunk.partition, record);
                 // Writing into a String does not fail.
-                let _ = write!(id, "{topic}+{partition}+{}", record.offset);
+                let _ = write!(id, "{topic}+{partition}+{offset}");
                 if ordinal > 0 {
                     let _ = write!(id, "+{ordinal}");
                 }
@@ -214,6 +218,24 @@ impl Shape {
     }
 }
 
+/// Where a record was first: a replayed one not where it is now.
+struct Place {
+    topic: Arc<str>,
+    partition: i32,
+    offset: Offset,
+}
+
+impl Place {
+    fn of(here: &TopicPartition, record: &Record<'_>) -> Place {
+        match Replayed::of(record.headers) {
+            Some(Replayed { topic, partition, offset: Some(offset), .. }) => {
+                Place { topic: topic.into(), partition, offset }
+            }
+            _ => Place { topic: here.topic.clone(), partition: here.partition, offset: record.offset },
+        }
+    }
+}
+
 /// The version of a record: of two of one id the one of the higher incarnation is newer, then that of the higher offset.
 fn version(chunk: &Chunk, offset: Offset) -> Result<i64, String> {
     let incarnation = i64::from(chunk.incarnation);
@@ -256,4 +278,31 @@ fn write_document(value: &[u8], kind: Kind, body: &mut Vec<u8>) -> Result<(), St
     }
     body.extend_from_slice(if kind == Kind::Update { b"}\n" } else { b"\n" });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_api::REPLAYED_HEADER;
+    use aqueduct_record::BatchBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_replayed_record_goes_by_where_it_was() {
+        let at = |header: Option<&str>| {
+            let headers: Vec<_> = header.iter().map(|header| (REPLAYED_HEADER, Some(header.as_bytes()))).collect();
+            let mut builder = BatchBuilder::new();
+            builder.push(1, None, Some(b"{}"), &headers);
+            let batch = builder.finish().at(40, 0);
+            let records = batch.records().unwrap();
+            let record = records.iter().next().unwrap().unwrap();
+            let place = Place::of(&TopicPartition::new("logs", 1), &record);
+            format!("{}+{}+{}", place.topic, place.partition, place.offset)
+        };
+        assert_eq!(at(None), "logs+1+40");
+        let letter = r#""letter":["AAAAAAAAAAAAAAAAAAAAAQ",7]"#;
+        assert_eq!(at(Some(&format!(r#"{{"topic":"old","partition":2,"offset":9,{letter}}}"#))), "old+2+9");
+        // What a source had set aside was nowhere yet.
+        assert_eq!(at(Some(&format!(r#"{{"topic":"old","partition":2,{letter}}}"#))), "logs+1+40");
+    }
 }
