@@ -7,6 +7,7 @@ mod dead_letters;
 mod records;
 mod run;
 mod topics;
+mod transform;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,9 @@ enum Command {
     Tail(records::Tail),
     /// List what was set aside, show it with the reasons, replay or discard it
     DeadLetters(dead_letters::DeadLetters),
-    /// List connectors, or every setting of one
+    /// Try what a source or sink sends its records through
+    Transform(transform::Transforms),
+    /// List connectors and transforms, or every setting of one
     Connectors(connectors::Connectors),
     /// Print the JSON Schema of a configuration, for editors
     Schema,
@@ -262,6 +265,7 @@ async fn dispatch_async(command: Command, context: &mut Context) -> Result<(), F
         Command::Produce(produce) => produce.run(context).await,
         Command::Tail(tail) => tail.run(context).await,
         Command::DeadLetters(letters) => letters.run(context).await,
+        Command::Transform(transforms) => transforms.run(context).await,
         // These need no runtime.
         Command::Connectors(_) | Command::Schema | Command::Completions { .. } => Ok(()),
     }

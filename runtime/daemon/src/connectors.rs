@@ -4,23 +4,27 @@ use aqueduct_api::{Described, Registry};
 use aqueduct_elasticsearch::ElasticsearchSettings;
 use aqueduct_file::FileSettings;
 use aqueduct_http::{HttpSinkSettings, HttpSourceSettings};
-use aqueduct_s3::S3Settings;
+use aqueduct_s3::{S3Settings, S3SourceSettings};
+use aqueduct_transforms::{Filter, Route, Vrl};
 use serde_json::Value;
 
 /// Every connector that there is.
 pub fn registry() -> Registry {
-    let connectors = Registry::default().source::<FileSettings>().sink::<S3Settings>();
+    let connectors = Registry::default().source::<FileSettings>().source::<S3SourceSettings>().sink::<S3Settings>();
     let connectors = connectors.sink::<ElasticsearchSettings>();
-    connectors.source::<HttpSourceSettings>().sink::<HttpSinkSettings>()
+    let connectors = connectors.source::<HttpSourceSettings>().sink::<HttpSinkSettings>();
+    connectors.transform::<Filter>().transform::<Route>().transform::<Vrl>()
 }
 
-/// Whether a connector brings records in or takes them out.
+/// Whether a connector brings records in or takes them out, or is a transform between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// Brings records in.
     Source,
     /// Takes records out.
     Sink,
+    /// Changes them on the way.
+    Transform,
 }
 
 impl Direction {
@@ -29,15 +33,17 @@ impl Direction {
         match self {
             Direction::Source => "source",
             Direction::Sink => "sink",
+            Direction::Transform => "transform",
         }
     }
 }
 
-/// All connectors, sources first.
+/// All connectors, sources first, and then the transforms.
 pub(crate) fn all(registry: &Registry) -> Vec<(Direction, &dyn Described)> {
     let sources = registry.sources.values().map(|source| (Direction::Source, &**source as &dyn Described));
     let sinks = registry.sinks.values().map(|sink| (Direction::Sink, &**sink as &dyn Described));
-    sources.chain(sinks).collect()
+    let transforms = registry.transforms.values().map(|kind| (Direction::Transform, &**kind as &dyn Described));
+    sources.chain(sinks).chain(transforms).collect()
 }
 
 /// A setting, as its schema tells it.

@@ -11,8 +11,10 @@ mod load;
 mod merge;
 mod problems;
 mod references;
+mod scalar;
 mod schema;
 mod secrets;
+mod transforms;
 mod yaml;
 
 // What runs and answers.

@@ -17,6 +17,7 @@ use crate::merge;
 use crate::problems::{Place, Problem, Step};
 use crate::references::{Environment, References};
 use crate::secrets::Secrets;
+use crate::transforms;
 use crate::yaml::{Entry, Kind, Node};
 
 /// How long retention spares partitions that were just made: sinks look for new ones every second.
@@ -81,14 +82,12 @@ pub(crate) fn url_of_wrong(path: &Path, environment: &Environment, secrets: &Sec
 }
 
 /// Parts of the design that this version does not have: a key of the first name's mapping, `*` standing for each.
-const UNSUPPORTED: [(&[&str], &str); 8] = [
+const UNSUPPORTED: [(&[&str], &str); 6] = [
     (&[], "clusters"),
     (&[], "mirrors"),
     (&["log"], "kafka"),
     (&["listen"], "kafka"),
-    (&["sources", "*"], "transforms"),
     (&["sources", "*"], "placement"),
-    (&["sinks", "*"], "transforms"),
     (&["sinks", "*"], "placement"),
 ];
 
@@ -288,6 +287,11 @@ fn remember_secrets(root: &Node, registry: &Registry, secrets: &Secrets) {
         if let (Some(settings), Some(schema)) = (entry.value.entry("settings"), schema(section, entry, registry)) {
             secrets.remember_marked(&settings.value, &schema);
         }
+        for (_, transform) in transforms::of(section, entry) {
+            if let Some(kind) = registry.transforms.get(transform.key.as_str()) {
+                secrets.remember_marked(&transform.value, &kind.schema().to_value());
+            }
+        }
     }
 }
 
@@ -308,7 +312,7 @@ fn resolve(root: &mut Node, references: &References, problems: &mut Vec<Problem>
                 for part in parts {
                     way.push(Step::Key(part.key.clone()));
                     match part.key.as_str() {
-                        "settings" => references.apply(&mut part.value.clone(), &mut way, problems),
+                        "settings" | "transforms" => references.apply(&mut part.value.clone(), &mut way, problems),
                         _ => references.apply(&mut part.value, &mut way, problems),
                     }
                     way.pop();
@@ -319,9 +323,10 @@ fn resolve(root: &mut Node, references: &References, problems: &mut Vec<Problem>
     }
 }
 
-/// What the connectors say about their settings.
+/// What the connectors and transforms say about their settings.
 fn check_settings(root: &Node, registry: &Registry, references: &References, problems: &mut Vec<Problem>) {
     for (section, entry) in connectors(root) {
+        transforms::check(section, entry, registry, references, problems);
         let Some(connector) = entry.value.entry("connector") else { continue };
         let Kind::Text(name) = &connector.value.kind else { continue };
         let mut way = vec![Step::Key(section.to_owned()), Step::Key(entry.key.clone())];

@@ -30,9 +30,10 @@ pub(crate) fn schema(registry: &Registry) -> Value {
         }
         rename_references(&mut settings, &name);
         definitions.insert(name.clone(), settings);
-        let plan = match direction {
-            Direction::Source => "SourcePlan",
-            Direction::Sink => "SinkPlan",
+        let (plan, declare): (_, fn(&mut Value, &str, &str)) = match direction {
+            Direction::Source => ("SourcePlan", declare),
+            Direction::Sink => ("SinkPlan", declare),
+            Direction::Transform => ("TransformPlan", declare_transform),
         };
         if let Some(plan) = definitions.get_mut(plan) {
             declare(plan, connector.name(), &name);
@@ -56,6 +57,12 @@ fn declare(plan: &mut Value, connector: &str, definition: &str) {
         Some(rules) => rules.push(rule),
         None => plan["allOf"] = json!([rule]),
     }
+}
+
+/// Says that the transform's settings are those of the definition.
+fn declare_transform(plan: &mut Value, transform: &str, definition: &str) {
+    plan["additionalProperties"] = json!(false);
+    plan["properties"][transform] = json!({ "$ref": format!("#/$defs/{definition}") });
 }
 
 fn rename_references(schema: &mut Value, prefix: &str) {
@@ -103,6 +110,7 @@ mod tests {
         }
         assert!(found.contains(&"#/$defs/source.file".to_owned()), "{found:?}");
         assert!(found.contains(&"#/$defs/sink.s3".to_owned()), "{found:?}");
+        assert!(found.contains(&"#/$defs/transform.vrl".to_owned()), "{found:?}");
         assert_eq!(schema["$defs"]["SinkPlan"]["properties"]["connector"]["enum"], json!(["s3"]));
     }
 }

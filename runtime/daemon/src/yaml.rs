@@ -80,6 +80,15 @@ impl Node {
         }
     }
 
+    /// The value at `way`.
+    pub(crate) fn at(&self, way: &[Step]) -> Option<&Node> {
+        way.iter().try_fold(self, |node, step| match (step, &node.kind) {
+            (Step::Key(name), _) => node.entry(name).map(|entry| &entry.value),
+            (Step::Index(index), Kind::List(items)) => items.get(*index),
+            _ => None,
+        })
+    }
+
     /// Where the key of the value at `way` stands, or the value, or the last on the way that is there.
     pub(crate) fn place_of(&self, way: &[Step], key: bool) -> &Place {
         let (mut node, mut place) = (self, &self.place);

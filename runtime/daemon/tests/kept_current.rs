@@ -30,7 +30,7 @@ fn the_schema_is_current() {
 
 #[test]
 fn the_pages_of_the_connectors_are_current() {
-    for name in ["file", "s3"] {
+    for name in ["file", "filter", "route", "s3", "vrl"] {
         check(&format!("docs/connectors/{name}.md"), &["connectors", name, "--markdown"]);
     }
     let listed = output(&["connectors", "--json"]);

@@ -44,6 +44,12 @@ impl Connectors {
                 continue;
             }
             context.terminal.line(format!("{} ({}): {}\n", connector.name(), direction.name(), connector.summary()))?;
+            if settings.is_empty() {
+                // What is one value says what it is itself.
+                let schema = connector.schema().to_value();
+                let meaning = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();
+                wrapped(meaning, 96).into_iter().try_for_each(|line| context.terminal.line(line))?;
+            }
             for setting in settings {
                 context.terminal.line(format!("{}  {}, default: {}", setting.name, setting.kind, setting.default))?;
                 for line in wrapped(&setting.meaning, 92) {
@@ -82,8 +88,13 @@ pub(crate) fn markdown(name: &str, registry: &aqueduct_api::Registry) -> String 
         if let Some(description) = schema.get("description").and_then(serde_json::Value::as_str) {
             page += &format!("\n{description}\n");
         }
+        let settings = settings(&schema);
+        if settings.is_empty() {
+            page += &format!("\nWritten as one text: `{{ {name}: '…' }}`.\n");
+            continue;
+        }
         page += "\n| setting | type | default | meaning |\n|---|---|---|---|\n";
-        for setting in settings(&schema) {
+        for setting in settings {
             let cells = [&setting.kind, &setting.default, &setting.meaning].map(|cell| cell.replace('|', "\\|"));
             page += &format!("| `{}` | {} |\n", setting.name, cells.join(" | "));
         }

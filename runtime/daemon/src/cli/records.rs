@@ -208,7 +208,12 @@ impl Reader {
         Reader { at: path(&["topics", topic, "records"], &[]), partition, from: "beginning".to_owned(), next: None }
     }
 
-    async fn page(&mut self, client: &Client, limit: Option<usize>, wait: bool) -> Result<Value, Failure> {
+    /// Reads all partitions from a place on, as people write it.
+    pub(super) fn from_place(topic: &str, from: &str) -> Self {
+        Reader { from: from.to_owned(), ..Reader::new(topic, None) }
+    }
+
+    pub(super) async fn page(&mut self, client: &Client, limit: Option<usize>, wait: bool) -> Result<Value, Failure> {
         let mut query = match &self.next {
             Some(next) => vec![("next", next.clone())],
             None => vec![("from", self.from.clone())],
