@@ -182,7 +182,8 @@ async fn what_curl_sends_is_durable_and_delivered() {
     let mut delivered = collector.lines();
     delivered.retain(|line| line.starts_with("line "));
     let mut expected: Vec<String> = lines.lines().map(str::to_owned).collect();
-    (delivered.sort(), expected.sort());
+    delivered.sort();
+    expected.sort();
     assert_eq!(delivered, expected);
     assert!(daemon.stop().success());
 }

@@ -55,7 +55,7 @@ async fn settled(process: &Process, routes: bool, letters: &str) {
     let lines = process.outside.lines();
     let all_out = |process: &Process| {
         let is_out = |stream: &&str| out(process, stream).len() >= made(&lines, stream, routes).len();
-        STREAMS.iter().all(|stream| is_out(stream)) && values(process, letters).len() >= unfit(&lines).len()
+        STREAMS.iter().all(is_out) && values(process, letters).len() >= unfit(&lines).len()
     };
     process.until("everything is out", all_out).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
