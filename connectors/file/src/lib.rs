@@ -1,9 +1,11 @@
-//! Files as a source: tailed, rotated, compressed, each line once and in order.
+//! Files as a source: tailed, rotated, compressed, each line once and in order; and as a sink: appended to, exactly once.
 //!
-//! - [`FileSettings`]: what people declare.
+//! - [`FileSettings`]: what people declare of a source, [`FileSinkSettings`] of a sink.
 //! - `walk` finds the files, `catalog` knows where each of them is now, by what `compare` says of the ones that turned up, a
 //!   `tail` is what is known of one of them and `progress` what is saved of it; `content` reads bytes (inflated where
 //!   compressed), `framing` makes records of them, and `source` takes turns.
+//! - `sink` collects a chunk's records by their files, which `sink_name` names and `sink_format` fills; `sink_writing` appends
+//!   them, after `sink_journal` noted how long the files were.
 
 mod catalog;
 mod compare;
@@ -11,8 +13,16 @@ mod content;
 mod framing;
 mod progress;
 mod settings;
+mod sink;
+mod sink_format;
+mod sink_journal;
+mod sink_name;
+mod sink_settings;
+mod sink_writing;
 mod source;
 mod tail;
 mod walk;
 
 pub use settings::{Compressed, FileSettings, Framing, HeaderName, Multiline, Start};
+pub use sink_format::{FileCompression, FileFormat};
+pub use sink_settings::{FileSinkSettings, Roll};
