@@ -2,7 +2,7 @@
 
 use aqueduct_api::{Described, Registry};
 use aqueduct_elasticsearch::ElasticsearchSettings;
-use aqueduct_file::FileSettings;
+use aqueduct_file::{FileSettings, FileSinkSettings};
 use aqueduct_http::{HttpSinkSettings, HttpSourceSettings};
 use aqueduct_s3::{S3Settings, S3SourceSettings};
 use aqueduct_transforms::{Filter, Route, Vrl};
@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Every connector that there is.
 pub fn registry() -> Registry {
     let connectors = Registry::default().source::<FileSettings>().source::<S3SourceSettings>().sink::<S3Settings>();
-    let connectors = connectors.sink::<ElasticsearchSettings>();
+    let connectors = connectors.sink::<FileSinkSettings>().sink::<ElasticsearchSettings>();
     let connectors = connectors.source::<HttpSourceSettings>().sink::<HttpSinkSettings>();
     connectors.transform::<Filter>().transform::<Route>().transform::<Vrl>()
 }
