@@ -199,18 +199,22 @@ mod tests {
         progress
     }
 
+    /// What is settled, then where the rest begins and what is open.
+    type Case = (&'static [(Offset, Offset)], Offset, &'static [Offset]);
+
     #[test]
     fn what_is_settled_is_open_no_more_and_the_rest_is() {
-        let cases: [(&[Range<Offset>], Offset, &[Offset]); 6] = [
+        let cases: [Case; 6] = [
             (&[], 2, &[2, 3, 4, 5, 6, 7]),
-            (&[2..4, 4..5], 5, &[5, 6, 7]),
-            (&[4..5], 2, &[2, 3, 5, 6, 7]),
-            (&[6..7, 4..5, 5..6], 2, &[2, 3, 7]),
-            (&[4..6, 3..4, 2..3], 6, &[6, 7]),
-            (&[0..3, 3..3, 5..8], 3, &[3, 4]),
+            (&[(2, 4), (4, 5)], 5, &[5, 6, 7]),
+            (&[(4, 5)], 2, &[2, 3, 5, 6, 7]),
+            (&[(6, 7), (4, 5), (5, 6)], 2, &[2, 3, 7]),
+            (&[(4, 6), (3, 4), (2, 3)], 6, &[6, 7]),
+            (&[(0, 3), (3, 3), (5, 8)], 3, &[3, 4]),
         ];
         for (settled, next, open) in cases {
-            let progress = progress(2, settled);
+            let settled: Vec<_> = settled.iter().map(|(from, to)| *from..*to).collect();
+            let progress = progress(2, &settled);
             let found: Vec<_> = (0..8).filter(|offset| progress.is_open(*offset)).collect();
             assert_eq!((progress.next(), found.as_slice()), (next, open), "{settled:?}");
         }
