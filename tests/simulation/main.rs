@@ -6,6 +6,7 @@
 
 mod dice;
 mod disk;
+mod growth;
 mod life;
 mod log_alone;
 mod mutants;

@@ -219,8 +219,7 @@ impl Partitions {
 
     /// Partitions that this run does not know yet; what runs on a topic that is gone ends.
     async fn look(&mut self) -> Result<Vec<(Topic, TopicPartition)>> {
-        let topics = self.delivery.run.host.store.topics().await?;
-        self.delivery.run.holds.forget_gone(&topics);
+        let topics = self.delivery.run.holds.forget_gone().await?;
         let topics: Vec<Topic> = topics.into_iter().filter(|topic| self.selection.matches(topic)).collect();
         let ids: BTreeMap<_, _> = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
         let counters = &self.delivery.run.counters;

@@ -24,10 +24,13 @@ impl Holds {
 
     /// Keeps the records of a partition from `offset` on, where nothing holds them yet.
     pub(crate) async fn take(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
-        if self.holds.lock().contains_key(of) {
+        if self.has(of) {
             return Ok(());
         }
-        self.retake(of, offset).await
+        let hold = self.ask(of, offset).await?;
+        // A run and its supervisor may both have asked: the one that came first may have moved on since.
+        self.holds.lock().entry(of.clone()).or_insert(hold);
+        Ok(())
     }
 
     /// Whether something of a partition is held.
@@ -37,19 +40,28 @@ impl Holds {
 
     /// Takes a hold anew, wherever it was before.
     pub(crate) async fn retake(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
-        // Asked first: if the topic changes in between, the hold is taken for one that is gone, and taken anew.
-        let topics = self.store.topics().await?;
-        let id = topics.iter().find(|topic| topic.name == of.topic).map(|topic| topic.id);
-        let hold = self.store.hold(of, offset, &self.holder).await?;
-        self.holds.lock().insert(of.clone(), (id, hold));
+        let hold = self.ask(of, offset).await?;
+        self.holds.lock().insert(of.clone(), hold);
         Ok(())
     }
 
-    /// Lets go of topics that are gone, also where another one has the name now; `topics` is all that there are.
-    pub(crate) fn forget_gone(&self, topics: &[Topic]) {
-        self.holds
-            .lock()
-            .retain(|of, (id, _)| topics.iter().any(|topic| topic.name == of.topic && Some(topic.id) == *id));
+    async fn ask(&self, of: &TopicPartition, offset: Offset) -> Result<(Option<TopicId>, Hold)> {
+        // Asked first: if the topic changes in between, the hold is taken for one that is gone, and taken anew.
+        let topics = self.store.topics().await?;
+        let id = topics.iter().find(|topic| topic.name == of.topic).map(|topic| topic.id);
+        Ok((id, self.store.hold(of, offset, &self.holder).await?))
+    }
+
+    /// Lets go of topics that are gone, also where another one has the name now; answers with all that there are.
+    pub(crate) async fn forget_gone(&self) -> Result<Vec<Topic>> {
+        // Noted first: what somebody comes to hold meanwhile may be newer than the answer.
+        let before: BTreeMap<_, _> = self.holds.lock().iter().map(|(of, (id, _))| (of.clone(), *id)).collect();
+        let topics = self.store.topics().await?;
+        let is_there = |of: &TopicPartition, id: Option<TopicId>| {
+            topics.iter().any(|topic| topic.name == of.topic && Some(topic.id) == id)
+        };
+        self.holds.lock().retain(|of, (id, _)| before.get(of) != Some(id) || is_there(of, *id));
+        Ok(topics)
     }
 
     /// Lets go of what lies before `offset`.

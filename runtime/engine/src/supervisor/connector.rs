@@ -141,8 +141,7 @@ impl Connector {
     }
 
     async fn hold_scan_marks(&self) -> Result<()> {
-        let topics = self.host.store.topics().await?;
-        self.holds.forget_gone(&topics);
+        let topics = self.holds.forget_gone().await?;
         for (of, offset) in positions::scan_marks(&self.host.positions, &self.name) {
             if topics.iter().any(|topic| topic.name == of.topic && of.partition < topic.partitions) {
                 self.holds.take(&of, offset).await?;
@@ -153,8 +152,7 @@ impl Connector {
 
     async fn hold_undelivered(&self, plan: &SinkPlan) -> Result<()> {
         let selection = Selection::new(&plan.topics).map_err(|(_, told)| Error::refused(told))?;
-        let topics = self.host.store.topics().await?;
-        self.holds.forget_gone(&topics);
+        let topics = self.holds.forget_gone().await?;
         let selected: Vec<Topic> = topics.iter().filter(|topic| selection.matches(topic)).cloned().collect();
         // Also while it does not run: the longer it takes to notice, the more records count as earlier.
         self.host.note_incarnations(&selected).await?;

@@ -1,5 +1,6 @@
 //! What keeps a connector running: begins its runs, starts it again when it fails, and does what people ask.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,9 +31,16 @@ impl Supervisor {
         Supervisor { connector, target, run: None, again: Some(Instant::now()), failures, runs: 0 }
     }
 
-    pub(crate) async fn supervise(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
-        let mut clock = interval(Duration::from_secs(1));
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(crate) async fn supervise(self, orders: mpsc::UnboundedReceiver<Command>) {
+        let connector = self.connector.clone();
+        tokio::select! {
+            biased;
+            () = self.keep_running(orders) => {}
+            never = keep_holding(&connector) => match never {}
+        }
+    }
+
+    async fn keep_running(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
         self.show_target();
         loop {
             let waits = self.target == Target::Started && self.run.is_none();
@@ -50,12 +58,6 @@ impl Supervisor {
                 },
                 ended = ended(&mut self.run) => self.ended(ended).await,
                 () = at(self.again), if waits => self.begin_run(),
-                _ = clock.tick(), if self.run.is_none() => {
-                    // What the store does not answer now is asked again in a second.
-                    if let Err(error) = self.connector.hold().await {
-                        tracing::warn!(connector = self.connector.name, cause = %error, "holds are taken later");
-                    }
-                }
             }
         }
     }
@@ -186,6 +188,20 @@ impl Failures {
     fn forget(&mut self) {
         self.retry.succeeded();
         self.lasting = 0;
+    }
+}
+
+/// Takes holds of what is new, whatever becomes of the runs: one that is being ended, waits for its first commit or does
+/// not come back from a call looks for nothing, and retention spares new partitions for seconds only.
+async fn keep_holding(connector: &Connector) -> Infallible {
+    let mut clock = interval(Duration::from_secs(1));
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        // What the store does not answer now is asked again in a second.
+        if let Err(error) = connector.hold().await {
+            tracing::warn!(connector = connector.name, cause = %error, "holds are taken later");
+        }
     }
 }
 
