@@ -70,7 +70,7 @@ fn aqueduct(arguments: &[String], folder: &Path) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     // What the pages refer to is there, whatever the machine.
-    command.env("LAKE_KEY", "key").env("LAKE_SECRET", "secret");
+    command.env("LAKE_KEY", "key").env("LAKE_SECRET", "secret").env("SEARCH_PASSWORD", "secret");
     command.output().unwrap()
 }
 

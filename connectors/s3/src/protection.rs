@@ -95,14 +95,17 @@ pub(crate) fn problems(settings: &S3Settings, problems: &mut Vec<Problem>) {
 
 fn tag_problems(tags: &BTreeMap<String, String>) -> Option<Problem> {
     let wrong = tags.iter().find(|(name, value)| {
-        name.is_empty() || name.chars().count() > 128 || value.chars().count() > 256 || name.starts_with("aws:")
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+        let is_taken = |c: char| c.is_alphanumeric() || " +-=._:/@".contains(c);
+        let is_long = name.is_empty() || name.chars().count() > 128 || value.chars().count() > 256;
+        is_long || name.starts_with("aws:") || !name.chars().chain(value.chars()).all(is_taken)
     });
     match wrong {
         Some((name, _)) => Some(Problem::new(
             "tags",
             format!(
                 "`{name}`: S3 takes names of 1 to 128 characters, not \
-            beginning with `aws:`, and values of at most 256"
+            beginning with `aws:`, and values of at most 256, of letters, digits, spaces and `+-=._:/@`"
             ),
         )),
         None if tags.len() > 10 => Some(Problem::new("tags", "S3 takes 10 at most")),

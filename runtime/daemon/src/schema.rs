@@ -111,6 +111,9 @@ mod tests {
         assert!(found.contains(&"#/$defs/source.file".to_owned()), "{found:?}");
         assert!(found.contains(&"#/$defs/sink.s3".to_owned()), "{found:?}");
         assert!(found.contains(&"#/$defs/transform.vrl".to_owned()), "{found:?}");
-        assert_eq!(schema["$defs"]["SinkPlan"]["properties"]["connector"]["enum"], json!(["s3"]));
+        assert_eq!(
+            schema["$defs"]["SinkPlan"]["properties"]["connector"]["enum"],
+            json!(["elasticsearch", "file", "http", "s3"])
+        );
     }
 }

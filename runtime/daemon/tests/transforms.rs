@@ -5,7 +5,7 @@ mod outside;
 use outside::{Outside, exit};
 
 const SINK: &str =
-    "log: ./data\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file://objects\" }\n";
+    "log: ./data\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file://./objects\" }\n";
 
 /// The first line of each problem, without the folder.
 fn problems(outside: &Outside) -> Vec<String> {
@@ -19,7 +19,7 @@ fn what_is_wrong_is_told_at_its_place_in_the_program() {
     for (transforms, expected) in [
         (
             "[ { vrl: \". = parse_jsn!(.message)\" } ]",
-            "aqueduct.yaml:7:34: sinks.lake.transforms[0].vrl: call to undefined function",
+            "aqueduct.yaml:7:31: sinks.lake.transforms[0].vrl: call to undefined function",
         ),
         (
             "\n      - filter: 'true'\n      - vrl: |\n          # a comment\n          .a = 1\n          .b = now()\n",
@@ -31,24 +31,24 @@ fn what_is_wrong_is_told_at_its_place_in_the_program() {
         ),
         (
             "\n      - filter: 'string!(.message) == \"it''s\" && now()'\n",
-            "aqueduct.yaml:8:51: sinks.lake.transforms[0].filter: `now` is not allowed here",
+            "aqueduct.yaml:8:50: sinks.lake.transforms[0].filter: `now` is not allowed here",
         ),
         (
             "[ { vrl: \".a = \\\"\\u00e9\\\"\\n.b = now()\" } ]",
-            "aqueduct.yaml:7:48: sinks.lake.transforms[0].vrl: `now` is not allowed here",
+            "aqueduct.yaml:7:49: sinks.lake.transforms[0].vrl: `now` is not allowed here",
         ),
-        ("[ { vrl: 5 } ]", "aqueduct.yaml:7:24: sinks.lake.transforms[0].vrl: expected text, found the number `5`"),
+        ("[ { vrl: 5 } ]", "aqueduct.yaml:7:26: sinks.lake.transforms[0].vrl: expected text, found the number `5`"),
         (
             "[ { vlr: \".\" } ]",
-            "aqueduct.yaml:7:19: sinks.lake.transforms[0].vlr: unknown transform `vlr`, did you mean `vrl`?",
+            "aqueduct.yaml:7:21: sinks.lake.transforms[0].vlr: unknown transform `vlr`, did you mean `vrl`?",
         ),
-        ("[ { vrl: '.x = 1', filter: 'true' } ]", "aqueduct.yaml:7:17: sinks.lake.transforms[0]: "),
+        ("[ { vrl: '.x = 1', filter: 'true' } ]", "aqueduct.yaml:7:19: sinks.lake.transforms[0]: "),
         (
             "[ { route: '\"x\"' } ]",
-            "aqueduct.yaml:7:19: sinks.lake.transforms[0].route: changes the topic, which only makes sense",
+            "aqueduct.yaml:7:21: sinks.lake.transforms[0].route: changes the topic, which only makes sense",
         ),
-        ("[ { vrl: '%topic = \"x\"' } ]", "aqueduct.yaml:7:19: sinks.lake.transforms[0].vrl: changes the topic"),
-        ("[ { filter: '.message' } ]", "aqueduct.yaml:7:28: sinks.lake.transforms[0].filter: comes to "),
+        ("[ { vrl: '%topic = \"x\"' } ]", "aqueduct.yaml:7:21: sinks.lake.transforms[0].vrl: changes the topic"),
+        ("[ { filter: '.message' } ]", "aqueduct.yaml:7:30: sinks.lake.transforms[0].filter: comes to "),
     ] {
         let outside = Outside::new(&format!("{SINK}    transforms: {transforms}\n"));
         let found = problems(&outside);
@@ -116,8 +116,9 @@ fn what_can_not_be_tried_is_wrong_usage() {
 fn transforms_are_listed_and_explained() {
     let outside = Outside::new(SINK);
     let list = outside.works(&["connectors"]);
-    for name in ["filter  transform  keeps", "route   transform  says", "vrl     transform  makes"] {
-        assert!(list.contains(name), "{list}");
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    for line in [["filter", "transform", "keeps"], ["route", "transform", "says"], ["vrl", "transform", "makes"]] {
+        assert!(lines.contains(&line.to_vec()), "{list}");
     }
     assert!(outside.works(&["connectors", "vrl"]).contains("Vector Remap Language"));
 }
