@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct_api::{Edge, Error, Registry, Result, SinkOpening, Store, TopicPartition, TransformOpening};
 use aqueduct_record::{Batch, Offset};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::budget::Budget;
 use crate::incarnations::Incarnations;
@@ -82,21 +83,49 @@ impl Host {
 /// The signal that a run of a connector should finish what it has in flight and end. Nobody there to give it means the
 /// same.
 #[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop(Arc<Signal>);
+
+/// Whoever gives the signal, at the latest by being dropped.
+pub(crate) struct Stopper(Arc<Signal>);
+
+/// Wakes those who wait in the order in which they came: tokio's `watch` does so in a random one, and no seed would give
+/// the same run twice.
+#[derive(Default)]
+struct Signal {
+    is_given: AtomicBool,
+    given: Notify,
+}
+
+impl Stopper {
+    pub(crate) fn stop(&self) {
+        self.0.is_given.store(true, Ordering::SeqCst);
+        self.0.given.notify_waiters();
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
 
 impl Stop {
-    pub(crate) fn channel() -> (watch::Sender<bool>, Stop) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Stop(receiver))
+    pub(crate) fn channel() -> (Stopper, Stop) {
+        let signal = Arc::new(Signal::default());
+        (Stopper(signal.clone()), Stop(signal))
     }
 
     pub(crate) fn is_given(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
+        self.0.is_given.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn given(&self) {
-        // An error says that the giver is gone.
-        let _ = self.0.clone().wait_for(|stop| *stop).await;
+        let mut given = std::pin::pin!(self.0.given.notified());
+        // From here on no signal is missed: one that came before is seen by the question after it.
+        given.as_mut().enable();
+        if !self.is_given() {
+            given.await;
+        }
     }
 
     /// Waits for that long; false when the signal came first.

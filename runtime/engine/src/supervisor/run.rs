@@ -9,18 +9,18 @@ use aqueduct_api::edge::Abort;
 use aqueduct_api::{Error, Result};
 use futures::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::deliver::{self, SinkRun};
-use crate::host::Stop;
+use crate::host::{Stop, Stopper};
 use crate::ingest::{Ended, SourceRun, ingest};
 use crate::lease::Lease;
 use crate::supervisor::connector::{Connector, Declared};
 
 /// One run of a connector.
 pub(crate) struct Run {
-    stop: watch::Sender<bool>,
+    stop: Stopper,
     ended: oneshot::Receiver<Result<Ended>>,
     lease: Lease,
     abort: Abort,
@@ -62,7 +62,7 @@ impl Run {
     /// Gives it until the deadline to finish what it has in flight. On return it can append and commit no more.
     pub(crate) async fn end(mut self, deadline: Duration) {
         // A run that has ended needs no signal.
-        let _ = self.stop.send(true);
+        self.stop.stop();
         let ended = tokio::time::timeout(deadline, &mut self.ended).await;
         let name = self.connector.name.clone();
         self.void().await;
