@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use aqueduct_api::field;
 use aqueduct_record::Record;
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-use crate::{field, scalar};
+use crate::scalar;
 
 /// A way to tell a record's time.
 #[derive(Clone, Debug, Default, PartialEq)]

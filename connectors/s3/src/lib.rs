@@ -14,7 +14,6 @@ mod columns;
 mod csv;
 mod decode;
 mod encoder;
-mod field;
 mod finished;
 mod firehose;
 mod folder;

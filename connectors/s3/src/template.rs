@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use aqueduct_api::field;
 use aqueduct_record::Record;
 use chrono::format::{Item, StrftimeItems};
 
 use crate::clock::Clock;
-use crate::{field, firehose};
+use crate::firehose;
 
 /// A template that was understood.
 #[derive(Clone, Debug, PartialEq)]
