@@ -28,6 +28,7 @@ mod reader;
 mod recent;
 mod recovery;
 mod retention;
+mod roll;
 mod segment;
 mod shared;
 mod space;
