@@ -8,16 +8,17 @@ use std::time::Duration;
 use aqueduct_api::{Edge, Incoming, Position, Result, Source, SourceOpening, Span, Stream};
 use aqueduct_record::BatchBuilder;
 use async_trait::async_trait;
-use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::beginning::{Beginning, ends};
 use crate::catalog::{Addition, Catalog};
 use crate::content::{Content, is_gzip};
 use crate::framing::{Framer, Look, Taken};
 use crate::progress::{Progress, shortened};
 use crate::tail::{Tail, TailId};
-use crate::walk::{Findings, Found, Walk};
-use crate::{Compressed, FileSettings, Start};
+use crate::told::Told;
+use crate::walk::{Found, Walk};
+use crate::{Compressed, FileSettings};
 
 /// The most files that are open at once.
 const OPEN_FILES: usize = 256;
@@ -28,12 +29,6 @@ const WALK_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long a file counts as busy after it changed: busy files are looked at between the walks through the folders.
 const BUSY: Duration = Duration::from_secs(30);
-
-/// The stream that remembers that the source has been started before.
-const STARTED: &str = r#"{"started":true}"#;
-
-/// How much earlier than our clock a file system may say that a file was written to, in milliseconds.
-const COARSE: i64 = 2000;
 
 /// Reads files that grow.
 pub(crate) struct FileSource {
@@ -55,42 +50,21 @@ pub(crate) struct FileSource {
     open: VecDeque<TailId>,
     next_walk: Instant,
     next_poll: Instant,
-    /// When the source was started for the very first time, in milliseconds since 1970: 0 once it is known to be saved
-    /// that it was.
-    first_start: i64,
-    /// Files that are found begin at their end where they were last written to before this moment.
-    at_end: Option<i64>,
-    told: BTreeSet<String>,
-}
-
-/// What a stream's id says.
-#[derive(Deserialize)]
-struct Id {
-    path: String,
+    beginning: Beginning,
+    told: Told,
 }
 
 impl FileSource {
     /// Goes on at the saved positions.
     pub(crate) fn open(settings: FileSettings, opening: SourceOpening) -> Result<Self> {
-        let mut saved = Vec::new();
-        let is_started = opening.positions.iter().any(|(stream, _)| stream.id == STARTED);
-        for (stream, position) in &opening.positions {
-            let Ok(id) = serde_json::from_str::<Id>(&stream.id) else { continue };
-            let stream = Arc::new(Stream { id: stream.id.clone(), key: id.path });
-            saved.push((stream, position.read::<Progress>()?));
-        }
-        let (first_start, at_end) = match settings.start {
-            Start::End if !is_started => first_start(&saved, opening.edge.now()),
-            _ => (0, None),
-        };
+        let (beginning, saved) = Beginning::read(&opening.positions, settings.start, || opening.edge.now())?;
         let now = Instant::now();
         Ok(FileSource {
             walk: Walk::new(&settings, &opening.folder)?,
             framer: Arc::new(Framer::new(&settings, opening.largest.0 as usize)?),
             batch: opening.batch.0.clamp(4096, 16 << 20) as usize,
             edge: opening.edge,
-            first_start,
-            at_end,
+            beginning,
             last_since: saved.iter().map(|(_, progress)| progress.since).max().unwrap_or_default(),
             catalog: Catalog::new(settings.compressed == Compressed::Auto, saved),
             settings,
@@ -100,7 +74,7 @@ impl FileSource {
             open: VecDeque::new(),
             next_walk: now,
             next_poll: now,
-            told: BTreeSet::new(),
+            told: Told::default(),
         })
     }
 
@@ -126,25 +100,18 @@ impl FileSource {
         if let Some(age) = self.settings.ignore_older.duration() {
             let oldest = self.edge.now() - age.as_millis() as i64;
             // Those that begin at their end do so, however old: they may be written to later.
-            let begins_at_end = |found: &Found| self.is_at_end(found) && !is_gzip(&found.path);
+            let begins_at_end = |found: &Found| self.beginning.is_at_end(found) && !is_gzip(&found.path);
             new.retain(|(found, _)| found.metadata.modified >= oldest || begins_at_end(found));
         }
-        if self.at_end.is_some() {
+        if self.beginning.is_first() {
             new = self.ends_of(new).await?;
         }
         new.sort_by(|(a, _), (b, _)| (a.metadata.modified, &a.path).cmp(&(b.metadata.modified, &b.path)));
         for (found, progress) in new {
             self.add(found, progress)?;
         }
-        if self.at_end.take().is_some() {
-            let stream = Arc::new(Stream { id: STARTED.into(), key: String::new() });
-            self.bookkeeping.push_back(Incoming::records(
-                stream,
-                Position::from_json(STARTED.into())?,
-                BatchBuilder::new(),
-            ));
-        }
-        self.tell(&findings);
+        self.bookkeeping.extend(self.beginning.over()?);
+        self.told.findings(&findings);
         for (id, tail) in self.catalog.tails.iter_mut().filter(|(_, tail)| tail.failed) {
             tail.failed = false;
             self.catalog.busy.insert(*id);
@@ -165,30 +132,15 @@ impl FileSource {
         Ok(())
     }
 
-    /// Whether a file is one of those that begin at their end.
-    fn is_at_end(&self, found: &Found) -> bool {
-        self.at_end.is_some_and(|before| found.metadata.modified < before)
-    }
-
-    /// Where reading begins in files that are there when the source starts for the first time. What can not be read then
-    /// is later read from its beginning.
+    /// Gives those that begin at their end their places there.
     async fn ends_of(&self, found: Vec<Addition>) -> Result<Vec<Addition>> {
         let disk = self.edge.disk.clone();
         let (delimiter, inflate) = (self.framer.delimiter(), self.settings.compressed == Compressed::Auto);
-        let end = move |found: &Found| {
-            let content = Content::open(&*disk, &found.path, inflate)?;
-            let length = content.is_compressed().then(|| content.length()).transpose()?;
-            let end = match length {
-                Some(length) if content.is_whole() => length,
-                _ => content.last_end(delimiter)?,
-            };
-            Progress::beginning(&found.path, found.metadata.inode, found.metadata.device).at(&content, end)
-        };
         let (at_end, rest): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(found, read)| read.is_none() && self.is_at_end(found));
-        let ends = move || at_end.into_iter().map(|(found, _)| (end(&found).ok(), found)).collect::<Vec<_>>();
-        let ends = self.edge.blocking(ends).await?;
-        Ok(ends.into_iter().map(|(end, found)| (found, end)).chain(rest).collect())
+            found.into_iter().partition(|(found, read)| read.is_none() && self.beginning.is_at_end(found));
+        let at_end = at_end.into_iter().map(|(found, _)| found).collect();
+        let ends = self.edge.blocking(move || ends(&*disk, delimiter, inflate, at_end)).await?;
+        Ok(ends.into_iter().chain(rest).collect())
     }
 
     fn add(&mut self, found: Found, progress: Option<Progress>) -> Result<()> {
@@ -199,7 +151,7 @@ impl FileSource {
         let must_be_saved = progress.is_some();
         let mut progress = progress.unwrap_or_else(|| Progress::beginning(&found.path, inode, device));
         self.last_since = self.edge.now().max(self.last_since + 1);
-        (progress.since, progress.first_start) = (self.last_since, self.first_start);
+        (progress.since, progress.first_start) = (self.last_since, self.beginning.first_start);
         if must_be_saved {
             self.bookkeeping.push_back(Incoming::records(
                 stream.clone(),
@@ -210,17 +162,6 @@ impl FileSource {
         tracing::info!(file = %found.path.display(), inode, offset = progress.offset, "a new file");
         self.catalog.add(stream, progress, Some(&found));
         Ok(())
-    }
-
-    /// Says what can not be read, once for each path and reason.
-    fn tell(&mut self, findings: &Findings) {
-        let problems = findings.problems.iter().map(|(path, what)| format!("{}: {what}", path.display()));
-        let now: BTreeSet<String> = problems.collect();
-        for problem in now.difference(&self.told) {
-            tracing::warn!(problem, "can not be read");
-        }
-        self.told.retain(|told| now.contains(told) || told.starts_with("open "));
-        self.told.extend(now);
     }
 
     /// Rotated files that nobody has written to for a while are finished, and the ones that took their place begin.
@@ -341,7 +282,7 @@ impl FileSource {
                     (tail.failed, tail.partial, tail.exhausted) = (false, false, Some(length));
                 }
                 let path = tail.progress.path.clone();
-                self.tell_once(format!("open {path}: {cause}"));
+                self.told.once(format!("open {path}: {cause}"));
                 return Ok(None);
             }
         };
@@ -390,7 +331,7 @@ impl FileSource {
                 if let Some(tail) = self.catalog.tails.get_mut(&id) {
                     tail.failed = true;
                 }
-                self.tell_once(format!("open {}: {cause}", path.display()));
+                self.told.once(format!("open {}: {cause}", path.display()));
                 return Ok(None);
             }
         };
@@ -404,13 +345,6 @@ impl FileSource {
         tail.content = Some(content.clone());
         self.open.push_back(id);
         Ok(Some(content))
-    }
-
-    fn tell_once(&mut self, problem: String) {
-        if !self.told.contains(&problem) {
-            tracing::warn!(problem, "can not be read");
-            self.told.insert(problem);
-        }
     }
 
     /// Ends the streams of files that have been gone for long enough.
@@ -456,24 +390,6 @@ impl Source for FileSource {
                 tokio::time::sleep_until(self.next_walk.min(self.next_poll)).await;
             }
         }
-    }
-}
-
-/// When the source was first started, and before which moment a file that is found must have been written to last to begin
-/// at its end.
-///
-/// Positions are saved one by one, in any order, and records come between them. So each position says when the source was
-/// first started, until it is known to be saved that it was. Where a kill kept that from being saved, files that were not
-/// written to since then begin at their end as if nothing had happened; of the others it can not be told any more what was
-/// in them then, so they are read whole: rather too much than too little.
-fn first_start(saved: &[(Arc<Stream>, Progress)], now: i64) -> (i64, Option<i64>) {
-    if saved.is_empty() {
-        return (now, Some(i64::MAX));
-    }
-    let interrupted = saved.iter().map(|(_, progress)| progress.first_start).filter(|first| *first > 0).min();
-    match interrupted {
-        Some(first) => (first, Some(first - COARSE)),
-        None => (0, None),
     }
 }
 
