@@ -36,6 +36,8 @@ pub(crate) struct Reading {
     lines: Lines,
     /// How many bytes are passed over: they were read before.
     passed: u64,
+    /// How many of the bytes that are stored have yet to come. A body may just end early.
+    missing: u64,
     is_ended: bool,
 }
 
@@ -88,6 +90,10 @@ impl Reading {
                 let range = (from > 0).then_some(GetRange::Offset(from));
                 let options = GetOptions { if_match: object.e_tag.clone(), range, ..GetOptions::default() };
                 let body = store.get_opts(&object.key, options).await.map_err(|cause| failure(cause, progress.at))?;
+                // A store without ETags tells another version by its size, if it can be told at all.
+                if body.meta.size != object.size {
+                    return Err(anew(progress.at));
+                }
                 body.into_stream()
             }
         };
@@ -106,6 +112,7 @@ impl Reading {
             split: Split::new(if is_csv { 0 } else { progress.at }, longest, is_csv),
             lines,
             passed: if is_csv { 0 } else { progress.at - from },
+            missing: object.size.saturating_sub(from),
             is_ended: false,
         })
     }
@@ -113,8 +120,13 @@ impl Reading {
     /// Waits for more of the object. May be dropped.
     pub(crate) async fn fill(&mut self) -> Result<(), Failure> {
         match self.body.next().await {
-            Some(Ok(bytes)) => self.take(&bytes).map_err(|cause| self.damaged(cause)),
+            Some(Ok(bytes)) => {
+                let left = self.missing.checked_sub(bytes.len() as u64);
+                self.missing = left.ok_or_else(|| self.unlike("more than", self.object.size))?;
+                self.take(&bytes).map_err(|cause| self.damaged(cause))
+            }
             Some(Err(cause)) => Err(failure(cause, self.progress.at)),
+            None if self.missing > 0 => Err(self.unlike("only", self.object.size - self.missing)),
             None => {
                 self.is_ended = true;
                 self.end().map_err(|cause| self.damaged(cause))
@@ -198,6 +210,12 @@ impl Reading {
         is_none || is_passed
     }
 
+    /// The body is not as long as the object: no damage, another try may bring all of it.
+    fn unlike(&self, how: &str, bytes: u64) -> Failure {
+        let source = format!("the store sent {how} {bytes} bytes of an object of {}", self.object.size);
+        Failure::Store(StoreError::Generic { store: "S3", source: source.into() })
+    }
+
     fn damaged(&self, cause: io::Error) -> Failure {
         Failure::Lost(format!("is damaged behind byte {}: {cause}", self.progress.at))
     }
@@ -221,14 +239,16 @@ impl Lines {
     }
 }
 
+fn anew(at: u64) -> Failure {
+    Failure::Lost(format!("was written anew while it was read: the old one was read up to byte {at}"))
+}
+
 fn failure(cause: StoreError, at: u64) -> Failure {
     match &cause {
         StoreError::NotFound { .. } if !says(&cause, &["NoSuchBucket"]) => {
             Failure::Lost(format!("is gone: it was read up to byte {at}"))
         }
-        StoreError::Precondition { .. } => {
-            Failure::Lost(format!("was written anew while it was read: the old one was read up to byte {at}"))
-        }
+        StoreError::Precondition { .. } => anew(at),
         _ if says(&cause, &["InvalidObjectState"]) => Failure::Lost(format!("is archived, restore it first: {cause}")),
         _ if says(&cause, &["InvalidRange", "status code: 416"]) => {
             Failure::Lost(format!("is shorter than it was: it was read up to byte {at}"))
