@@ -16,6 +16,7 @@ pub mod edge;
 mod error;
 pub mod fault;
 pub mod field;
+pub mod line;
 mod log;
 mod registry;
 mod replayed;
