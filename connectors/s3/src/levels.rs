@@ -145,7 +145,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::columns::Rows;
+    use crate::rows::Rows;
 
     /// The levels of the only leaf of `kind`, as `repetition/definition` each, and which values are there.
     fn check(kind: serde_json::Value, rows: &[&str], levels: &[&str], present: &[usize]) {

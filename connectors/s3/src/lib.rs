@@ -5,7 +5,9 @@
 //! comes from offsets, it carries its topic's id, it becomes visible whole, and one that is there is kept. The source
 //! reads each version of an object once: how far it has come is a position of fixed size.
 
+mod access;
 mod address;
+mod answers;
 mod avro;
 mod body;
 mod bucket;
@@ -28,6 +30,7 @@ mod protection;
 mod reading;
 mod role;
 mod row;
+mod rows;
 mod scalar;
 mod schema;
 mod settings;

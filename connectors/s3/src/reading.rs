@@ -8,12 +8,13 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::{Error as StoreError, GetOptions, GetRange};
 
+use crate::answers::says;
 use crate::decode::{self, Columns, Decoded};
 use crate::inflate::Inflate;
 use crate::listing::Listed;
 use crate::source_settings::{Csv, ObjectFormat};
 use crate::split::{Cut, Split};
-use crate::store::{PartStore, says};
+use crate::store::PartStore;
 
 /// How far an object has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

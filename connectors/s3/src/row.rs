@@ -35,7 +35,7 @@ impl RecordColumns {
         [topic, partition, offset, timestamp, key, headers].into_iter().flatten().map(String::as_str).collect()
     }
 
-    /// The columns; in the order of [`Rows::push_extra`](crate::columns::Rows::push_extra).
+    /// The columns; in the order of [`Rows::push_extra`](crate::rows::Rows::push_extra).
     pub(crate) fn fields(&self) -> Vec<Field> {
         let header = [Field::optional("name", Kind::String), Field::optional("value", Kind::String)];
         let RecordColumns { topic, partition, offset, timestamp, key, headers } = self;

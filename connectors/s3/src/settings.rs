@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::access::Access;
 use crate::address::{Address, absolute};
 use crate::bucket::Bucket;
 use crate::clock::Clock;
@@ -22,7 +23,7 @@ use crate::role::Role;
 use crate::row::RecordColumns;
 use crate::schema::Field;
 use crate::sink::ObjectSink;
-use crate::store::{self, Access};
+use crate::store;
 use crate::tabular;
 use crate::template::Template;
 

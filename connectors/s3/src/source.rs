@@ -10,11 +10,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::answers::told;
 use crate::finished::{Finished, Saved};
 use crate::listing::{Listed, Selection};
 use crate::reading::{Failure, Next, Progress, Reading};
 use crate::source_settings::{ObjectHeader, S3SourceSettings, Start};
-use crate::store::{PartStore, told};
+use crate::store::PartStore;
 
 /// What a record may cost beyond its value.
 const ROOM: usize = 8 << 10;

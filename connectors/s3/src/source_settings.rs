@@ -8,10 +8,11 @@ use globset::{GlobBuilder, GlobMatcher};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::access::{self, Access};
 use crate::address::Address;
+use crate::answers;
 use crate::listing::Selection;
 use crate::source::ObjectSource;
-use crate::store::{self, Access};
 
 /// Objects in S3 or any store that speaks its protocol.
 ///
@@ -230,15 +231,15 @@ impl S3SourceSettings {
 impl SourceSettings for S3SourceSettings {
     async fn open(self, opening: SourceOpening) -> Result<Box<dyn Source>> {
         let (bucket, _) = self.bucket().map_err(Error::fatal)?;
-        let store = store::client(&self.access(), &bucket)?;
+        let store = access::client(&self.access(), &bucket)?;
         Ok(Box::new(ObjectSource::open(self, opening, store)?))
     }
 
     async fn probe(&self, _: SourceOpening) -> Result<Vec<String>> {
         let (bucket, _) = self.bucket().map_err(Error::fatal)?;
-        let store = store::client(&self.access(), &bucket)?;
+        let store = access::client(&self.access(), &bucket)?;
         let selection = self.selection().map_err(Error::fatal)?;
-        match selection.first(&*store).await.map_err(|cause| store::told(&cause, &bucket, &self.url))? {
+        match selection.first(&*store).await.map_err(|cause| answers::told(&cause, &bucket, &self.url))? {
             Some(_) => Ok(Vec::new()),
             None => Ok(vec![format!("{} holds no object that is meant", self.url)]),
         }

@@ -1,27 +1,25 @@
 //! A bucket behind S3's protocol.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
-use aqueduct_api::{Error, Problem, Result, Secret};
+use aqueduct_api::{Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, Error as StoreError, GetOptions, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
+    Attribute, Attributes, Error as StoreError, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload,
 };
 use tokio::task::JoinSet;
 
 use crate::S3Settings;
+use crate::access::client;
+use crate::answers::{is_gone, is_unknown, told};
 use crate::bucket::{Bucket, Note, Object, Upload};
-use crate::protection::{Encryption, Marks, encrypted};
-use crate::role::{AssumedRole, Role};
+use crate::protection::Marks;
 
 /// The metadata of an object in which its topic's id is kept.
 const TOPIC_ID: &str = "aqueduct-topic-id";
@@ -53,83 +51,6 @@ struct Inner {
 pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Arc<dyn Bucket>> {
     let store = client(&settings.access(), bucket)?;
     Ok(Arc::new(StoreBucket::new(store, bucket, prefix, settings)))
-}
-
-/// How a store is reached: what the settings of source and sink say alike.
-pub(crate) struct Access<'a> {
-    pub(crate) endpoint: Option<&'a str>,
-    pub(crate) allow_http: bool,
-    pub(crate) path_style: Option<bool>,
-    pub(crate) region: Option<&'a str>,
-    pub(crate) access_key_id: Option<&'a Secret>,
-    pub(crate) secret_access_key: Option<&'a Secret>,
-    pub(crate) session_token: Option<&'a Secret>,
-    /// The role that is assumed.
-    pub(crate) role: Option<&'a Role>,
-    /// How what is written is encrypted.
-    pub(crate) encryption: Option<&'a Encryption>,
-    /// How long one request may take.
-    pub(crate) timeout: Duration,
-}
-
-impl Access<'_> {
-    /// What is wrong with it.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if let Some(endpoint) = self.endpoint {
-            let message = match endpoint.split_once("://") {
-                Some(("http", host)) if !host.is_empty() => (!self.allow_http)
-                    .then(|| format!("`{endpoint}` is not encrypted: use https, or say `allow-http: true`")),
-                Some(("https", host)) if !host.is_empty() => None,
-                _ => Some(format!("`{endpoint}` is no address, expected for example `https://minio:9000`")),
-            };
-            problems.extend(message.map(|message| Problem::new("endpoint", message)));
-        }
-        match (&self.access_key_id, &self.secret_access_key) {
-            (Some(_), None) => problems.push(Problem::new("secret-access-key", "is missing beside `access-key-id`")),
-            (None, Some(_)) => problems.push(Problem::new("access-key-id", "is missing beside `secret-access-key`")),
-            _ => {}
-        }
-        problems
-    }
-}
-
-/// A client of the store that the settings name.
-pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<Arc<dyn PartStore>> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    if let Some(endpoint) = settings.endpoint {
-        builder = builder.with_endpoint(endpoint.trim_end_matches('/')).with_allow_http(settings.allow_http);
-    }
-    if let Some(region) = settings.region {
-        builder = builder.with_region(region);
-    }
-    if let (Some(id), Some(key)) = (settings.access_key_id, settings.secret_access_key) {
-        builder = builder.with_access_key_id(id.reveal()).with_secret_access_key(key.reveal());
-    }
-    if let Some(token) = settings.session_token {
-        builder = builder.with_token(token.reveal());
-    }
-    if let Some(encryption) = settings.encryption {
-        builder = encrypted(builder, encryption);
-    }
-    let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
-    let options = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(settings.timeout)
-        .with_allow_http(settings.allow_http);
-    // The engine retries whole chunks; these only bridge a hiccup.
-    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), ..BackoffConfig::default() };
-    let retry = RetryConfig { backoff, max_retries: 2, retry_timeout: Duration::from_secs(30) };
-    let told = |cause: &dyn fmt::Display| Error::fatal(format!("s3://{bucket}: {cause}"));
-    let builder = builder.with_virtual_hosted_style_request(!path_style).with_client_options(options).with_retry(retry);
-    let mut store = builder.clone().build().map_err(|cause| told(&cause))?;
-    if let Some(role) = settings.role {
-        let region =
-            settings.region.map(str::to_owned).or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
-        let role = AssumedRole::new(role, region.as_deref(), store.credentials().clone()).map_err(|why| told(&why))?;
-        store = builder.with_credentials(Arc::new(role)).build().map_err(|cause| told(&cause))?;
-    }
-    Ok(Arc::new(store))
 }
 
 /// Tries what the sink will need, without leaving anything: a look, and an upload in parts that is given up.
@@ -338,76 +259,5 @@ impl PartUpload {
         completed.map_err(|cause| self.told(cause, "complete upload of"))?;
         fault::point("multipart.complete");
         Ok(())
-    }
-}
-
-/// What a store answered, as far as we look at it. `object_store` keeps the status and S3's code in the text alone.
-pub(crate) fn says(cause: &StoreError, words: &[&str]) -> bool {
-    let text = cause.to_string();
-    words.iter().any(|word| text.contains(word))
-}
-
-/// Whether the store does not know conditional puts.
-fn is_unknown(cause: &StoreError) -> bool {
-    matches!(cause, StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })
-        || says(cause, &["status code: 501", "<Code>NotImplemented</Code>"])
-}
-
-/// Whether an upload is gone.
-fn is_gone(cause: &StoreError) -> bool {
-    match says(cause, &["NoSuchBucket"]) || says(cause, WRONG_CREDENTIALS) {
-        true => false,
-        false => {
-            matches!(cause, StoreError::NotFound { .. }) || says(cause, &["NoSuchUpload", "MultipartUpload not found"])
-        }
-    }
-}
-
-/// Credentials that the store does not know; the last one is what Versity's gateway answers, with status 404.
-const WRONG_CREDENTIALS: &[&str] =
-    &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "XAdminUserNotFound"];
-
-/// What passes without us, though some of it has status 400: a clock that jumped or a token that ran out is put right; a
-/// request that was cut short or damaged on its way comes whole the next time.
-const PASSING: &[&str] = &[
-    "RequestTimeTooSkewed",
-    "ExpiredToken",
-    "RequestExpired",
-    "RequestTimeout",
-    "IncompleteBody",
-    "BadDigest",
-    "XAmzContentSHA256Mismatch",
-    "XAmzContentChecksumMismatch",
-    "InternalError",
-    "OperationAborted",
-    "ServiceUnavailable",
-    "SlowDown",
-];
-
-/// What a store's answer means.
-pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
-    if says(cause, WRONG_CREDENTIALS) {
-        return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
-    }
-    if says(cause, &["NoSuchBucket"]) || matches!(cause, StoreError::NotFound { .. }) {
-        return Error::fatal(format!("bucket `{bucket}` of {url} does not exist: create it, or change settings.url"));
-    }
-    if says(cause, PASSING) {
-        return Error::retry(cause.to_string());
-    }
-    if says(cause, &["169.254.169.254", "169.254.170.2"]) {
-        let settings = "set settings.access-key-id and settings.secret-access-key, or AWS_ACCESS_KEY_ID";
-        return Error::fatal(format!("no credentials for {url}: {settings}: {cause}"));
-    }
-    match cause {
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::fatal(format!(
-            "the credentials for {url} do not allow it (s3:PutObject, s3:GetObject, s3:ListBucket and \
-             s3:AbortMultipartUpload are needed): {cause}"
-        )),
-        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Error::fatal(cause.to_string()),
-        _ if says(cause, &["status code: 400", "status code: 301", "without LOCATION", "status code: 405"]) => {
-            Error::fatal(format!("{url} refuses it (is settings.region right?): {cause}"))
-        }
-        _ => Error::retry(cause.to_string()),
     }
 }

@@ -2,8 +2,9 @@
 
 use aqueduct_api::TopicPartition;
 
-use crate::columns::{Column, Rows};
+use crate::columns::Column;
 use crate::row::{RecordColumns, Row};
+use crate::rows::Rows;
 use crate::schema::Field;
 
 /// How often it is looked whether there are enough rows, in rows.

@@ -8,13 +8,13 @@ use aqueduct_record::Record;
 
 use crate::S3Settings;
 use crate::avro::AvroSheet;
-use crate::columns::Rows;
 use crate::csv::{CsvSheet, CsvStyle, as_text};
 use crate::encoder::{Compression, Encoder};
 use crate::format::Format;
 use crate::infer::Inferred;
 use crate::parquet::ParquetSheet;
 use crate::row::RecordColumns;
+use crate::rows::Rows;
 use crate::schema::{self, Field};
 use crate::table::{Sheet, Table};
 

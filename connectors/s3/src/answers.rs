@@ -1,0 +1,75 @@
+//! What the answers of a store mean.
+
+use aqueduct_api::Error;
+use object_store::Error as StoreError;
+
+/// What a store answered, as far as we look at it. `object_store` keeps the status and S3's code in the text alone.
+pub(crate) fn says(cause: &StoreError, words: &[&str]) -> bool {
+    let text = cause.to_string();
+    words.iter().any(|word| text.contains(word))
+}
+
+/// Whether the store does not know conditional puts.
+pub(crate) fn is_unknown(cause: &StoreError) -> bool {
+    matches!(cause, StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })
+        || says(cause, &["status code: 501", "<Code>NotImplemented</Code>"])
+}
+
+/// Whether an upload is gone.
+pub(crate) fn is_gone(cause: &StoreError) -> bool {
+    match says(cause, &["NoSuchBucket"]) || says(cause, WRONG_CREDENTIALS) {
+        true => false,
+        false => {
+            matches!(cause, StoreError::NotFound { .. }) || says(cause, &["NoSuchUpload", "MultipartUpload not found"])
+        }
+    }
+}
+
+/// Credentials that the store does not know; the last one is what Versity's gateway answers, with status 404.
+const WRONG_CREDENTIALS: &[&str] =
+    &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "XAdminUserNotFound"];
+
+/// What passes without us, though some of it has status 400: a clock that jumped or a token that ran out is put right; a
+/// request that was cut short or damaged on its way comes whole the next time.
+const PASSING: &[&str] = &[
+    "RequestTimeTooSkewed",
+    "ExpiredToken",
+    "RequestExpired",
+    "RequestTimeout",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "InternalError",
+    "OperationAborted",
+    "ServiceUnavailable",
+    "SlowDown",
+];
+
+/// What a store's answer means.
+pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
+    if says(cause, WRONG_CREDENTIALS) {
+        return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
+    }
+    if says(cause, &["NoSuchBucket"]) || matches!(cause, StoreError::NotFound { .. }) {
+        return Error::fatal(format!("bucket `{bucket}` of {url} does not exist: create it, or change settings.url"));
+    }
+    if says(cause, PASSING) {
+        return Error::retry(cause.to_string());
+    }
+    if says(cause, &["169.254.169.254", "169.254.170.2"]) {
+        let settings = "set settings.access-key-id and settings.secret-access-key, or AWS_ACCESS_KEY_ID";
+        return Error::fatal(format!("no credentials for {url}: {settings}: {cause}"));
+    }
+    match cause {
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::fatal(format!(
+            "the credentials for {url} do not allow it (s3:PutObject, s3:GetObject, s3:ListBucket and \
+             s3:AbortMultipartUpload are needed): {cause}"
+        )),
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Error::fatal(cause.to_string()),
+        _ if says(cause, &["status code: 400", "status code: 301", "without LOCATION", "status code: 405"]) => {
+            Error::fatal(format!("{url} refuses it (is settings.region right?): {cause}"))
+        }
+        _ => Error::retry(cause.to_string()),
+    }
+}
