@@ -21,6 +21,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("aqueduct-http", 3),
     ("aqueduct-elasticsearch", 3),
     ("aqueduct-transforms", 3),
+    ("aqueduct-converters", 3),
     ("aqueduct", 4),
     ("aqueduct-tests", 5),
     ("aqueduct-bench", 6),

@@ -1,0 +1,6 @@
+//! The converters, seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "tests are the outside")]
+
+mod plain;
+mod world;
