@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::bulk::Answered;
 use crate::document::{Action, Kind};
 
 /// What became of one action.
@@ -35,28 +36,6 @@ impl Reason {
     }
 }
 
-/// The answer to a bulk request, of which only `errors`, `status` and `error` are asked for.
-#[derive(Debug, Deserialize)]
-pub(crate) struct BulkAnswer {
-    pub(crate) items: Vec<Item>,
-}
-
-/// What became of one action, under the name of what was to be done.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Item {
-    Index(Answered),
-    Create(Answered),
-    Update(Answered),
-    Delete(Answered),
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct Answered {
-    status: u16,
-    error: Option<Problem>,
-}
-
 /// An error as Elasticsearch tells it.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Problem {
@@ -75,38 +54,6 @@ pub(crate) struct Known {
     pub(crate) resent: bool,
     /// Whether the name of the index comes out of the record.
     pub(crate) named_by_record: bool,
-}
-
-impl BulkAnswer {
-    /// Reads the answer to so many actions; an error says how it makes no sense.
-    pub(crate) fn read(body: &[u8], actions: &[Action]) -> Result<Self, String> {
-        let answer: BulkAnswer =
-            serde_json::from_slice(body).map_err(|cause| format!("an answer that is none: {cause}"))?;
-        let fits = answer.items.iter().zip(actions).all(|(item, action)| item.kind() == action.kind);
-        if answer.items.len() != actions.len() || !fits {
-            return Err(format!("an answer for {} actions to a request of {}", answer.items.len(), actions.len()));
-        }
-        Ok(answer)
-    }
-}
-
-impl Item {
-    fn kind(&self) -> Kind {
-        match self {
-            Item::Index(_) => Kind::Index,
-            Item::Create(_) => Kind::Create,
-            Item::Update(_) => Kind::Update,
-            Item::Delete(_) => Kind::Delete,
-        }
-    }
-
-    pub(crate) fn answered(&self) -> &Answered {
-        match self {
-            Item::Index(answered) | Item::Create(answered) | Item::Update(answered) | Item::Delete(answered) => {
-                answered
-            }
-        }
-    }
 }
 
 impl Problem {
@@ -169,7 +116,7 @@ impl Problem {
 
 /// What is done after an item's answer. The page of the connector shows this table to people: `settings.rs`.
 pub(crate) fn verdict(answered: &Answered, action: &Action, known: Known) -> Verdict {
-    let Answered { status, error } = answered;
+    let Answered { status, error, .. } = answered;
     let Some(problem) = error else {
         return match (status, action.kind) {
             (200..=299, _) | (404, Kind::Delete) => Verdict::Done,

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use aqueduct_api::{Error, Rejected, Result};
 use aqueduct_record::Offset;
-use elasticsearch::http::Method;
+use reqwest::Method;
 
-use crate::answer::{BulkAnswer, Known, Reason, Verdict, Whole, verdict, whole};
+use crate::answer::{Known, Reason, Verdict, Whole, verdict, whole};
+use crate::bulk::{self, Answered};
 use crate::cluster::{Cluster, Content};
 use crate::document::{Action, Kind};
 use crate::lookup;
 use crate::pace::{Running, Went};
 use crate::request::Request;
 
-/// Only what is looked at; without the status of each, items could not be told apart.
-const BULK: &str =
-    "_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by";
+/// Only what is looked at; without id and status of each, items could not be told apart.
+const BULK: &str = "_bulk?filter_path=errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by";
 
 /// What became of a request's records.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ enum Attempt {
 }
 
 async fn attempt(cluster: &Cluster, named_by_record: bool, part: Request, sent: &mut Sent) -> Result<Attempt> {
-    let answer = match cluster.send(Method::Post, BULK, Content::Lines, part.body.clone()).await {
+    let answer = match cluster.send(Method::POST, BULK, Content::Lines, part.body.clone()).await {
         Ok(answer) => answer,
         Err(Error::Retry { cause, .. }) => {
             let reason = Reason::new(cause.to_string());
@@ -90,8 +90,8 @@ async fn attempt(cluster: &Cluster, named_by_record: bool, part: Request, sent: 
     };
     if answer.status == 200 {
         let known = Known { resent: answer.resent, named_by_record };
-        return match BulkAnswer::read(&answer.body, &part.actions) {
-            Ok(items) => judge(&items, part.actions, known, sent).map(|()| Attempt::Answered),
+        return match bulk::read(&answer.body, &part.actions) {
+            Ok(items) => judge(items, part.actions, known, sent).map(|()| Attempt::Answered),
             Err(told) => {
                 let reason = Reason::new(told);
                 sent.put_off(part.actions, reason.clone());
@@ -116,9 +116,9 @@ async fn attempt(cluster: &Cluster, named_by_record: bool, part: Request, sent: 
     }
 }
 
-fn judge(answer: &BulkAnswer, actions: Vec<Action>, known: Known, sent: &mut Sent) -> Result<()> {
-    for (item, action) in answer.items.iter().zip(actions) {
-        match verdict(item.answered(), &action, known) {
+fn judge(items: Vec<Answered>, actions: Vec<Action>, known: Known, sent: &mut Sent) -> Result<()> {
+    for (item, action) in items.iter().zip(actions) {
+        match verdict(item, &action, known) {
             Verdict::Done => sent.done.push(action),
             Verdict::Reject(reason) => sent.reject(&action, reason),
             Verdict::Later(reason) => sent.put_off([action], reason),

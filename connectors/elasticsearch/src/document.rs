@@ -75,6 +75,8 @@ pub(crate) struct Action {
     pub(crate) start: usize,
     /// Stands for index and id.
     pub(crate) identity: u64,
+    /// Stands for the id alone: see [`id_mark`].
+    pub(crate) id: u64,
     /// The version that it carries; 0: none.
     pub(crate) version: i64,
     pub(crate) kind: Kind,
@@ -141,6 +143,7 @@ impl Shape {
             offset: record.offset,
             start: body.len(),
             identity: hasher.finish(),
+            id: id_mark(&id),
             version,
             kind,
             // A newer record than one that was set aside may be there by now.
@@ -216,6 +219,13 @@ impl Shape {
         body.extend_from_slice(b"}}\n");
         Ok(())
     }
+}
+
+/// What stands for an id, where only two are to be compared.
+pub(crate) fn id_mark(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Where a record was first: a replayed one not where it is now.

@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod bulk;
 mod cluster;
 mod delivery;
 mod document;
@@ -16,8 +17,10 @@ mod request;
 mod settings;
 mod sink;
 mod tls;
+mod wire;
 
 pub use access::{AwsService, AwsSettings};
 pub use document::{OnNull, Operation};
-pub use settings::{ElasticsearchSettings, Urls};
+pub use settings::{ElasticsearchSettings, Urls, open_over};
 pub use tls::TlsSettings;
+pub use wire::{Call, Reply, Wire};

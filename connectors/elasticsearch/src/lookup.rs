@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use aqueduct_api::{Error, Result};
 use bytes::Bytes;
-use elasticsearch::http::Method;
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -62,7 +62,7 @@ pub(crate) async fn there(cluster: &Cluster, actions: &[Action]) -> Result<HashS
 
 /// The answer, or `None` where there is no such index.
 async fn ask(cluster: &Cluster, path: &str, body: Bytes) -> Result<Option<Answer>> {
-    let answer = cluster.send(Method::Post, path, Content::Json, body).await?;
+    let answer = cluster.send(Method::POST, path, Content::Json, body).await?;
     match answer.status {
         200 => Ok(Some(answer)),
         404 => Ok(None),

@@ -2,7 +2,7 @@
 
 use aqueduct_api::{Error, Result};
 use bytes::Bytes;
-use elasticsearch::http::Method;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::answer::{Whole, whole};
@@ -75,7 +75,7 @@ async fn privileges(cluster: &Cluster, shape: &Shape) -> Result<()> {
         Operation::Index | Operation::Upsert => "write",
     };
     let question = json!({"index": [{"names": [names], "privileges": [wanted]}]}).to_string();
-    let answer = cluster.send(Method::Post, "_security/user/_has_privileges", Content::Json, question.into()).await?;
+    let answer = cluster.send(Method::POST, "_security/user/_has_privileges", Content::Json, question.into()).await?;
     if answer.status != 200 {
         return Ok(());
     }
@@ -89,7 +89,7 @@ async fn privileges(cluster: &Cluster, shape: &Shape) -> Result<()> {
 
 /// What a path answers; `None` where the cluster has nothing to say there.
 async fn get(cluster: &Cluster, path: &str) -> Result<Option<Value>> {
-    let Answer { status, after, body, .. } = cluster.send(Method::Get, path, Content::Json, Bytes::new()).await?;
+    let Answer { status, after, body, .. } = cluster.send(Method::GET, path, Content::Json, Bytes::new()).await?;
     match (status, whole(status, after, &body)) {
         (200, _) => Ok(Some(serde_json::from_slice(&body).map_err(|_| {
             Error::fatal(

@@ -7,7 +7,7 @@ use aqueduct_api::{
     ByteSize, Error, NamedBy, Problem, Result, Secret, Settings, Sink, SinkOpening, SinkSettings, Span,
 };
 use async_trait::async_trait;
-use elasticsearch::http::Url;
+use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,6 +20,7 @@ use crate::probe::probe;
 use crate::request::Limits;
 use crate::sink::DocumentSink;
 use crate::tls::{Tls, TlsSettings};
+use crate::wire::{Http, Wire};
 
 /// Documents in Elasticsearch (8, 9) or OpenSearch (2, 3), a JSON object each.
 ///
@@ -285,15 +286,19 @@ impl ElasticsearchSettings {
         }
     }
 
-    async fn cluster(&self, opening: &SinkOpening) -> Result<Cluster> {
-        let urls = self.url.all().iter().map(|url| node(url)).collect::<Result<Vec<Url>, String>>();
-        let urls = urls.map_err(|why| Error::fatal(format!("setting url: {why}")))?;
+    async fn http(&self, opening: &SinkOpening) -> Result<Arc<dyn Wire>> {
         let tls = match &self.tls {
             Some(tls) => Some(Tls::read(tls, &opening.folder, &opening.edge).await?),
             None => None,
         };
+        Ok(Arc::new(Http::new(tls.as_ref())?))
+    }
+
+    fn cluster(&self, wire: Arc<dyn Wire>, opening: &SinkOpening) -> Result<Cluster> {
+        let urls = self.url.all().iter().map(|url| node(url)).collect::<Result<Vec<Url>, String>>();
+        let urls = urls.map_err(|why| Error::fatal(format!("setting url: {why}")))?;
         let timeout = self.timeout.duration().unwrap_or(std::time::Duration::from_secs(60));
-        Cluster::new(urls, self.access()?, tls.as_ref(), self.gzip, timeout, opening.edge.clone())
+        Ok(Cluster::new(urls, wire, self.access()?, self.gzip, timeout, opening.edge.clone()))
     }
 }
 
@@ -323,18 +328,32 @@ fn template(text: &str) -> Result<Template, String> {
     Ok(template)
 }
 
+/// Opens the sink over a wire that the caller made, as the simulation does.
+///
+/// # Errors
+/// `Fatal` when the settings make no sense.
+pub fn open_over(
+    settings: &ElasticsearchSettings,
+    opening: &SinkOpening,
+    wire: Arc<dyn Wire>,
+) -> Result<Box<dyn Sink>> {
+    let cluster = Arc::new(settings.cluster(wire, opening)?);
+    let pace = Arc::new(Pace::new(settings.concurrency as usize));
+    Ok(Box::new(DocumentSink { shape: settings.shape()?, limits: settings.limits(), cluster, pace }))
+}
+
 #[async_trait]
 impl SinkSettings for ElasticsearchSettings {
     const NAMED_BY: NamedBy = NamedBy::Record;
 
     async fn open(self, opening: SinkOpening) -> Result<Box<dyn Sink>> {
-        let cluster = Arc::new(self.cluster(&opening).await?);
-        let pace = Arc::new(Pace::new(self.concurrency as usize));
-        Ok(Box::new(DocumentSink { shape: self.shape()?, limits: self.limits(), cluster, pace }))
+        let wire = self.http(&opening).await?;
+        open_over(&self, &opening, wire)
     }
 
     async fn probe(&self, opening: SinkOpening) -> Result<Vec<String>> {
-        probe(&self.cluster(&opening).await?, &self.shape()?, self.limits()).await
+        let cluster = self.cluster(self.http(&opening).await?, &opening)?;
+        probe(&cluster, &self.shape()?, self.limits()).await
     }
 
     fn destination(&self, _: &SinkOpening) -> Option<String> {

@@ -46,8 +46,7 @@ impl Tls {
     }
 
     /// An HTTP client that goes by them.
-    pub(crate) fn client(&self) -> Result<reqwest::Client> {
-        let mut builder = reqwest::Client::builder().no_proxy();
+    pub(crate) fn certified(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder> {
         let told = |setting: &str, cause: reqwest::Error| Error::fatal(format!("setting {setting}: {cause}"));
         if let Some(pem) = &self.ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|cause| told("tls.ca", cause))?;
@@ -60,7 +59,7 @@ impl Tls {
             let identity = reqwest::Identity::from_pem(pem).map_err(|cause| told("tls.certificate", cause))?;
             builder = builder.identity(identity);
         }
-        builder.build().map_err(|cause| told("tls", cause))
+        Ok(builder)
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Seen {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
+    pub(crate) body: Body,
     /// How long that takes.
     pub(crate) delay: Duration,
     /// What is done just before it.
@@ -33,7 +33,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn new(status: u16, body: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Body>) -> Self {
         Reply { status, headers: Vec::new(), body: body.into(), delay: Duration::ZERO, end: None }
     }
 
@@ -49,7 +49,7 @@ impl Seen {
     }
 
     /// The lines that say what to do.
-    fn actions(&self) -> Vec<(String, Value)> {
+    pub(crate) fn actions(&self) -> Vec<(String, Value)> {
         let mut actions = Vec::new();
         let mut lines = self.body.lines();
         while let Some(line) = lines.next() {
@@ -112,7 +112,7 @@ impl Mock {
                 for (name, value) in reply.headers {
                     response = response.header(name, value);
                 }
-                response.body(Body::from(reply.body)).unwrap()
+                response.body(reply.body).unwrap()
             }
         });
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
