@@ -142,6 +142,9 @@ impl Place {
                 let file = self.disk.open(&path, Open::Write).map_err(|cause| told(&cause, "open", &path))?;
                 if found.length > length {
                     tracing::info!(file = %path.display(), length, "cutting what an interrupted write appended");
+                }
+                if found.length >= length {
+                    // Also where it is cut already: the sync after that may have failed, and its cut be lost.
                     file.truncate(length).map_err(|cause| told(&cause, "cut", &path))?;
                 }
                 file.sync().map_err(|cause| told(&cause, "sync", &path))?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::disk::CrashDisk;
 use crate::world::World;
 
-fn shapes() -> [Value; 4] {
+pub(crate) fn shapes() -> [Value; 4] {
     [
         json!({"path": "all.log"}),
         json!({"path": "{topic}/{partition}.log", "compression": "zstd"}),
@@ -21,7 +21,7 @@ fn shapes() -> [Value; 4] {
 }
 
 /// Chunks of two partitions, in the order in which they are delivered.
-fn chunks() -> Vec<Script> {
+pub(crate) fn chunks() -> Vec<Script> {
     let chunk = |partition, start, count| Script::new("t", partition).batch(start, count).batch(start + 10, 1);
     vec![chunk(0, 0, 3), chunk(1, 0, 2), chunk(0, 11, 2), chunk(1, 11, 1), chunk(0, 22, 1)]
 }
@@ -40,7 +40,7 @@ async fn deliver(world: &World, chunks: &[Script], delivered: &mut usize) -> boo
 }
 
 /// What the files hold when nothing goes wrong, and after how many changes.
-async fn expected(shape: &Value) -> (BTreeMap<String, Vec<u8>>, u64) {
+pub(crate) async fn expected(shape: &Value) -> (BTreeMap<String, Vec<u8>>, u64) {
     let disk = CrashDisk::default();
     let world = World::on(shape.clone(), Path::new("/out"), Arc::new(disk.clone()));
     assert!(deliver(&world, &chunks(), &mut 0).await);

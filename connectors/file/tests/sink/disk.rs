@@ -1,4 +1,4 @@
-//! A disk in memory that ends at any change, and then forgets or tears what was not synced.
+//! A disk in memory that ends at any change, and then forgets or tears what was not synced; or that fails and goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, IoSlice};
@@ -11,8 +11,33 @@ use aqueduct_api::disk::{Disk, Entry, File, Kind, LockError, Metadata, Open, Spa
 #[derive(Clone, Default)]
 pub(crate) struct CrashDisk(Arc<Mutex<State>>);
 
+/// What can fail while all else goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Open,
+    Write,
+    Truncate,
+    Sync,
+    SyncFolder,
+    Rename,
+    Remove,
+}
+
+pub(crate) const CALLS: [Call; 7] =
+    [Call::Open, Call::Write, Call::Truncate, Call::Sync, Call::SyncFolder, Call::Rename, Call::Remove];
+
+/// Some calls that fail: `times` of them after `after` that do not.
+struct Failure {
+    call: Call,
+    after: u64,
+    times: u64,
+}
+
 #[derive(Default)]
 struct State {
+    failures: Vec<Failure>,
+    /// How many calls have failed.
+    failed: u64,
     nodes: Vec<Node>,
     names: BTreeMap<PathBuf, Name>,
     /// Names as they are after a loss of power, at least.
@@ -60,9 +85,18 @@ impl Change {
 }
 
 impl State {
-    /// A change, which may be the last.
-    fn change(&mut self) -> io::Result<()> {
+    /// A change, which may be the last, or fail.
+    fn change(&mut self, call: Call) -> io::Result<()> {
         self.changes += 1;
+        for failure in self.failures.iter_mut().filter(|failure| failure.call == call) {
+            if failure.after > 0 {
+                failure.after -= 1;
+            } else if failure.times > 0 {
+                failure.times -= 1;
+                self.failed += 1;
+                return Err(io::Error::other(format!("{call:?} fails")));
+            }
+        }
         match self.end {
             Some(end) if self.changes >= end => Err(io::Error::other("the machine has ended")),
             _ => Ok(()),
@@ -99,6 +133,16 @@ impl CrashDisk {
         self.state().changes
     }
 
+    /// Lets `times` calls of a kind fail after `after` more that do not.
+    pub(crate) fn fail(&self, call: Call, after: u64, times: u64) {
+        self.state().failures.push(Failure { call, after, times });
+    }
+
+    /// How many calls have failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.state().failed
+    }
+
     pub(crate) fn room(&self, bytes: Option<usize>) {
         self.state().room = bytes;
     }
@@ -114,6 +158,7 @@ impl CrashDisk {
         state.life += 1;
         state.locks.clear();
         (state.end, state.dice) = (None, seed);
+        state.failures.clear();
         if !lost_power {
             return;
         }
@@ -173,7 +218,7 @@ impl Disk for CrashDisk {
             (Ok(Name::File(node)), _) => node,
             (Err(cause), Open::Read) => return Err(cause),
             (Err(_), _) => {
-                state.change()?;
+                state.change(Call::Open)?;
                 state.name(path.parent().unwrap())?;
                 state.nodes.push(Node::default());
                 let node = state.nodes.len() - 1;
@@ -209,7 +254,7 @@ impl Disk for CrashDisk {
         let mut state = self.state();
         let missing: Vec<_> = path.ancestors().filter(|folder| state.name(folder).is_err()).collect();
         for folder in missing.into_iter().rev() {
-            state.change()?;
+            state.change(Call::Open)?;
             state.names.insert(folder.to_owned(), Name::Folder);
         }
         Ok(())
@@ -217,7 +262,7 @@ impl Disk for CrashDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.change()?;
+        state.change(Call::Rename)?;
         let name = state.name(from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), name);
@@ -226,7 +271,7 @@ impl Disk for CrashDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.change()?;
+        state.change(Call::Remove)?;
         state.name(path)?;
         state.names.remove(path);
         Ok(())
@@ -234,7 +279,7 @@ impl Disk for CrashDisk {
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.change()?;
+        state.change(Call::SyncFolder)?;
         state.name(path)?;
         let is_in = |name: &Path| name.parent() == Some(path);
         state.durable.retain(|name, _| !is_in(name));
@@ -270,7 +315,7 @@ impl File for Handle {
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
-        let mut done = state.change();
+        let mut done = state.change(Call::Write);
         if done.is_err() {
             bytes.truncate(bytes.len() / 2);
         }
@@ -289,7 +334,7 @@ impl File for Handle {
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.change()?;
+        state.change(Call::Truncate)?;
         let (change, node) = (Change::Cut(length as usize), &mut state.nodes[self.node]);
         change.apply(&mut node.now);
         node.changes.push(change);
@@ -302,11 +347,18 @@ impl File for Handle {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.change()?;
-        let node = &mut state.nodes[self.node];
-        node.changes.clear();
-        node.durable = node.now.clone();
-        Ok(())
+        let synced = state.change(Call::Sync);
+        // Of what a failed sync was about some is written and the rest never will be, though it can be read.
+        let lost = |state: &mut State| synced.is_err() && state.end.is_none() && state.dice(2) == 0;
+        if synced.is_err() && state.end.is_some() {
+            return synced;
+        }
+        for change in std::mem::take(&mut state.nodes[self.node].changes) {
+            if !lost(&mut state) {
+                change.apply(&mut state.nodes[self.node].durable);
+            }
+        }
+        synced
     }
 
     fn metadata(&self) -> io::Result<Metadata> {

@@ -5,6 +5,7 @@
 mod conformance;
 mod crashes;
 mod disk;
+mod failures;
 mod files;
 mod settings;
 mod world;
