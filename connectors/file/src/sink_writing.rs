@@ -170,6 +170,12 @@ fn write(place: &Place, touched: &mut Touched, bytes: &[u8], folders: &mut BTree
         folders.extend(above.map(Path::to_owned));
     }
     let file = place.disk.open(&path, Open::Write).map_err(|cause| told(&cause, "open", &path))?;
+    let found = file.metadata().map_err(|cause| told(&cause, "look at", &path))?.length;
+    if found != touched.length {
+        // Rotated between two writes of a chunk: the chunk is written again, to what is there now.
+        let told = format!("{}: another program has changed it: {found} bytes, not {}", path.display(), touched.length);
+        return Err(Error::retry(told));
+    }
     touched.is_new = false;
     let written = file.write_at(&[IoSlice::new(bytes)], touched.length);
     written.and_then(|()| file.sync()).map_err(|cause| told(&cause, "append to", &path))?;

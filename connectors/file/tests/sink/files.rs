@@ -111,6 +111,39 @@ async fn what_others_wrote_before_and_moved_away_meanwhile_is_theirs() {
 }
 
 #[tokio::test]
+async fn files_may_be_rotated_and_removed_at_any_time() {
+    for what in ["rename", "remove", "truncate"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("x.log"), folder.path().join("x.log.1"));
+        let world = World::real(json!({"path": "x.log"}), folder.path());
+        let sink = world.sink().await;
+        deliver(&*sink, &mut [records(0, &["a"]).chunk()]).await;
+        match what {
+            "rename" => std::fs::rename(&path, &moved).unwrap(),
+            "remove" => std::fs::remove_file(&path).unwrap(),
+            // What programs do that copy a file and empty it.
+            _ => std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap(),
+        }
+        deliver(&*sink, &mut [records(1, &["b"]).chunk()]).await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "b\n", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_is_made_anew_writes_nothing_again() {
+    let (world, _) = in_memory(json!({"path": "x.log"}));
+    deliver(&*world.sink().await, &mut [records(0, &["a", "b"]).chunk()]).await;
+    // Its group is gone, so it gets all of the topic again.
+    deliver(&*world.sink().await, &mut [records(0, &["a", "b"]).chunk()]).await;
+    deliver(&*world.sink().await, &mut [records(2, &["c"]).chunk()]).await;
+    assert_eq!(texts(&world), pairs(&[("x.log", "a\nb\nc\n")]));
+    let mut rewound = records(0, &["a", "b"]).chunk();
+    rewound.run = 1;
+    deliver(&*world.sink().await, &mut [rewound]).await;
+    assert_eq!(texts(&world), pairs(&[("x.log", "a\nb\nc\na\nb\n")]));
+}
+
+#[tokio::test]
 async fn links_are_not_followed_and_what_is_in_the_way_is_named() {
     for link in ["/out/k", "/out/k/x.log"] {
         let (world, disk) = in_memory(json!({"path": "{key}/x.log"}));
