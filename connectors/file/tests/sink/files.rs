@@ -122,7 +122,7 @@ async fn files_may_be_rotated_and_removed_at_any_time() {
             "rename" => std::fs::rename(&path, &moved).unwrap(),
             "remove" => std::fs::remove_file(&path).unwrap(),
             // What programs do that copy a file and empty it.
-            _ => std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap(),
+            _ => std::fs::write(&path, "").unwrap(),
         }
         deliver(&*sink, &mut [records(1, &["b"]).chunk()]).await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "b\n", "{what}");
