@@ -5,6 +5,8 @@
 mod cleaning;
 mod damage;
 mod faults;
+mod faulty;
 mod folder;
+mod full;
 mod opened;
 mod recovery;
