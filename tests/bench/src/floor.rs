@@ -32,25 +32,25 @@ pub(crate) fn remove(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-/// One thread: checksum and write `count` blocks.
-pub(crate) fn write_and_checksum(folder: &Path, block: &[u8], count: usize, sync: bool) -> Cost {
+/// One thread: checksum and write `count` blocks, synced after every so many bytes.
+pub(crate) fn write_and_checksum(folder: &Path, block: &[u8], count: usize, sync_every: u64) -> Cost {
     let path = folder.join("floor");
     let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path).expect("a new file");
     let (cost, _) = measured(|| {
-        let mut sum = 0u32;
+        let (mut sum, mut unsynced) = (0u32, 0);
         for n in 0..count {
             sum ^= crc32c(block);
             file.write_all_at(block, (n * block.len()) as u64).expect("room on the disk");
-            if sync {
+            unsynced += block.len() as u64;
+            if unsynced >= sync_every {
                 file.sync_data().expect("a disk that syncs");
+                unsynced = 0;
             }
         }
         sum
     });
-    if !sync {
-        // The next measurement is not to pay for this one's dirty pages.
-        let _ = std::fs::remove_file(path);
-    }
+    // The next measurement is not to pay for this one's dirty pages.
+    let _ = std::fs::remove_file(path);
     cost
 }
 
