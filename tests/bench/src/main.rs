@@ -1,13 +1,15 @@
 //! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
 //!
-//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory]`
+//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [isolation] [search]`
 
 mod floor;
+mod isolation;
 mod log;
 mod memory;
 mod meter;
 mod pipeline;
 mod process;
+mod search;
 mod table;
 
 use std::path::PathBuf;
@@ -29,6 +31,12 @@ fn main() {
     }
     if wants("memory") {
         memory::measure(&folder, &mut table);
+    }
+    if wants("isolation") {
+        isolation::measure(&folder, &mut table);
+    }
+    if wants("search") {
+        search::measure(&folder, &mut table);
     }
     println!("\n{table}");
     floor::remove(&folder);
