@@ -17,6 +17,19 @@ pub struct Search {
 
 const OPENSEARCH_IMAGE: &str = "opensearchproject/opensearch:2.19.1";
 
+/// What OpenSearch is told in a container, and at the end what only the narrow one is told.
+const NARROW_ENVIRONMENT: &[(&str, &str)] = &[
+    ("discovery.type", "single-node"),
+    ("DISABLE_SECURITY_PLUGIN", "true"),
+    ("DISABLE_INSTALL_DEMO_CONFIG", "true"),
+    ("cluster.routing.allocation.disk.threshold_enabled", "false"),
+    ("OPENSEARCH_JAVA_OPTS", "-Xms512m -Xmx512m"),
+    ("thread_pool.write.size", "1"),
+    ("thread_pool.write.queue_size", "1"),
+];
+/// How many of these every OpenSearch is told.
+const OPENSEARCH_ENVIRONMENT: usize = 5;
+
 const OPENSEARCH: Kind = Kind {
     name: "opensearch",
     variable: "AQUEDUCT_TEST_OPENSEARCH",
@@ -25,13 +38,7 @@ const OPENSEARCH: Kind = Kind {
     container: Launch {
         port: 9200,
         arguments: &[],
-        environment: &[
-            ("discovery.type", "single-node"),
-            ("DISABLE_SECURITY_PLUGIN", "true"),
-            ("DISABLE_INSTALL_DEMO_CONFIG", "true"),
-            ("cluster.routing.allocation.disk.threshold_enabled", "false"),
-            ("OPENSEARCH_JAVA_OPTS", "-Xms512m -Xmx512m"),
-        ],
+        environment: NARROW_ENVIRONMENT.split_at(OPENSEARCH_ENVIRONMENT).0,
     },
     local: Launch { port: 0, arguments: &["{address}", "{data}"], environment: &[] },
     health: "/_cluster/health",
@@ -43,19 +50,7 @@ const NARROW_OPENSEARCH: Kind = Kind {
     variable: "AQUEDUCT_TEST_NARROW_OPENSEARCH",
     image: OPENSEARCH_IMAGE,
     program: "opensearch",
-    container: Launch {
-        port: 9200,
-        arguments: &[],
-        environment: &[
-            ("discovery.type", "single-node"),
-            ("DISABLE_SECURITY_PLUGIN", "true"),
-            ("DISABLE_INSTALL_DEMO_CONFIG", "true"),
-            ("cluster.routing.allocation.disk.threshold_enabled", "false"),
-            ("OPENSEARCH_JAVA_OPTS", "-Xms512m -Xmx512m"),
-            ("thread_pool.write.size", "1"),
-            ("thread_pool.write.queue_size", "1"),
-        ],
-    },
+    container: Launch { port: 9200, arguments: &[], environment: NARROW_ENVIRONMENT },
     local: Launch {
         port: 0,
         arguments: &["{address}", "{data}", "thread_pool.write.size=1", "thread_pool.write.queue_size=1"],
