@@ -16,8 +16,11 @@ pub(crate) struct Decoded<'a> {
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<Cow<'a, [u8]>>,
     pub(crate) value: Option<Cow<'a, [u8]>>,
-    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) headers: Vec<DecodedHeader>,
 }
+
+/// A name, and a value unless it is null.
+pub(crate) type DecodedHeader = (String, Option<Vec<u8>>);
 
 impl<'a> Decoded<'a> {
     /// A record that is a value alone.

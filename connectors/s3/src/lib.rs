@@ -8,9 +8,14 @@
 mod access;
 mod address;
 mod answers;
+mod arriving;
 mod avro;
+mod avro_read;
+mod avro_schema;
+mod avro_values;
 mod body;
 mod bucket;
+mod cells;
 mod clock;
 mod columns;
 mod csv;
@@ -22,10 +27,15 @@ mod folder;
 mod format;
 mod infer;
 mod inflate;
+mod instant;
 mod layout;
 mod levels;
+mod lines;
 mod listing;
 mod parquet;
+mod parquet_cells;
+mod parquet_ranges;
+mod parquet_read;
 mod protection;
 mod reading;
 mod role;
@@ -44,6 +54,7 @@ mod store;
 mod table;
 mod tabular;
 mod template;
+mod thrift;
 
 use std::sync::Arc;
 
@@ -54,6 +65,7 @@ use sink::ObjectSink;
 use source::ObjectSource;
 use store::StoreBucket;
 
+pub use cells::TakenColumns;
 pub use csv::CsvStyle;
 pub use encoder::Compression;
 pub use format::Format;

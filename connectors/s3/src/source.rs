@@ -57,9 +57,8 @@ struct State {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Begun {
     hash: u64,
-    at: u64,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    plain: bool,
+    #[serde(flatten)]
+    progress: Progress,
 }
 
 impl ObjectSource {
@@ -106,12 +105,9 @@ impl ObjectSource {
     }
 
     fn position(&self) -> Result<Position> {
-        let reading = self.reading.as_ref().map(|reading| Begun {
-            hash: reading.object.place.hash,
-            at: reading.progress.at,
-            plain: reading.progress.is_plain,
-        });
-        let begun = reading.filter(|begun| begun.at > 0).or_else(|| self.begun.clone());
+        let reading = self.reading.as_ref();
+        let begun = reading.map(|reading| Begun { hash: reading.object.place.hash, progress: reading.progress });
+        let begun = begun.filter(|begun| begun.progress.has_begun()).or_else(|| self.begun.clone());
         Position::of(&State { finished: self.finished.saved(), begun })
     }
 
@@ -164,7 +160,9 @@ impl ObjectSource {
         match (listing.begun, &self.begun) {
             (Some(object), _) => self.unread.push(object),
             (None, Some(begun)) => {
-                let reason = format!("an object is gone or was written anew: it was read up to byte {}", begun.at);
+                let unit = self.settings.format.unit();
+                let reason =
+                    format!("an object is gone or was written anew: it was read up to {unit} {}", begun.progress);
                 tracing::warn!(source = self.opening.name, url = self.settings.url, reason);
                 self.begun = None;
                 self.bury(DeadLetter { value: None, headers: Vec::new(), reason })?;
@@ -178,9 +176,9 @@ impl ObjectSource {
     async fn next_object(&mut self) -> Result<()> {
         let Some(object) = self.unread.last().cloned() else { return Ok(()) };
         let begun = self.begun.as_ref().filter(|begun| begun.hash == object.place.hash);
-        let progress = begun.map_or_else(Progress::default, |begun| Progress { at: begun.at, is_plain: begun.plain });
-        let (format, csv) = (self.settings.format, &self.settings.csv);
-        let opened = Reading::open(&self.store, &object, progress, format, csv, self.longest).await;
+        let progress = begun.map_or_else(Progress::default, |begun| begun.progress);
+        let edge = &self.opening.edge;
+        let opened = Reading::open(edge, &self.store, &object, progress, &self.settings, self.longest).await;
         match opened {
             Ok(reading) => {
                 self.unread.pop();
@@ -219,30 +217,29 @@ impl ObjectSource {
         let Some(reading) = &mut self.reading else { return Ok(()) };
         match gather(reading, &mut self.builder, &self.opening, &self.settings.headers, &self.bucket) {
             Gathered::Full => self.flush(),
-            Gathered::Large(at, record) => {
+            Gathered::Large(before, record) => {
                 // What came before it goes first, with the position of before it.
-                let next = std::mem::replace(&mut reading.progress.at, at);
+                let next = std::mem::replace(&mut reading.progress, before);
                 self.flush()?;
                 if let Some(reading) = &mut self.reading {
-                    reading.progress.at = next;
+                    reading.progress = next;
                 }
                 self.builder = record;
                 Ok(())
             }
             Gathered::Unfit(unfit) => {
                 // What came before it has a position of its own: that of before the line.
-                let next = std::mem::replace(&mut reading.progress.at, unfit.at);
+                let next = std::mem::replace(&mut reading.progress, unfit.before);
                 let object = reading.object.clone();
                 if !self.builder.is_empty() {
                     self.flush()?;
                 }
                 if let Some(reading) = &mut self.reading {
-                    reading.progress.at = next;
+                    reading.progress = next;
                 }
                 let mut headers = self.told_of(&object);
-                headers.push(("bytes".to_owned(), unfit.bytes.into()));
-                headers.push(("crc32c".to_owned(), unfit.crc.into()));
-                self.bury(DeadLetter { value: unfit.line, headers, reason: unfit.reason })
+                headers.extend(unfit.told.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+                self.bury(DeadLetter { value: unfit.value, headers, reason: unfit.reason })
             }
             Gathered::End => {
                 let object = self.reading.take().map(|reading| reading.object);
@@ -272,8 +269,7 @@ impl ObjectSource {
     /// The object that is being read is opened anew where reading stopped.
     fn give_back(&mut self) {
         let Some(reading) = self.reading.take() else { return };
-        let Progress { at, is_plain } = reading.progress;
-        self.begun = Some(Begun { hash: reading.object.place.hash, at, plain: is_plain });
+        self.begun = Some(Begun { hash: reading.object.place.hash, progress: reading.progress });
         self.unread.push(reading.object);
     }
 
@@ -323,16 +319,15 @@ enum Gathered {
     More,
     End,
     /// A record that does not fit beside those before it, in a batch of its own; and where it begins.
-    Large(u64, BatchBuilder),
+    Large(Progress, BatchBuilder),
     Unfit(Unfit),
 }
 
-/// A line that no record can be made of.
+/// Something that no record can be made of.
 struct Unfit {
-    at: u64,
-    bytes: String,
-    crc: String,
-    line: Option<Bytes>,
+    before: Progress,
+    told: Vec<(&'static str, String)>,
+    value: Option<Bytes>,
     reason: String,
 }
 
@@ -354,18 +349,12 @@ fn gather(
         .collect();
     let modified = reading.object.place.modified;
     while builder.size() < opening.batch.0 as usize {
-        let before = reading.progress.at;
+        let before = reading.progress;
         let decoded = match reading.next() {
             Next::More => return Gathered::More,
             Next::End => return Gathered::End,
-            Next::Unfit { bytes, line, crc, reason } => {
-                return Gathered::Unfit(Unfit {
-                    at: before,
-                    bytes: format!("{}-{}", bytes.start, bytes.end),
-                    crc: format!("{crc:08x}"),
-                    line: line.map(Bytes::copy_from_slice),
-                    reason,
-                });
+            Next::Unfit { told, value, reason } => {
+                return Gathered::Unfit(Unfit { before, told, value: value.map(Bytes::copy_from_slice), reason });
             }
             Next::Record(decoded) => decoded,
         };

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::access::{self, Access};
 use crate::address::Address;
 use crate::answers;
+use crate::cells::TakenColumns;
 use crate::listing::Selection;
 use crate::source::ObjectSource;
 
@@ -28,13 +29,19 @@ pub struct S3SourceSettings {
     /// Which of them, as a glob on the rest of the key: `**/*.json.gz`. `*` and `?` stop at slashes, `**` does not.
     /// Default: all.
     pub pattern: Option<String>,
-    /// What an object is made of. Objects compressed with gzip or zstd are inflated, whatever they are called.
-    /// Default: lines.
+    /// What an object is made of. Lines compressed with gzip or zstd are inflated, whatever the object is called. Of
+    /// Parquet and Avro, dates and times become text as RFC 3339 has it (without a zone where they are not UTC), decimals
+    /// and UUIDs text, bytes base64, numbers that are not finite `"NaN"`, `"Infinity"` and `"-Infinity"`; a union becomes
+    /// the value that it holds. Default: lines.
     #[serde(default)]
     pub format: ObjectFormat,
     /// How CSV is written.
     #[serde(default)]
     pub csv: Csv,
+    /// For `parquet` and `avro`: which columns are not fields of the value, by name, as in
+    /// `{timestamp: _time, key: _key, headers: _headers}`. Default: all are.
+    #[serde(default)]
+    pub columns: TakenColumns,
     /// Where to begin when the source starts for the very first time: `beginning`, `end` (objects from now on), or a
     /// time such as `2026-11-20T08:00:00Z` (objects from then on). Default: beginning.
     #[serde(default = "beginning")]
@@ -50,7 +57,7 @@ pub struct S3SourceSettings {
     /// bears the time of its beginning. Default: 1h.
     #[serde(default = "late")]
     pub late: Span,
-    /// The longest line. A longer one becomes a dead letter with the object's key, its byte range and CRC-32C.
+    /// The longest line or row. A longer one becomes a dead letter with the object's key, its byte range and CRC-32C, or its row.
     /// Default: 16 MiB.
     #[serde(default = "max_record")]
     pub max_record: ByteSize,
@@ -88,6 +95,25 @@ pub enum ObjectFormat {
     Records,
     /// Each line (with line breaks in quotes, RFC 4180) becomes a JSON object of strings by the names of the columns.
     Csv,
+    /// Each row of a Parquet file becomes a JSON object.
+    Parquet,
+    /// Each value of an Avro container file becomes a JSON value, a record an object.
+    Avro,
+}
+
+impl ObjectFormat {
+    /// Whether objects have columns with types.
+    pub(crate) fn has_columns(self) -> bool {
+        matches!(self, ObjectFormat::Parquet | ObjectFormat::Avro)
+    }
+
+    /// What tells how far an object has been read.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            ObjectFormat::Parquet => "row group",
+            _ => "byte",
+        }
+    }
 }
 
 /// How CSV is written.
@@ -169,6 +195,9 @@ impl Settings for S3SourceSettings {
         }
         if self.csv.columns.as_ref().is_some_and(Vec::is_empty) {
             problems.push(Problem::new("csv.columns", "names no column"));
+        }
+        if self.columns != TakenColumns::default() && !self.format.has_columns() {
+            problems.push(Problem::new("columns", "is for `format: parquet` and `avro`"));
         }
         if self.poll < Span::millis(100) || self.poll == Span::FOREVER {
             problems.push(Problem::new("poll", format!("{} is out of range, expected 100ms or more", self.poll)));

@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aqueduct_api::conformance::sink::{Script, deliver};
 use aqueduct_api::{ByteSize, Edge, Position, Source, SourceOpening, Stream};
-use aqueduct_s3::{S3SourceSettings, open_source_over};
+use aqueduct_record::BatchBuilder;
+use aqueduct_s3::{S3Settings, S3SourceSettings, open_source_over};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -25,6 +29,8 @@ use object_store::{
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
+
+use world::World;
 
 /// A store in memory whose answers fail, come in pieces, break off with an error, or just end.
 struct Restless {
@@ -140,8 +146,24 @@ impl MultipartStore for Restless {
     }
 }
 
+/// A table of which each row says the object's number and its own.
+async fn table(format: &str, number: usize, lines: usize) -> Vec<u8> {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = json!({"url": "s3://bucket/made", "format": format, "schema": [
+        {"name": "object", "type": "int32"}, {"name": "line", "type": "int64"}]});
+    let settings: S3Settings = serde_json::from_value(settings).unwrap();
+    let world = World::over(settings, scratch.path(), Arc::new(InMemory::new()));
+    let mut builder = BatchBuilder::new();
+    for line in 0..lines {
+        builder.push(0, None, Some(json!({"object": number, "line": line}).to_string().as_bytes()), &[]);
+    }
+    deliver(&*world.open_sink().await, &mut [Script::new("t", 0).raw(0, builder).chunk()]).await;
+    world.objects().await.remove(0).1
+}
+
 /// What one run has written and read.
 struct Run {
+    format: &'static str,
     store: Arc<Restless>,
     chance: SmallRng,
     /// How many lines each object has.
@@ -153,7 +175,7 @@ struct Run {
 
 impl Run {
     fn source(&self) -> Box<dyn Source> {
-        let settings = json!({"url": "s3://bucket/in", "poll": "100ms"});
+        let settings = json!({"url": "s3://bucket/in", "poll": "100ms", "format": self.format});
         let settings: S3SourceSettings = serde_json::from_value(settings).unwrap();
         let opening = SourceOpening {
             name: "in".into(),
@@ -169,7 +191,9 @@ impl Run {
     async fn put(&mut self) {
         let (number, lines) = (self.written.len(), self.chance.random_range(0..120));
         let text: String = (0..lines).map(|line| format!("{number} {line}\n")).collect();
+        let lines = if self.format == "lines" { lines } else { lines + 1 };
         let stored = match self.chance.random_range(0..3) {
+            _ if self.format != "lines" => table(self.format, number, lines).await,
             0 => text.into_bytes(),
             1 => zstd::encode_all(text.as_bytes(), 1).unwrap(),
             _ => {
@@ -203,6 +227,7 @@ impl Run {
             }
             for record in incoming.records.finish().records().unwrap().iter() {
                 let value = String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap();
+                let value = value.replace("{\"object\":", "").replace(",\"line\":", " ").replace('}', "");
                 let (object, line) = value.split_once(' ').unwrap();
                 self.read.entry(object.parse().unwrap()).or_default().push(line.parse().unwrap());
             }
@@ -220,7 +245,8 @@ async fn check(seed: u64) {
     };
     let batch = chance.random_range(100..5000);
     let (written, read, positions) = Default::default();
-    let mut run = Run { store: Arc::new(store), chance, written, read, positions, batch };
+    let format = ["lines", "parquet", "avro", "lines"][seed as usize % 4];
+    let mut run = Run { format, store: Arc::new(store), chance, written, read, positions, batch };
     for _ in 0..6 {
         let mut source = run.source();
         for _ in 0..run.chance.random_range(1..5) {

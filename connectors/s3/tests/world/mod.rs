@@ -38,6 +38,11 @@ impl World {
         World { store: Some(store), ..World::new(settings, scratch) }
     }
 
+    /// Its sink.
+    pub(crate) async fn open_sink(&self) -> Box<dyn Sink> {
+        self.open().await.unwrap()
+    }
+
     /// All objects under the url, by name.
     pub(crate) async fn objects(&self) -> Vec<(String, Vec<u8>)> {
         let url = &self.settings.url;
