@@ -8,8 +8,8 @@ use ::vrl::compiler::{Function, TypeState};
 use ::vrl::diagnostic::{DiagnosticMessage, Label, Span};
 use ::vrl::prelude::{ArgumentList, Example};
 
-use crate::guarded::{GUARDED, Guarded};
-use crate::syslog::YearOfRecord;
+use crate::guarded::{self, GUARDED};
+use crate::syslog;
 
 /// What is allowed as VRL has it.
 const ALLOWED: &[&str] = &[
@@ -243,13 +243,14 @@ pub(crate) fn all() -> Vec<Box<dyn Function>> {
 }
 
 fn allowed(function: Box<dyn Function>) -> Option<Box<dyn Function>> {
-    match function.identifier() {
-        "parse_syslog" | "parse_linux_authorization" => Some(Box::new(YearOfRecord(function))),
-        name if GUARDED.contains(&name) => Some(Box::new(Guarded(function))),
-        name if ZONED.contains(&name) => Some(Box::new(Zoned(function))),
-        name if ALLOWED.contains(&name) => Some(function),
-        _ => None,
-    }
+    let compile: Compile = match function.identifier() {
+        "parse_syslog" | "parse_linux_authorization" => syslog::compile,
+        name if GUARDED.contains(&name) => guarded::compile,
+        name if ZONED.contains(&name) => compile_zoned,
+        name if ALLOWED.contains(&name) => return Some(function),
+        _ => return None,
+    };
+    Some(Box::new(Watched { function, compile }))
 }
 
 /// Why a function is not allowed, if there is such a function.
@@ -257,25 +258,47 @@ pub(crate) fn forbidden(name: &str) -> Option<&'static str> {
     FORBIDDEN.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason)
 }
 
-/// A function whose `timezone` must be written out, and not be `local`.
-#[derive(Debug)]
-struct Zoned(Box<dyn Function>);
+/// Compiles a call of a function whose `timezone` must not be `local`.
+fn compile_zoned(
+    function: &dyn Function,
+    state: &TypeState,
+    context: &mut FunctionCompileContext,
+    arguments: ArgumentList,
+) -> Compiled {
+    if let Some(zone) = arguments.optional_literal("timezone", state)? {
+        let zone = zone.to_str_lossy().unwrap_or_default();
+        if zone.is_empty() || zone == "local" {
+            return Err(Box::new(LocalTime(context.span())));
+        }
+    }
+    function.compile(state, context, arguments)
+}
 
-impl Function for Zoned {
+/// How a call of a function is compiled.
+type Compile = fn(&dyn Function, &TypeState, &mut FunctionCompileContext, ArgumentList) -> Compiled;
+
+/// A function of VRL, calls of which are compiled in another way than VRL's.
+#[derive(Debug)]
+struct Watched {
+    function: Box<dyn Function>,
+    compile: Compile,
+}
+
+impl Function for Watched {
     fn identifier(&self) -> &'static str {
-        self.0.identifier()
+        self.function.identifier()
     }
 
     fn usage(&self) -> &'static str {
-        self.0.usage()
+        self.function.usage()
     }
 
     fn category(&self) -> &'static str {
-        self.0.category()
+        self.function.category()
     }
 
     fn return_kind(&self) -> u16 {
-        self.0.return_kind()
+        self.function.return_kind()
     }
 
     fn examples(&self) -> &'static [Example] {
@@ -283,21 +306,15 @@ impl Function for Zoned {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        self.0.parameters()
+        self.function.parameters()
     }
 
     fn closure(&self) -> Option<closure::Definition> {
-        self.0.closure()
+        self.function.closure()
     }
 
     fn compile(&self, state: &TypeState, context: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
-        if let Some(zone) = arguments.optional_literal("timezone", state)? {
-            let zone = zone.to_str_lossy().unwrap_or_default();
-            if zone.is_empty() || zone == "local" {
-                return Err(Box::new(LocalTime(context.span())));
-            }
-        }
-        self.0.compile(state, context, arguments)
+        (self.compile)(&*self.function, state, context, arguments)
     }
 }
 

@@ -7,7 +7,7 @@ use ::vrl::compiler::{
     CompileConfig, Context, Expression, ExpressionError, Function, FunctionExpression, Program, Resolved, TargetValue,
     TypeDef, TypeState,
 };
-use ::vrl::prelude::{ArgumentList, Example, KeyString, ObjectMap, Value};
+use ::vrl::prelude::{ArgumentList, KeyString, ObjectMap, Value};
 use ::vrl::value::Secrets;
 
 /// Functions that are called only with what is not nested deeper than [`DEEPEST`].
@@ -16,42 +16,19 @@ pub(crate) const GUARDED: &[&str] = &["parse_ruby_hash", "parse_xml", "parse_yam
 /// As deep as JSON is read.
 const DEEPEST: usize = 128;
 
-/// One of the functions.
-#[derive(Debug)]
-pub(crate) struct Guarded(pub(crate) Box<dyn Function>);
-
-impl Function for Guarded {
-    fn identifier(&self) -> &'static str {
-        self.0.identifier()
-    }
-
-    fn usage(&self) -> &'static str {
-        self.0.usage()
-    }
-
-    fn category(&self) -> &'static str {
-        self.0.category()
-    }
-
-    fn return_kind(&self) -> u16 {
-        self.0.return_kind()
-    }
-
-    fn examples(&self) -> &'static [Example] {
-        &[]
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        self.0.parameters()
-    }
-
-    fn compile(&self, state: &TypeState, context: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
-        let given = |parameter: &Parameter| Some((parameter.keyword, arguments.optional(parameter.keyword)?));
-        let given: Vec<_> = self.parameters().iter().filter_map(given).collect();
-        let call = call(self.identifier(), given.iter().map(|(keyword, _)| *keyword))?;
-        let theirs = self.0.compile(state, context, arguments)?;
-        Ok(GuardedCall { name: self.identifier(), arguments: given, call, theirs }.as_expr())
-    }
+/// Compiles a call of one of the functions.
+pub(crate) fn compile(
+    function: &dyn Function,
+    state: &TypeState,
+    context: &mut FunctionCompileContext,
+    arguments: ArgumentList,
+) -> Compiled {
+    let given = |parameter: &Parameter| Some((parameter.keyword, arguments.optional(parameter.keyword)?));
+    let given: Vec<_> = function.parameters().iter().filter_map(given).collect();
+    let name = function.identifier();
+    let call = call(name, given.iter().map(|(keyword, _)| *keyword))?;
+    let theirs = function.compile(state, context, arguments)?;
+    Ok(GuardedCall { name, arguments: given, call, theirs }.as_expr())
 }
 
 /// VRL's own function as a program over arguments in `%`: an expression can be given values in no other way, and to

@@ -2,47 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use ::vrl::compiler::function::{Compiled, FunctionCompileContext, Parameter};
+use ::vrl::compiler::function::{Compiled, FunctionCompileContext};
 use ::vrl::compiler::{Context, Expression, Function, FunctionExpression, Resolved, TypeDef, TypeState};
 use ::vrl::path::{OwnedTargetPath, OwnedValuePath};
-use ::vrl::prelude::{ArgumentList, Example, Value, VrlValueConvert};
+use ::vrl::prelude::{ArgumentList, Value, VrlValueConvert};
 use chrono::{DateTime, Datelike, TimeZone, Utc};
 use syslog_loose::{IncompleteDate, Message, ProcId, Protocol, Variant};
 
-/// VRL's `parse_syslog`, or another name of it, but for the year.
-#[derive(Debug)]
-pub(crate) struct YearOfRecord(pub(crate) Box<dyn Function>);
-
-impl Function for YearOfRecord {
-    fn identifier(&self) -> &'static str {
-        self.0.identifier()
-    }
-
-    fn usage(&self) -> &'static str {
-        self.0.usage()
-    }
-
-    fn category(&self) -> &'static str {
-        self.0.category()
-    }
-
-    fn return_kind(&self) -> u16 {
-        self.0.return_kind()
-    }
-
-    fn examples(&self) -> &'static [Example] {
-        &[]
-    }
-
-    fn parameters(&self) -> &'static [Parameter] {
-        self.0.parameters()
-    }
-
-    fn compile(&self, state: &TypeState, context: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
-        let value = arguments.required("value");
-        let theirs = self.0.compile(state, context, arguments)?;
-        Ok(ParseSyslog { value, theirs }.as_expr())
-    }
+/// Compiles a call of VRL's `parse_syslog`, or of another name of it, but for the year.
+pub(crate) fn compile(
+    function: &dyn Function,
+    state: &TypeState,
+    context: &mut FunctionCompileContext,
+    arguments: ArgumentList,
+) -> Compiled {
+    let value = arguments.required("value");
+    let theirs = function.compile(state, context, arguments)?;
+    Ok(ParseSyslog { value, theirs }.as_expr())
 }
 
 /// A call of it.
