@@ -21,7 +21,7 @@ use crate::client::{Client, DEFAULT_URL};
 use crate::load::{self, Loaded};
 use crate::terminal::{Failure, Terminal};
 
-/// Moves records between systems: files, S3, and a durable log in between, declared in YAML.
+/// Moves records between systems, through a durable log, as YAML declares it.
 #[derive(Parser)]
 #[command(name = "aqueduct", version, about, after_help = EXAMPLES, disable_help_subcommand = true, term_width = 100)]
 struct Arguments {
