@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 pub use bucket::{Bucket, Upload};
-pub use readers::read;
+pub use readers::{read, write};
 pub use search::{Search, elasticsearch, narrow_opensearch, opensearch};
 
 /// An S3 server: path-style addresses, plain HTTP.

@@ -1,4 +1,4 @@
-//! Programs of others that read what sinks write: pyarrow, DuckDB, fastavro and Python's csv.
+//! Programs of others that read what sinks write, and write what sources read: pyarrow, DuckDB, fastavro and Python's csv.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,13 +7,27 @@ use serde_json::Value;
 
 /// What `reader` finds in files: see `read.py`.
 pub fn read<P: AsRef<Path>>(reader: &str, files: &[P]) -> Value {
+    let mut command = python("read.py");
+    command.arg(reader).args(files.iter().map(AsRef::as_ref));
+    serde_json::from_str(&run(&mut command)).unwrap()
+}
+
+/// What `writer` writes: see `write.py`.
+pub fn write(writer: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(writer);
+    run(python("write.py").arg(writer).arg(&file));
+    std::fs::read(file).unwrap()
+}
+
+fn python(script: &str) -> Command {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/services");
     let python = run(Command::new("bash")
         .arg(format!("{folder}/readers.sh"))
         .env("AQUEDUCT_SERVICES_CACHE", super::local::cache()));
     let mut command = Command::new(python.trim());
-    command.arg(format!("{folder}/read.py")).arg(reader).args(files.iter().map(AsRef::as_ref));
-    serde_json::from_str(&run(&mut command)).unwrap()
+    command.arg(format!("{folder}/{script}"));
+    command
 }
 
 fn run(command: &mut Command) -> String {
