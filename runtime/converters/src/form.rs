@@ -2,16 +2,23 @@
 
 use std::borrow::Cow;
 
-use aqueduct_api::Draft;
+use aqueduct_api::{Draft, Transformed, Unfit};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plain::Number;
+use crate::schema::Kind;
 
 /// The form of a part of a record. Those with a schema registry are Confluent's: a zero, the schema's id, the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
+    /// Avro, with a schema registry.
+    Avro,
+    /// Protobuf, with a schema registry.
+    Protobuf,
+    /// JSON with a schema in a schema registry.
+    JsonSchema,
     /// Text in some encoding (Connect's `StringConverter`).
     String,
     /// Base64: decoded it is the bytes that it stands for.
@@ -44,6 +51,16 @@ pub enum Part {
 }
 
 impl Form {
+    /// The kind of its schema, if a registry has it.
+    pub(crate) fn kind(self) -> Option<Kind> {
+        match self {
+            Form::Avro => Some(Kind::Avro),
+            Form::Protobuf => Some(Kind::Protobuf),
+            Form::JsonSchema => Some(Kind::JsonSchema),
+            _ => None,
+        }
+    }
+
     /// The number that it is, if it is one.
     pub(crate) fn number(self) -> Option<Number> {
         match self {
@@ -67,22 +84,38 @@ impl Part {
         }
     }
 
-    /// Puts in its place what `made` makes of it; null stays null.
-    ///
-    /// # Errors
-    /// Why nothing can be made of it, with the part's name; the draft is of no more use.
-    pub(crate) fn replace<'a>(
-        self,
-        draft: &mut Draft<'a>,
-        made: impl FnOnce(Cow<'a, [u8]>) -> Result<Option<Cow<'a, [u8]>>, String>,
-    ) -> Result<(), String> {
-        let place = match self {
-            Part::Value => &mut draft.value,
-            Part::Key => &mut draft.key,
-        };
-        if let Some(bytes) = place.take() {
-            *place = made(bytes).map_err(|why| format!("the {} {why}", self.name()))?;
+    /// What a draft has there.
+    pub(crate) fn of<'d>(self, draft: &'d Draft<'_>) -> Option<&'d [u8]> {
+        match self {
+            Part::Value => draft.value.as_deref(),
+            Part::Key => draft.key.as_deref(),
         }
-        Ok(())
+    }
+
+    /// Makes of each draft's part what `made` makes of it; null stays null. Those of which it makes nothing are unfit.
+    pub(crate) fn replace_all<'a>(
+        self,
+        mut drafts: Vec<Draft<'a>>,
+        mut made: impl FnMut(&str, Cow<'a, [u8]>) -> Result<Option<Cow<'a, [u8]>>, String>,
+    ) -> Transformed<'a> {
+        let mut unfit = Vec::new();
+        drafts.retain_mut(|draft| {
+            let place = match self {
+                Part::Value => &mut draft.value,
+                Part::Key => &mut draft.key,
+            };
+            let Some(bytes) = place.take() else { return true };
+            match made(&draft.topic, bytes) {
+                Ok(bytes) => {
+                    *place = bytes;
+                    true
+                }
+                Err(why) => {
+                    unfit.push(Unfit { offset: draft.offset, reason: format!("the {} {why}", self.name()) });
+                    false
+                }
+            }
+        });
+        Transformed { drafts, unfit }
     }
 }

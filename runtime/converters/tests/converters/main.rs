@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
 mod plain;
+mod registry;
+mod server;
 mod world;

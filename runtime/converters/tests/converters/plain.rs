@@ -83,7 +83,7 @@ async fn what_is_not_in_the_form_says_why() {
         ("encode", json!({"to": "string", "encoding": "iso-8859-1"}), "€".as_bytes(), "'€', which ISO 8859-1 has not"),
         ("encode", json!({"to": "short"}), b"40000", "is no short"),
         ("encode", json!({"to": "float"}), b"1e300", "is too large"),
-        ("encode", json!({"to": "connect-json", "schema": "{}"}), b"{", "is no JSON"),
+        ("encode", json!({"to": "connect-json", "schema": r#"{"type":"string"}"#}), b"{", "is no JSON"),
     ] {
         let found = made(&*open(name, settings.clone()), value).await;
         let reason = found.expect_err(&settings.to_string());

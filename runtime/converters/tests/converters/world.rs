@@ -58,3 +58,8 @@ pub(crate) async fn made(transform: &dyn Transform, value: &[u8]) -> Result<Vec<
 pub(crate) async fn text(transform: &dyn Transform, value: &[u8]) -> Result<String, String> {
     made(transform, value).await.map(|bytes| String::from_utf8(bytes).unwrap())
 }
+
+/// A payload behind a zero and the id of its schema.
+pub(crate) fn frame(id: u32, payload: &[u8]) -> Vec<u8> {
+    [&[0], &id.to_be_bytes()[..], payload].concat()
+}
