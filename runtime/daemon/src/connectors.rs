@@ -1,6 +1,7 @@
 //! The connectors of this binary: one list, and what each says of itself.
 
 use aqueduct_api::{Described, Registry};
+use aqueduct_converters::{Decode, Encode};
 use aqueduct_elasticsearch::ElasticsearchSettings;
 use aqueduct_file::{FileSettings, FileSinkSettings};
 use aqueduct_http::{HttpSinkSettings, HttpSourceSettings};
@@ -13,6 +14,7 @@ pub fn registry() -> Registry {
     let connectors = Registry::default().source::<FileSettings>().source::<S3SourceSettings>().sink::<S3Settings>();
     let connectors = connectors.sink::<FileSinkSettings>().sink::<ElasticsearchSettings>();
     let connectors = connectors.source::<HttpSourceSettings>().sink::<HttpSinkSettings>();
+    let connectors = connectors.transform::<Decode>().transform::<Encode>();
     connectors.transform::<Filter>().transform::<Route>().transform::<Vrl>()
 }
 

@@ -30,7 +30,7 @@ fn the_schema_is_current() {
 
 #[test]
 fn the_pages_of_the_connectors_are_current() {
-    for name in ["elasticsearch", "file", "filter", "http", "route", "s3", "vrl"] {
+    for name in ["decode", "elasticsearch", "encode", "file", "filter", "http", "route", "s3", "vrl"] {
         check(&format!("docs/connectors/{name}.md"), &["connectors", name, "--markdown"]);
     }
     let listed = output(&["connectors", "--json"]);
