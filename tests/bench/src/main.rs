@@ -1,12 +1,13 @@
 //! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
 //!
-//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [isolation] [search]`
+//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search]`
 
 mod floor;
 mod isolation;
 mod log;
 mod memory;
 mod meter;
+mod parquet;
 mod pipeline;
 mod process;
 mod search;
@@ -31,6 +32,9 @@ fn main() {
     }
     if wants("memory") {
         memory::measure(&folder, &mut table);
+    }
+    if wants("parquet") {
+        parquet::measure(&folder, &mut table);
     }
     if wants("isolation") {
         isolation::measure(&folder, &mut table);
