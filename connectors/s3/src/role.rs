@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use object_store::CredentialProvider;
 use object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, DATE};
 use reqwest::{Client, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -34,8 +35,12 @@ fn session() -> String {
     "aqueduct".to_owned()
 }
 
-/// How long keys are asked for; they are fetched anew when a sixth of that is left.
+/// How long keys are asked for; others are fetched when a sixth of what they live is left, or before.
 const LIFE: Duration = Duration::from_secs(3600);
+
+/// How long keys are used before others are fetched, though they may live longer: a store that refuses them as expired,
+/// after a sleep of the machine for example, is no end to that.
+const USED: Duration = Duration::from_secs(600);
 
 /// The longest that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,7 +70,7 @@ impl AssumedRole {
         Ok(AssumedRole { role: role.clone(), region, base, client, current: Mutex::new(None) })
     }
 
-    async fn assume(&self) -> Result<AwsCredential, String> {
+    async fn assume(&self) -> Result<(AwsCredential, Duration), String> {
         let Role { arn, external_id, session, endpoint } = &self.role;
         let amazon = || format!("https://sts.{}.amazonaws.com/", self.region);
         let url = endpoint.clone().unwrap_or_else(amazon);
@@ -88,17 +93,19 @@ impl AssumedRole {
         let sent = self.client.post(&url).headers(request.headers().clone()).body(form).send().await;
         let answer = sent.map_err(|cause| cause.without_url().to_string())?;
         let status = answer.status();
+        let sent = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         let text = answer.text().await.map_err(|cause| cause.without_url().to_string())?;
         if status != StatusCode::OK {
             let said = element(&text, "Message").or_else(|| element(&text, "Code")).unwrap_or_default();
             return Err(format!("{status}: {said}"));
         }
         let part = |name: &str| element(&text, name).ok_or_else(|| format!("the answer has no {name}"));
-        Ok(AwsCredential {
+        let credential = AwsCredential {
             key_id: part("AccessKeyId")?,
             secret_key: part("SecretAccessKey")?,
             token: Some(part("SessionToken")?),
-        })
+        };
+        Ok((credential, used(sent.as_deref(), element(&text, "Expiration").as_deref())))
     }
 }
 
@@ -113,13 +120,22 @@ impl CredentialProvider for AssumedRole {
         {
             return Ok(credential.clone());
         }
-        let assumed = self.assume().await.map(Arc::new).map_err(|why| object_store::Error::Generic {
+        let (assumed, used) = self.assume().await.map_err(|why| object_store::Error::Generic {
             store: "STS",
             source: format!("assume role {}: {why}", self.role.arn).into(),
         })?;
-        *current = Some((assumed.clone(), Instant::now() + LIFE * 5 / 6));
+        let assumed = Arc::new(assumed);
+        *current = Some((assumed.clone(), Instant::now() + used));
         Ok(assumed)
     }
+}
+
+/// How long keys are used of which the service says when it spoke and when they expire, both by its own clock.
+fn used(sent: Option<&str>, expires: Option<&str>) -> Duration {
+    let sent = sent.and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+    let expires = expires.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let left = expires.zip(sent).map(|(expires, sent)| (expires - sent).to_std().unwrap_or_default());
+    left.map_or(USED, |left| (left * 5 / 6).min(USED))
 }
 
 /// A value of a form.
@@ -138,4 +154,24 @@ fn encoded(value: &str) -> String {
 fn element(text: &str, name: &str) -> Option<String> {
     let (_, after) = text.split_once(&format!("<{name}>"))?;
     Some(after.split_once(&format!("</{name}>"))?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_used_for_less_than_they_live() {
+        let sent = Some("Thu, 12 Nov 2026 10:00:00 GMT");
+        for (expires, seconds) in [
+            (Some("2026-11-12T11:00:00Z"), 600),
+            (Some("2026-11-12T10:01:00Z"), 50),
+            (Some("2026-11-12T09:00:00Z"), 0),
+            (Some("soon"), 600),
+            (None, 600),
+        ] {
+            assert_eq!(used(sent, expires), Duration::from_secs(seconds), "{expires:?}");
+        }
+        assert_eq!(used(None, Some("2026-11-12T10:01:00Z")), USED);
+    }
 }
