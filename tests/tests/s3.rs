@@ -184,7 +184,9 @@ async fn a_lost_answer_makes_no_second_object() {
 #[tokio::test]
 async fn a_busy_server_is_tried_again_later() {
     let s3 = services::s3().await;
-    for (status, code) in [(503, "SlowDown"), (500, "InternalError"), (403, "RequestTimeTooSkewed")] {
+    for (status, code) in
+        [(503, "SlowDown"), (500, "InternalError"), (403, "RequestTimeTooSkewed"), (400, "ExpiredToken")]
+    {
         let network = Network::before(&s3.endpoint).await;
         let world = World::new(&s3, json!({ "endpoint": network.endpoint })).await;
         let (script, text) = large(2);
@@ -197,6 +199,35 @@ async fn a_busy_server_is_tried_again_later() {
         }
         sink::deliver(&*sink, &mut [script.again()]).await;
         world.expect_one(&text).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_outlives_what_a_busy_server_answers() {
+    let s3 = services::s3().await;
+    for (method, part, status, code) in [
+        ("POST", "uploads", 503, "SlowDown"),
+        ("PUT", "partNumber=2", 503, "SlowDown"),
+        ("PUT", "partNumber=1", 400, "RequestTimeout"),
+        ("POST", "uploadId", 503, "SlowDown"),
+        // An answer that begins as a good one, and then tells otherwise.
+        ("POST", "uploadId", 200, "InternalError"),
+        ("POST", "uploadId", 200, "SlowDown"),
+    ] {
+        for times in [1, 4] {
+            let network = Network::before(&s3.endpoint).await;
+            let world = World::new(&s3, json!({ "endpoint": network.endpoint })).await;
+            let (script, text) = large(12);
+            network.harm(method, part, Fault::Answer(status, code), times);
+            let sink = world.sink().await.unwrap();
+            match sink.write(&mut [script.chunk()]).await {
+                Ok(_) | Err(Error::Retry { .. }) => {}
+                other => panic!("{method} {part} {status} {code}: {other:?}"),
+            }
+            assert!(network.suffered() > 0, "{method} {part}: {:?}", network.requests());
+            sink::deliver(&*sink, &mut [script.again()]).await;
+            world.expect_one(&text).await;
+        }
     }
 }
 
