@@ -226,7 +226,7 @@ impl Parser {
         let declared = schema.get("fields").and_then(Value::as_array);
         let declared = declared.ok_or_else(|| format!("the record `{name}` has no `fields`"))?;
         // Its fields may be of its own type, so its place is taken before they are read.
-        let place = self.add(Node::Null);
+        let place = self.add(Node::Record { name: name.clone(), fields: Vec::new() });
         let mut fields = Vec::with_capacity(declared.len());
         let mut seen = BTreeSet::new();
         for field in declared {

@@ -112,6 +112,11 @@ fn wrong(cause: &protox::Error) -> Wrong {
     Wrong { message: cause.to_string(), at: place }
 }
 
+/// The messages in a message, as Confluent's Java library counts them: entries of maps are none.
+fn children(message: &MessageDescriptor) -> impl Iterator<Item = MessageDescriptor> {
+    message.child_messages().filter(|child| !child.is_map_entry())
+}
+
 /// The message at a place: its number in the file, then in that message, and so on.
 ///
 /// # Errors
@@ -121,7 +126,7 @@ pub(crate) fn at(file: &FileDescriptor, way: &[usize]) -> Result<MessageDescript
     let (first, rest) = way.split_first().ok_or_else(none)?;
     let mut message = file.messages().nth(*first).ok_or_else(none)?;
     for step in rest {
-        let child = message.child_messages().nth(*step);
+        let child = children(&message).nth(*step);
         message = child.ok_or_else(none)?;
     }
     Ok(message)
@@ -140,7 +145,7 @@ pub(crate) fn find(file: &FileDescriptor, name: Option<&str>) -> Result<(Message
         if name.is_none_or(|name| message.full_name() == name) {
             return Ok((message, way));
         }
-        let children: Vec<_> = message.child_messages().enumerate().collect();
+        let children: Vec<_> = children(&message).enumerate().collect();
         for (number, child) in children.into_iter().rev() {
             left.push((child, way.iter().copied().chain([number]).collect()));
         }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
+mod avro;
 mod plain;
+mod protobuf;
 mod registry;
 mod server;
 mod world;
