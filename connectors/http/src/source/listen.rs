@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::pem;
+use crate::source::patience::Patient;
 use crate::source::serve::Service;
 use crate::source::settings::{HttpSourceSettings, ServerTls};
 
@@ -179,6 +180,7 @@ async fn connection(
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(timeout).max_headers(MOST_HEADERS).max_buf_size(HEADERS);
+    let stream = Patient::new(stream, timeout.unwrap_or(STOP));
     let connection = builder.serve_connection(TokioIo::new(stream), respond);
     tokio::pin!(connection);
     let ended = tokio::select! {

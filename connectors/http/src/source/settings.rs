@@ -73,7 +73,8 @@ pub struct HttpSourceSettings {
     /// How long a request waits until its records are durable. Default: 30s.
     #[serde(default = "answer_timeout")]
     pub answer_timeout: Span,
-    /// How long a client may take for a request's headers, and leave a connection idle. Default: 30s.
+    /// How long a client may take for a request's headers, read nothing of an answer, and leave a connection idle.
+    /// Default: 30s.
     #[serde(default = "answer_timeout")]
     pub header_timeout: Span,
     /// How long a client may take for a request's body. Default: 30s.
