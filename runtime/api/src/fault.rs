@@ -32,6 +32,12 @@ pub enum Mutant {
     SameIncarnation,
     /// All of a chunk is written again where a part of it was left unfinished.
     WholeAgain,
+    /// Requests are cut by load, or smaller after a failure.
+    AdaptiveCuts,
+    /// A request that is sent again has another key.
+    KeyByAttempt,
+    /// A document's version is its record's offset alone.
+    VersionWithoutIncarnation,
 }
 
 #[cfg(feature = "faults")]

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
+use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::{Chunk, Edge, Error, Result, SinkOpening};
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -10,8 +11,8 @@ use reqwest::redirect;
 
 use crate::sink::answer::{Verdict, of_firehose, of_status};
 use crate::sink::credentials::{Credentials, Token};
-use crate::sink::cut::Request;
 use crate::sink::frame;
+use crate::sink::request::Request;
 use crate::sink::settings::{ClientTls, Compression, Format, HttpSinkSettings, Method, Redirects};
 use crate::sink::target::Templates;
 use crate::{firehose, pem};
@@ -64,7 +65,10 @@ impl Client {
 
     /// Sends a request; under OAuth2 once more with a new token where the server does not take the first.
     pub(crate) async fn send(&self, chunk: &Chunk, request: &Request) -> Result<Verdict> {
-        let key = frame::key(chunk, request);
+        let mut key = frame::key(chunk, request);
+        if mutated(Mutant::KeyByAttempt) {
+            key = format!("{key}-{}", self.edge.random());
+        }
         let id = frame::uuid(&key);
         let mut headers = self.headers.clone();
         headers.extend(request.target.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -257,5 +261,18 @@ pub(crate) fn told(error: &reqwest::Error) -> String {
         }
         cause = error.source();
     }
+    for (said, hint) in HINTS {
+        if text.contains(said) {
+            text.push_str(hint);
+        }
+    }
     text
 }
+
+/// What a person can do about what TLS says.
+const HINTS: [(&str, &str); 4] = [
+    ("UnknownIssuer", ": nobody whom we trust signed the server's certificate, see `tls.ca`"),
+    ("CertificateRequired", ": the server wants a certificate of ours, see `tls.certificate`"),
+    ("fatal alert: UnknownCA", ": the server does not trust who signed our certificate, see `tls.certificate`"),
+    ("fatal alert: CertificateExpired", ": our certificate has expired, see `tls.certificate`"),
+];

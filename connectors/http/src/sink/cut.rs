@@ -1,16 +1,17 @@
-//! Cuts a chunk into requests, by rules that know nothing but the records: whoever cuts it again cuts the same.
+//! Cuts a chunk into requests, by rules that know nothing but the chunk's records: whoever cuts it again cuts the same,
+//! however much of it is written already.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
+use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::template::{Piece, Template};
-use aqueduct_api::{Batches, Chunk, ChunkBatch, Error, Result};
+use aqueduct_api::{Batches, Chunk, ChunkBatch, Error, Replayed, Result, TopicPartition};
 use aqueduct_record::{Offset, Record};
-use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 use crate::escape;
+use crate::sink::request::{Letter, Request};
 use crate::sink::settings::{Format, HttpSinkSettings};
 use crate::sink::target::{Target, Templates};
 
@@ -25,48 +26,6 @@ pub(crate) struct Plan {
     body_is_json: bool,
     most_records: usize,
     most_bytes: usize,
-}
-
-/// Records that go in one request.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) target: Arc<Target>,
-    /// The records' bytes, one after the other.
-    pub(crate) bytes: Bytes,
-    /// Each record's offset, and where it ends in `bytes`.
-    pub(crate) records: Vec<(Offset, usize)>,
-    /// Where the first one begins in `bytes`.
-    begin: usize,
-    /// The first record's time.
-    pub(crate) timestamp: i64,
-}
-
-impl Request {
-    /// From the first record's offset to the one after the last.
-    pub(crate) fn range(&self) -> Range<Offset> {
-        let first = self.records.first().map_or(0, |(offset, _)| *offset);
-        first..self.records.last().map_or(first, |(offset, _)| offset + 1)
-    }
-
-    /// Each record's bytes.
-    pub(crate) fn each(&self) -> impl Iterator<Item = &[u8]> {
-        let mut begin = self.begin;
-        self.records.iter().map(move |(_, end)| {
-            let from = std::mem::replace(&mut begin, *end);
-            &self.bytes[from..*end]
-        })
-    }
-
-    /// The same records in two requests; `None` for a single one.
-    pub(crate) fn halves(&self) -> Option<(Request, Request)> {
-        if self.records.len() < 2 {
-            return None;
-        }
-        let (first, second) = self.records.split_at(self.records.len().div_ceil(2));
-        let begin = first.last().map_or(0, |(_, end)| *end);
-        let half = |records: &[(Offset, usize)], begin| Request { records: records.to_vec(), begin, ..self.clone() };
-        Some((half(first, self.begin), half(second, begin)))
-    }
 }
 
 impl Plan {
@@ -85,11 +44,11 @@ impl Plan {
     }
 
     /// Appends what a record becomes; the error says why it can not.
-    fn encode(&self, chunk: &Chunk, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+    fn encode(&self, of: &TopicPartition, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), String> {
         let start = out.len();
         match &self.body {
             None => out.extend_from_slice(record.value.ok_or("the record has no value")?),
-            Some(template) => template.fill(&chunk.partition, record, |piece| match piece {
+            Some(template) => template.fill(of, record, |piece| match piece {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Said(text) if self.body_is_json => escape::json(text, out),
                 Piece::Said(text) => out.extend_from_slice(text.as_bytes()),
@@ -127,6 +86,7 @@ pub(crate) struct Cutter<'a> {
     ready: VecDeque<Request>,
     open: Option<Open>,
     fixed: Option<Arc<Target>>,
+    most_records: usize,
     ended: bool,
     pub(crate) unfit: Vec<Unfit>,
 }
@@ -138,21 +98,36 @@ struct Open {
     records: Vec<(Offset, usize)>,
     weight: usize,
     timestamp: i64,
-    /// Which of the chunk's ranges it is cut from.
-    range: usize,
+    letter: Option<Letter>,
+    /// Which of those that were made of one record is the first here, where they do not fit into one request.
+    part: Option<usize>,
+}
+
+/// What was made of one record, and goes in one request if it fits.
+#[derive(Default)]
+struct Group {
+    bytes: Vec<u8>,
+    /// Where each goes, and where it ends in `bytes`.
+    made: Vec<(Arc<Target>, usize)>,
+    offset: Offset,
+    timestamp: i64,
+    letter: Option<Letter>,
 }
 
 impl<'a> Cutter<'a> {
-    /// Begins at the chunk's first record that is still to be written.
+    /// Begins at the chunk's first record, also where that is written already: where requests end must not depend on it.
     pub(crate) fn new(plan: &'a Plan, chunk: &'a Chunk) -> Self {
+        let is_again = chunk.ranges.len() != 1 || chunk.ranges[0] != (chunk.start..chunk.end);
+        let adapts = mutated(Mutant::AdaptiveCuts) && is_again;
         Cutter {
             plan,
             chunk,
-            batches: chunk.batches(),
+            batches: chunk.batches_of(vec![chunk.start..chunk.end; 1]),
             batch: None,
             ready: VecDeque::new(),
             open: None,
             fixed: None,
+            most_records: if adapts { plan.most_records.div_ceil(2) } else { plan.most_records },
             ended: false,
             unfit: Vec::new(),
         }
@@ -184,15 +159,21 @@ impl<'a> Cutter<'a> {
     /// Takes records of a batch until enough requests are ready: how many have been taken then, `None` for all.
     fn take(&mut self, batch: &ChunkBatch, taken: usize) -> Result<Option<usize>> {
         let mut bytes = 0;
-        let mut scratch = Vec::new();
-        for (index, record) in batch.records()?.iter().enumerate().skip(taken) {
+        let mut group = Group::default();
+        let records = batch.records()?;
+        let mut records = records.iter().enumerate().skip(taken).peekable();
+        while let Some((index, record)) = records.next() {
             let record = record?;
-            scratch.clear();
-            match self.prepare(&record, &mut scratch) {
-                Ok(target) => self.add(&record, target, &scratch),
-                Err(why) => self.unfit.push((record.offset, why)),
+            if let Err(why) = self.prepare(&record, &mut group)
+                && self.chunk.ranges.iter().any(|range| range.contains(&record.offset))
+            {
+                self.unfit.push((record.offset, why));
             }
-            bytes += scratch.len();
+            if matches!(records.peek(), Some((_, Ok(next))) if next.offset == record.offset) {
+                continue;
+            }
+            bytes += group.bytes.len();
+            self.place(&mut group);
             if bytes >= AT_ONCE && !self.ready.is_empty() {
                 return Ok(Some(index + 1));
             }
@@ -200,8 +181,28 @@ impl<'a> Cutter<'a> {
         Ok(None)
     }
 
-    fn prepare(&mut self, record: &Record<'_>, scratch: &mut Vec<u8>) -> Result<Arc<Target>, String> {
-        self.plan.encode(self.chunk, record, scratch)?;
+    /// Adds what a record becomes to the group of those that were made of the same one.
+    fn prepare(&mut self, record: &Record<'_>, group: &mut Group) -> Result<(), String> {
+        let (start, here) = (group.bytes.len(), &self.chunk.partition);
+        let replayed = if record.headers.is_empty() { None } else { Replayed::of(record.headers) };
+        let prepared = match &replayed {
+            // Its names are made of where it was first.
+            Some(Replayed { topic, partition, offset: Some(offset), .. }) => {
+                let (of, record) =
+                    (TopicPartition::new(topic.as_str(), *partition), Record { offset: *offset, ..*record });
+                let encoded = self.plan.encode(&of, &record, &mut group.bytes);
+                encoded.and_then(|()| self.plan.templates.target(&of, &record).map(Arc::new))
+            }
+            _ => self.plan.encode(here, record, &mut group.bytes).and_then(|()| self.target(record)),
+        };
+        let target = prepared.inspect_err(|_| group.bytes.truncate(start))?;
+        group.made.push((target, group.bytes.len()));
+        (group.offset, group.timestamp) = (record.offset, record.timestamp);
+        group.letter = replayed.map(|replayed| replayed.letter);
+        Ok(())
+    }
+
+    fn target(&mut self, record: &Record<'_>) -> Result<Arc<Target>, String> {
         if let Some(target) = &self.fixed {
             return Ok(target.clone());
         }
@@ -212,45 +213,89 @@ impl<'a> Cutter<'a> {
         Ok(target)
     }
 
-    fn add(&mut self, record: &Record<'_>, target: Arc<Target>, bytes: &[u8]) {
-        let range = self.chunk.ranges.iter().position(|range| range.contains(&record.offset)).unwrap_or_default();
-        let weight = self.plan.weight(bytes.len());
+    /// Puts a group into the open request, or one of its own, or, where it fits into none, into as many as it takes.
+    fn place(&mut self, group: &mut Group) {
+        let Group { bytes, made, offset, timestamp, letter } = std::mem::take(group);
+        let Some((target, _)) = made.first() else { return };
+        let weight: usize = lengths(&made).map(|length| self.plan.weight(length)).sum();
+        let is_one = made.iter().all(|(other, _)| same(target, other));
+        let fits_alone =
+            is_one && (made.len() == 1 || made.len() <= self.most_records && weight <= self.plan.most_bytes);
         let fits = self.open.as_ref().is_some_and(|open| {
-            open.range == range
-                && open.records.len() < self.plan.most_records
+            is_one
+                && letter.is_none()
+                && open.letter.is_none()
+                && open.records.len() + made.len() <= self.most_records
                 && open.weight + weight <= self.plan.most_bytes
-                && (Arc::ptr_eq(&open.target, &target) || *open.target == *target)
+                && same(&open.target, target)
         });
         if !fits {
             self.close();
         }
-        let open = self.open.get_or_insert_with(|| Open {
-            target,
-            bytes: Vec::new(),
-            records: Vec::new(),
-            weight: 0,
-            timestamp: record.timestamp,
-            range,
-        });
-        open.bytes.extend_from_slice(bytes);
-        open.records.push((record.offset, open.bytes.len()));
-        open.weight += weight;
+        let mut begin = 0;
+        for (place, (target, end)) in made.iter().enumerate() {
+            let part = &bytes[begin..*end];
+            begin = *end;
+            if !fits_alone && !self.takes(target, part.len()) {
+                self.close();
+            }
+            let part_of = (!fits_alone).then_some(place);
+            let open = self.open.get_or_insert_with(|| Open::new(target.clone(), timestamp, letter, part_of));
+            open.bytes.extend_from_slice(part);
+            open.records.push((offset, open.bytes.len()));
+            open.weight += self.plan.weight(part.len());
+        }
+        // What comes next is not part of it: its key tells of these alone.
+        if !fits_alone || letter.is_some() {
+            self.close();
+        }
+    }
+
+    /// Whether the open request has room for one more.
+    fn takes(&self, target: &Arc<Target>, length: usize) -> bool {
+        self.open.as_ref().is_none_or(|open| {
+            open.records.len() < self.most_records
+                && open.weight + self.plan.weight(length) <= self.plan.most_bytes
+                && same(&open.target, target)
+        })
     }
 
     fn close(&mut self) {
-        if let Some(Open { target, bytes, records, timestamp, .. }) = self.open.take() {
-            self.ready.push_back(Request { target, bytes: bytes.into(), records, begin: 0, timestamp });
+        if let Some(Open { target, bytes, records, timestamp, letter, part, .. }) = self.open.take() {
+            let part = part.map(|first| first..first + records.len());
+            self.ready.push_back(Request { target, bytes: bytes.into(), records, begin: 0, timestamp, letter, part });
         }
     }
 }
 
+impl Open {
+    fn new(target: Arc<Target>, timestamp: i64, letter: Option<Letter>, part: Option<usize>) -> Self {
+        Open { target, bytes: Vec::new(), records: Vec::new(), weight: 0, timestamp, letter, part }
+    }
+}
+
+fn same(one: &Arc<Target>, other: &Arc<Target>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+/// How long each of a group is.
+fn lengths(made: &[(Arc<Target>, usize)]) -> impl Iterator<Item = usize> {
+    let mut begin = 0;
+    made.iter().map(move |(_, end)| end - std::mem::replace(&mut begin, *end))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use aqueduct_api::conformance::sink::Script;
-    use aqueduct_record::BatchBuilder;
+    use aqueduct_api::{Content, Made, REPLAYED_HEADER, TopicId};
+    use aqueduct_record::{Batch, BatchBuilder};
+    use async_trait::async_trait;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::sink::frame;
 
     fn plan(more: Value) -> Plan {
         let mut settings = json!({"url": "http://h/"});
@@ -330,20 +375,100 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rest_of_a_chunk_is_cut_where_it_was_cut_before() {
+    async fn a_chunk_is_cut_the_same_however_much_of_it_is_written() {
         let values: Vec<String> = (0..200).map(|n| "x".repeat(n * 7 % 23)).collect();
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let mut plan = plan(json!({"format": "lines", "request-records": 7}));
         plan.most_bytes = 64;
         let chunk = chunk(&values);
         let (whole, _) = cut(&plan, &chunk).await;
-        for from in 0..whole.len() {
-            let mut rest = Chunk { ranges: vec![whole[from].0.start..chunk.end; 1], ..clone(&chunk) };
-            assert_eq!(cut(&plan, &rest).await.0, whole[from..], "from request {from} on");
-            rest.ranges = vec![whole[0].0.clone(), whole[from].0.clone()];
-            rest.ranges.dedup();
-            let expected: Vec<_> = [0, from].into_iter().take(1 + from.min(1)).map(|at| whole[at].clone()).collect();
-            assert_eq!(cut(&plan, &rest).await.0, expected, "the first and request {from}");
+        for from in [100, 101, 107, 150, 299] {
+            let rest = Chunk { ranges: vec![from..from + 1, from + 3..chunk.end], ..clone(&chunk) };
+            assert_eq!(cut(&plan, &rest).await.0, whole, "from {from} on");
+        }
+    }
+
+    /// Makes `count(offset)` records of each.
+    struct Multiplied(Arc<dyn Content>, fn(Offset) -> usize);
+
+    #[async_trait]
+    impl Content for Multiplied {
+        async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+            self.0.read(from).await
+        }
+
+        async fn save_note(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn transformed(&self, batch: &Batch, _: Range<Offset>, _: &[Range<Offset>]) -> Result<Option<Made>> {
+            let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::new());
+            for record in batch.records().unwrap().iter().map(Result::unwrap) {
+                for _ in 0..(self.1)(record.offset) {
+                    builder.push(record.timestamp, record.key, record.value, &[]);
+                    offsets.push(record.offset);
+                }
+            }
+            Ok(Some(Made { batch: builder.finish(), offsets }))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_made_of_one_record_is_in_one_request_or_in_parts_of_its_own() {
+        let mut chunk = chunk(&["a", "b", "c", "d", "e", "f"]);
+        chunk.content = Arc::new(Multiplied(chunk.content, |offset| match offset {
+            101 => 3,
+            103 => 9,
+            104 => 0,
+            _ => 1,
+        }));
+        let plan = plan(json!({"format": "lines", "request-records": 4}));
+        let mut cutter = Cutter::new(&plan, &chunk);
+        let mut found = Vec::new();
+        while let Some(request) = cutter.next().await.unwrap() {
+            found.push((frame::key(&chunk, &request), request.each().count()));
+        }
+        let keys: Vec<_> =
+            found.iter().map(|(key, count)| (key.replace(&chunk.topic_id.to_string(), "T"), *count)).collect();
+        let expected = [
+            ("t-0-100-102-T", 4),
+            ("t-0-102-103-T", 1),
+            ("t-0-103-104-T-part0-4", 4),
+            ("t-0-103-104-T-part4-8", 4),
+            ("t-0-103-104-T-part8-9", 1),
+            ("t-0-105-106-T", 1),
+        ];
+        assert_eq!(keys, expected.map(|(key, count)| (key.to_owned(), count)));
+    }
+
+    #[tokio::test]
+    async fn replayed_dead_letters_go_alone_under_their_own_key_to_where_they_were_going() {
+        let letter =
+            |offset: i64| format!(r#"{{"topic":"old","partition":2,"offset":9,"letter":["{}",{offset}]}}"#, TopicId(7));
+        let mut builder = BatchBuilder::new();
+        for (value, header) in
+            [("a", None), ("b", Some(letter(3))), ("c", Some(letter(4))), ("d", None), ("e", Some("junk".to_owned()))]
+        {
+            let headers: Vec<_> = header.iter().map(|header| (REPLAYED_HEADER, Some(header.as_bytes()))).collect();
+            builder.push(1_700_000_000_000, Some(b"k"), Some(value.as_bytes()), &headers);
+        }
+        let plan = plan(json!({"format": "lines", "url": "http://h/{topic}/{partition}"}));
+        let script = Script::new("t", 0).raw(100, builder);
+        for run in [0, 1] {
+            let chunk = Chunk { run, ..script.chunk() };
+            let (mut cutter, mut found) = (Cutter::new(&plan, &chunk), Vec::new());
+            while let Some(request) = cutter.next().await.unwrap() {
+                let key = frame::key(&chunk, &request).replace(&chunk.topic_id.to_string(), "T");
+                found.push(format!("{key} {} {}", request.target.url.path(), request.each().count()));
+            }
+            let (letter, run) = (format!("letter-{}", TopicId(7)), if run == 0 { "" } else { "-run1" });
+            let expected = [
+                format!("t-0-100-101-T{run} /t/0 1"),
+                format!("{letter}-3{run} /old/2 1"),
+                format!("{letter}-4{run} /old/2 1"),
+                format!("t-0-103-105-T{run} /t/0 2"),
+            ];
+            assert_eq!(found, expected);
         }
     }
 
@@ -355,21 +480,5 @@ mod tests {
             content: chunk.content.clone(),
             ..*chunk
         }
-    }
-
-    #[tokio::test]
-    async fn halves_hold_the_same_records() {
-        let chunk = chunk(&["1", "22", "333", "4444", "55555"]);
-        let plan = plan(json!({"format": "lines"}));
-        let request = Cutter::new(&plan, &chunk).next().await.unwrap().unwrap();
-        let mut parts = vec![request.clone()];
-        let mut single = Vec::new();
-        while let Some(part) = parts.pop() {
-            match part.halves() {
-                Some((first, second)) => parts.extend([second, first]),
-                None => single.push((part.range().start, part.each().next().unwrap().len())),
-            }
-        }
-        assert_eq!(single, [(100, 1), (101, 2), (102, 3), (103, 4), (104, 5)]);
     }
 }

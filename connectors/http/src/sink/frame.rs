@@ -8,15 +8,25 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::sink::cut::Request;
+use crate::sink::request::Request;
 use crate::sink::settings::{Compression, Format};
 
 /// What a server knows a request by when it comes again: topic, partition, first offset, the offset after the last, and
-/// which topic of that name it is.
+/// which topic of that name it is; or which dead letter is replayed. The key under which a record was refused is not used
+/// again when it is replayed: servers that remember keys remember refusals.
 pub(crate) fn key(chunk: &Chunk, request: &Request) -> String {
     let (range, of) = (request.range(), &chunk.partition);
-    let run = if chunk.run == 0 { String::new() } else { format!("-run{}", chunk.run) };
-    format!("{}-{}-{}-{}-{}{run}", of.topic, of.partition, range.start, range.end, chunk.topic_id)
+    let mut key = match request.letter {
+        Some((topic, offset)) => format!("letter-{topic}-{offset}"),
+        None => format!("{}-{}-{}-{}-{}", of.topic, of.partition, range.start, range.end, chunk.topic_id),
+    };
+    if let Some(part) = &request.part {
+        key.push_str(&format!("-part{}-{}", part.start, part.end));
+    }
+    if chunk.run != 0 {
+        key.push_str(&format!("-run{}", chunk.run));
+    }
+    key
 }
 
 /// The key in the form of a UUID, as Firehose's requests are known.

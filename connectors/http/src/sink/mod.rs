@@ -5,6 +5,7 @@ mod client;
 mod credentials;
 mod cut;
 mod frame;
+mod request;
 mod settings;
 mod target;
 mod write;

@@ -17,7 +17,9 @@ use crate::sink::write::HttpSink;
 /// Settings of the http sink. Delivery is at least once: after a crash, or when an answer is lost, a request is sent
 /// again. Requests are cut from the log by fixed rules, so that it is the same request, with the same `Idempotency-Key`
 /// (topic, partition, first offset, offset after the last, and the topic's id): a server that remembers keys, or stores
-/// under them, has every record once.
+/// under them, has every record once, as long as it finds the same requests too large or not to its liking. A dead letter
+/// that is replayed goes alone, under a key of its own (`letter-`, the id of the dead letters' topic, its offset there),
+/// since servers may remember that they refused the first one; `url`, `headers` and `body` are filled in as then.
 ///
 /// | answer | what happens |
 /// |---|---|

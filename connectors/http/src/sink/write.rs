@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::{Chunk, Error, Outcome, Rejected, Result, Sink};
 use aqueduct_record::Offset;
 use async_trait::async_trait;
@@ -13,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::sink::answer::Verdict;
 use crate::sink::client::Client;
-use crate::sink::cut::{Cutter, Plan, Request};
+use crate::sink::cut::{Cutter, Plan};
+use crate::sink::request::{Left, Request};
 use crate::sink::settings::{HttpSinkSettings, OnRefusal};
 
 /// Delivers chunks.
@@ -76,7 +78,11 @@ impl HttpSink {
                 cut_to = chunk.end;
                 break;
             };
-            cut_to = request.range().end;
+            // Behind a part of what was made of one record more parts may come.
+            cut_to = if request.part.is_some() { request.range().start } else { request.range().end };
+            if request.left(&chunk.ranges) == Left::Nothing {
+                continue;
+            }
             flying.push(self.request(chunk, request));
             while flying.len() >= self.at_once {
                 flying.next().await.transpose()?.into_iter().for_each(|one| written.add(one));
@@ -88,15 +94,22 @@ impl HttpSink {
         let rest = chunk.ranges.iter().map(|range| range.start.max(cut_to)..range.end);
         written.unfinished.extend(rest.filter(|range| range.start < range.end));
         written.unfinished.sort_by_key(|range| range.start);
+        // Requests that hold parts of what was made of one record tell of the same offset.
         written.unfinished.dedup_by(|range, before| {
-            let touches = before.end == range.start;
-            before.end = if touches { range.end } else { before.end };
+            let touches = range.start <= before.end;
+            before.end = if touches { range.end.max(before.end) } else { before.end };
             touches
         });
         // What is cut again is looked at again.
         let again = |offset: Offset| written.unfinished.iter().any(|range| range.contains(&offset));
-        let unfit: Vec<_> = cutter.unfit.drain(..).filter(|(offset, _)| !again(*offset)).collect();
-        written.rejected.extend(unfit);
+        written.rejected.append(&mut cutter.unfit);
+        written.rejected.retain(|(offset, _)| !again(*offset));
+        // Several that were made of one record can be rejected.
+        written.rejected.sort_by_key(|(offset, _)| *offset);
+        written.rejected.dedup_by_key(|(offset, _)| *offset);
+        if mutated(Mutant::WholeAgain) && !written.unfinished.is_empty() {
+            (written.unfinished, written.rejected) = (chunk.ranges.clone(), Vec::new());
+        }
         Ok(written)
     }
 
@@ -105,6 +118,15 @@ impl HttpSink {
         let mut written = Written::default();
         let mut parts = vec![request];
         while let Some(part) = parts.pop() {
+            match part.left(&chunk.ranges) {
+                Left::Nothing => continue,
+                // Only halves leave something of a request: it is sent again as the halves that it was sent as.
+                Left::Some if let Some((first, second)) = part.halves() => {
+                    parts.extend([second, first]);
+                    continue;
+                }
+                _ => {}
+            }
             let verdict = {
                 let _turn = self.turns.acquire().await.map_err(|_| Error::fatal("the sink is closed"))?;
                 self.client.send(chunk, &part).await?
@@ -133,7 +155,10 @@ impl HttpSink {
                 None => written.rejected.extend(part.records.iter().map(|(offset, _)| (*offset, why.clone()))),
             }
         }
-        written.unfinished = parts.iter().rev().map(Request::range).collect();
+        for part in parts.iter().rev().map(Request::range) {
+            let left = chunk.ranges.iter().map(|range| range.start.max(part.start)..range.end.min(part.end));
+            written.unfinished.extend(left.filter(|range| range.start < range.end));
+        }
         Ok(written)
     }
 }

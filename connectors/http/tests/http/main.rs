@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
+mod limits;
+mod seeds;
 mod server;
 mod sink;
 mod source;
+mod tls;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// What it does with a request.
 #[derive(Clone, Debug)]
@@ -67,13 +69,44 @@ impl Server {
 
     /// A server that does what `respond` says, else the next act of the script, else takes everything.
     pub(crate) async fn with(respond: impl Fn(&Seen) -> Option<Act> + Send + Sync + 'static) -> Server {
+        // Long enough for others to come in at the same time.
+        Server::slow(Duration::from_millis(2), respond).await
+    }
+
+    /// The same, which takes so long for each request.
+    pub(crate) async fn slow(
+        pause: Duration,
+        respond: impl Fn(&Seen) -> Option<Act> + Send + Sync + 'static,
+    ) -> Server {
+        Server::listen(None, pause, respond).await
+    }
+
+    /// A server that takes everything, over TLS.
+    pub(crate) async fn secure(acceptor: TlsAcceptor) -> Server {
+        Server::listen(Some(acceptor), Duration::ZERO, |_| None).await
+    }
+
+    async fn listen(
+        acceptor: Option<TlsAcceptor>,
+        pause: Duration,
+        respond: impl Fn(&Seen) -> Option<Act> + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State::default()));
         let (shared, respond): (_, Arc<Respond>) = (state.clone(), Arc::new(respond));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone(), respond.clone()));
+                let (shared, respond) = (shared.clone(), respond.clone());
+                match acceptor.clone() {
+                    None => drop(tokio::spawn(serve(stream, pause, shared, respond))),
+                    Some(acceptor) => drop(tokio::spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            serve(stream, pause, shared, respond).await;
+                        }
+                    })),
+                }
             }
         });
         Server { url, state, task }
@@ -112,7 +145,12 @@ impl Drop for Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, respond: Arc<Respond>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    pause: Duration,
+    state: Arc<Mutex<State>>,
+    respond: Arc<Respond>,
+) {
     let mut buffer = Vec::new();
     while let Some(mut seen) = request(&mut stream, &mut buffer).await {
         let act = {
@@ -124,8 +162,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, respond: Arc<Res
         };
         seen.taken = matches!(act, Act::Answer(200..=299, ..));
         state.lock().unwrap().seen.push(seen);
-        // Long enough for others to come in at the same time.
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         state.lock().unwrap().at_once -= 1;
         let written = match act {
             Act::Answer(status, headers, body) => {
@@ -145,7 +184,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, respond: Arc<Res
     }
 }
 
-async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+async fn request(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Seen> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|part| part == b"\r\n\r\n") {
             break at;

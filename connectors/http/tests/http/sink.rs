@@ -18,12 +18,12 @@ fn opening() -> SinkOpening {
     SinkOpening { name: "out".into(), folder: folder.clone(), scratch: folder, edge: Edge::real() }
 }
 
-async fn open(settings: Value) -> Result<Box<dyn Sink>> {
+pub(crate) async fn open(settings: Value) -> Result<Box<dyn Sink>> {
     let connector = Registry::default().sink::<HttpSinkSettings>().sinks.remove("http").unwrap();
     connector.open(settings, opening()).await
 }
 
-async fn sink(server: &Server, more: Value) -> Box<dyn Sink> {
+pub(crate) async fn sink(server: &Server, more: Value) -> Box<dyn Sink> {
     let mut settings = json!({"url": format!("{}/in/{{topic}}", server.url), "request-records": 5, "timeout": "500ms"});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     open(settings).await.unwrap()
@@ -95,7 +95,7 @@ async fn every_format_gets_what_every_sink_must_write() {
 }
 
 /// A topic of its own in one batch of JSON numbers.
-fn script(topic: &str, count: u32) -> Script {
+pub(crate) fn script(topic: &str, count: u32) -> Script {
     let mut builder = aqueduct_record::BatchBuilder::new();
     for number in 0..count {
         builder.push(1_700_000_000_000, Some(b"k"), Some(number.to_string().as_bytes()), &[("h", Some(b"v"))]);

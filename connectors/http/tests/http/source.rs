@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 /// What the log does with what comes.
 #[derive(Clone, Copy, PartialEq)]
-enum Log {
+pub(crate) enum Log {
     Takes,
     /// Takes nothing: answers are dropped.
     Refuses,
@@ -36,8 +36,8 @@ struct Got {
     headers: Vec<String>,
 }
 
-struct World {
-    address: String,
+pub(crate) struct World {
+    pub(crate) address: String,
     got: Arc<Mutex<Vec<Got>>>,
     task: JoinHandle<()>,
 }
@@ -52,7 +52,7 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-async fn open(settings: Value) -> Result<Box<dyn Source>> {
+pub(crate) async fn open(settings: Value) -> Result<Box<dyn Source>> {
     let connector = Registry::default().source::<HttpSourceSettings>().sources.remove("http").unwrap();
     let opening = SourceOpening {
         name: "in".into(),
@@ -66,7 +66,7 @@ async fn open(settings: Value) -> Result<Box<dyn Source>> {
 }
 
 impl World {
-    async fn new(log: Log, more: Value) -> World {
+    pub(crate) async fn new(log: Log, more: Value) -> World {
         let address = free_address();
         let mut settings = json!({"listen": address, "topics": ["orders", "logs.*"]});
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -90,12 +90,17 @@ impl World {
         World { address, got, task }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Posts a body: the status and what was answered.
-    async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> (u16, Value) {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, Value) {
         let mut request = reqwest::Client::new().post(self.url(path)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -110,7 +115,7 @@ impl World {
     }
 
     /// Sends bytes as they are and reads until the server has nothing more to say.
-    async fn raw(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
@@ -124,7 +129,7 @@ impl World {
         self.got.lock().unwrap().clone()
     }
 
-    fn values(&self) -> Vec<String> {
+    pub(crate) fn values(&self) -> Vec<String> {
         self.got().into_iter().map(|got| got.value.unwrap_or_else(|| "null".into())).collect()
     }
 }
