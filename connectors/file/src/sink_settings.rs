@@ -28,8 +28,18 @@ pub struct FileSinkSettings {
     /// is written the folder's `.aqueduct/files.journal` says how long its files were, and after a crash they are cut to
     /// that and the chunk is written again; meanwhile a reader can see lines that are cut off and come again. One chunk
     /// is written in a folder at a time, also by several daemons that share it; daemons that do not share it must not
-    /// take over from each other. Nobody else may append to the files, and no two sinks to the same one; moving or
-    /// removing whole files is fine.
+    /// take over from each other. Nobody else may append to the files, and no two sinks to the same one.
+    ///
+    /// Other programs may rotate, move or remove whole files at any time: no file is held open, so no signal is needed, and
+    /// the next chunk begins the file anew (with `roll`, under the same number). What is moved away or removed while a chunk
+    /// is written to it takes along what of the chunk it holds, and the chunk is written again to the new file. What was
+    /// moved away is never cut.
+    ///
+    /// The journal outlives the sink: it says, for each sink by name, topic and partition, up to which offset all is
+    /// written. So a sink that is removed from the configuration and made anew under its name writes nothing again,
+    /// whatever has become of the files; `aqueduct sinks rewind` does so on purpose, and a sink of another name writes all
+    /// of the topic behind what is there. Where `.aqueduct` itself is removed, the chunk that was last under way may be
+    /// written twice.
     #[schemars(extend("x-shaping" = true))]
     pub path: String,
     /// What a record becomes. Default: lines.
