@@ -34,6 +34,7 @@ mod lines;
 mod listing;
 mod parquet;
 mod parquet_cells;
+mod parquet_levels;
 mod parquet_ranges;
 mod parquet_read;
 mod protection;

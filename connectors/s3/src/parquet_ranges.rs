@@ -18,6 +18,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 use tokio::sync::mpsc::Sender;
 
+use crate::parquet_levels::Looked;
 use crate::parquet_read::Told;
 use crate::thrift;
 
@@ -148,7 +149,8 @@ impl RowGroupReader for Group {
             is_gzip: matches!(column.compression(), Compression::GZIP(_)),
         };
         let rows = usize::try_from(self.metadata.num_rows()).unwrap_or(0);
-        Ok(Box::new(SerializedPageReader::new(Arc::new(chunk), column, rows, None)?))
+        let pages = SerializedPageReader::new(Arc::new(chunk), column, rows, None)?;
+        Ok(Box::new(Looked::new(pages, column.column_descr().max_rep_level())))
     }
 
     fn get_column_bloom_filter(&self, _: usize) -> Option<&Sbbf> {

@@ -238,6 +238,17 @@ async fn what_is_no_such_file_is_told_and_the_next_object_is_read() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_row_of_millions_of_values_is_told_before_there_is_room_for_them() {
+    let shape = json!({"format": "parquet", "compression": "zstd"});
+    let rows = |length: usize| [record(0, json!({"l": vec![0; length]})), record(1, json!({"l": [1]}))];
+    let (fits, large) = (written(&shape, &rows(100_000)).await, written(&shape, &rows(3_000_000)).await);
+    assert!(large.len() < 20_000, "{} bytes", large.len());
+    let (seen, letters) = read("parquet", &[fits, large], None).await;
+    assert_eq!((seen.len(), letters.len()), (2, 1));
+    assert!(letters[0].contains("more than 2097152 values"), "{letters:?}");
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
 }
