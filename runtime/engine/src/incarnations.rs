@@ -103,6 +103,12 @@ impl Host {
         noting.await.map_err(|cause| Error::fatal(format!("note incarnations: {cause}")))?
     }
 
+    /// Notes that a topic has more partitions now, where one that delivers it has noted those it had.
+    pub(crate) async fn note_growth(self: &Arc<Self>, topic: &Topic) -> Result<()> {
+        let is_noted = self.incarnations.noted.lock().contains_key(&*topic.name);
+        if is_noted { self.note_incarnations(std::slice::from_ref(topic)).await } else { Ok(()) }
+    }
+
     async fn note_now(&self, names: &[String]) -> Result<()> {
         let incarnations = &self.incarnations;
         let _noting = incarnations.noting.lock().await;

@@ -1,6 +1,7 @@
 //! What a plan wants of topics: found out and looked through as a whole before any is touched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aqueduct_api::{Error, Result, Topic};
 
@@ -57,20 +58,24 @@ impl Differences {
     }
 
     /// Makes and changes topics; `told` says what was done, also where the next one fails.
-    pub(crate) async fn apply(self, host: &Host, told: &mut Vec<String>) -> Result<()> {
+    pub(crate) async fn apply(self, host: &Arc<Host>, told: &mut Vec<String>) -> Result<()> {
         for difference in self.0 {
-            let (name, what, done) = match difference {
+            let (name, what, grows, done) = match difference {
                 Difference::Missing(name, wanted) => {
                     let done = host.store.create(&name, wanted.partitions, &wanted.settings).await;
-                    (name, "made topic", done)
+                    (name, "made topic", false, done)
                 }
                 Difference::Other { name, wanted, grows } => {
                     let done = host.store.alter(&name, wanted.partitions, &wanted.settings).await;
-                    (name, if grows { "gave more partitions to topic" } else { "changed topic" }, done)
+                    (name, if grows { "gave more partitions to topic" } else { "changed topic" }, grows, done)
                 }
             };
-            done.map_err(|error| error.context(format!("topics.{name}")))?;
+            let topic = done.map_err(|error| error.context(format!("topics.{name}")))?;
             told.push(format!("{what} {name}"));
+            if grows {
+                // At once: what comes before this is noted counts as earlier than what has moved to a new partition.
+                host.note_growth(&topic).await.map_err(|error| error.context(format!("topics.{name}")))?;
+            }
         }
         Ok(())
     }
