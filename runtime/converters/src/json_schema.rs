@@ -107,4 +107,13 @@ mod tests {
         let validator = compile(tree, &[]).unwrap();
         assert_eq!(check(&validator, br#"{"left":{"left":{}}}"#), Ok(()));
     }
+
+    #[test]
+    fn a_schema_that_is_nothing_but_itself_ends() {
+        for schema in [r##"{"$ref":"#"}"##, r##"{"allOf":[{"$ref":"#"}]}"##] {
+            if let Ok(validator) = compile(schema, &[]) {
+                let _ = check(&validator, b"{}");
+            }
+        }
+    }
 }

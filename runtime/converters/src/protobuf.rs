@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, FileDescriptor, MessageDescriptor, SerializeOptions, prost::Message as _,
 };
@@ -57,10 +60,28 @@ impl FileResolver for Texts {
             Some(text) if depth(text) > DEEPEST => {
                 Err(protox::Error::new(format!("{name} is nested more than {DEEPEST} levels deep")))
             }
-            Some(text) => File::from_source(name, text),
+            Some(text) => match descriptor(text) {
+                Some(bytes) => renamed(name, &bytes),
+                None => File::from_source(name, text),
+            },
             None => self.google.open_file(name),
         }
     }
+}
+
+/// The bytes of a schema that is no text: Confluent's libraries of Python and .NET send a `FileDescriptorProto` in base64,
+/// and some registries keep it as it is.
+fn descriptor(text: &str) -> Option<Vec<u8>> {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    let text = text.trim();
+    let all = !text.is_empty() && text.bytes().all(is_base64);
+    STANDARD.decode(text).ok().filter(|_| all)
+}
+
+/// A file, under the name that others know it by.
+fn renamed(name: &str, bytes: &[u8]) -> Result<File, protox::Error> {
+    let file = FileDescriptorProto::decode(bytes).map_err(protox::Error::new)?;
+    Ok(File::from_file_descriptor_proto(FileDescriptorProto { name: Some(name.to_owned()), ..file }))
 }
 
 /// How deeply braces, brackets and angles are nested, outside of comments and quotes.
@@ -257,6 +278,15 @@ mod tests {
         }
         let deep = format!("syntax = \"proto3\"; {}{}", "message A {".repeat(100_000), "}".repeat(100_000));
         assert!(compile(&deep, &[]).unwrap_err().message.contains("64 levels deep"));
+    }
+
+    #[test]
+    fn a_schema_may_be_a_descriptor_in_base64() {
+        let text =
+            "CgtvcmRlci5wcm90bxIEc2hvcCIHCgVPdGhlciInCgVPcmRlchIQCghvcmRlcl9pZBgBIAEoAxIMCgRub3RlGAIgASgJYgZwcm90bzM=";
+        let (message, way) = find(&compile(text, &[]).unwrap(), Some("shop.Order")).unwrap();
+        assert_eq!(way, [1]);
+        assert_eq!(read(message, &[8, 5]).unwrap(), br#"{"order_id":5,"note":""}"#);
     }
 
     #[test]
