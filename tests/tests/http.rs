@@ -1,12 +1,12 @@
 //! HTTP in and out of the real daemon: real clients, and kills.
 //!
-//! `AQUEDUCT_HTTP_KILLS` says how often the kill test kills (default 15).
+//! `AQUEDUCT_HTTP_KILLS` says how often the kill test kills (default 50).
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,6 +26,9 @@ struct Taken {
     /// How many requests came under a key that was known.
     again: usize,
     requests: usize,
+    /// A line that makes a request wrong; and the keys of such requests, which it remembers to be wrong.
+    dislikes: Option<&'static str>,
+    refused: BTreeSet<String>,
 }
 
 impl Taken {
@@ -81,11 +84,16 @@ async fn collect(mut stream: TcpStream, taken: Arc<Mutex<Taken>>, forgetful: boo
             }
         }
         let body = String::from_utf8(buffer.drain(..end + length).skip(end).collect()).unwrap();
-        let forgets = {
+        let (forgets, refuses) = {
             let mut taken = taken.lock().unwrap();
             let key = header("idempotency-key").expect("every request has a key");
             taken.requests += 1;
+            if taken.dislikes.is_some_and(|wrong| body.lines().any(|line| line == wrong)) {
+                taken.refused.insert(key.clone());
+            }
+            let refuses = taken.refused.contains(&key);
             match taken.bodies.get(&key).cloned() {
+                _ if refuses => {}
                 Some(known) => {
                     assert_eq!(known, body, "one key, two bodies: {key}");
                     taken.again += 1;
@@ -95,12 +103,16 @@ async fn collect(mut stream: TcpStream, taken: Arc<Mutex<Taken>>, forgetful: boo
                     taken.bodies.insert(key, body);
                 }
             }
-            forgetful && taken.requests % 7 == 3
+            (forgetful && taken.requests % 7 == 3, refuses)
         };
         if forgets {
             return None;
         }
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
+        let answer: &[u8] = match refuses {
+            true => b"HTTP/1.1 422 Unprocessable\r\ncontent-length: 0\r\n\r\n",
+            false => b"HTTP/1.1 204 No Content\r\n\r\n",
+        };
+        stream.write_all(answer).await.ok()?;
     }
 }
 
@@ -237,10 +249,101 @@ async fn what_winston_ships_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_replayed_under_a_key_of_its_own() {
+    let (listen, collector) = (free_address(), Collector::start(false).await);
+    collector.taken.lock().unwrap().dislikes = Some("line 7");
+    let mut daemon = daemon(&listen, &collector, "");
+    daemon.started().await;
+    listening(&listen).await;
+    let lines: String = (0..20).map(|n| format!("line {n}\n")).collect();
+    let (status, answer) =
+        curl(&["-H", "Content-Type: text/plain", "--data-binary", "@-", &format!("http://{listen}")], lines.as_bytes());
+    assert_eq!(status, 200, "{answer}");
+    daemon.until("all but one is delivered", async |_| collector.lines().len() == 19).await;
+    let replay = || {
+        let output = daemon.command(&["dead-letters", "replay", "out", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["letters"].clone()
+    };
+    // The collector remembers that it refused a key; it would refuse this one for ever.
+    collector.taken.lock().unwrap().dislikes = None;
+    let begun = std::time::Instant::now();
+    while replay() != json!(1) {
+        assert!(begun.elapsed() < PATIENCE, "nothing becomes a dead letter\n{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    daemon.until("it is delivered", async |_| collector.lines().len() == 20).await;
+    let taken = collector.taken.lock().unwrap();
+    let key = taken.keys.last().unwrap();
+    assert!(key.starts_with("letter-") && taken.bodies[key] == "line 7\n", "{key}: {}", taken.bodies[key]);
+    drop(taken);
+    assert!(daemon.stop().success());
+}
+
+/// How many bytes of a file system are in use.
+fn used(path: &Path) -> u64 {
+    let found = rustix::fs::statvfs(path).unwrap();
+    (found.f_blocks - found.f_bavail) * found.f_frsize
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_refuses_and_takes_again_when_there_is_room() {
+    // A file system in memory, which nothing else fills meanwhile.
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a file system in memory at /dev/shm");
+    let (listen, collector) = (free_address(), Collector::start(false).await);
+    let mut daemon = daemon(&listen, &collector, "answer-timeout: 1s, queue-wait: 300ms");
+    let file = daemon.path("aqueduct.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    // The log keeps 16 MiB for itself.
+    let limit = used(folder.path()) + (24 << 20);
+    let log = format!("log: {{ path: {}/data, limit: {limit} }}", folder.path().display());
+    assert!(text.starts_with("log: ./data"));
+    std::fs::write(&file, text.replacen("log: ./data", &log, 1)).unwrap();
+    daemon.started().await;
+    listening(&listen).await;
+    let client = reqwest::Client::new();
+    let post = async |line: String| {
+        let request = client.post(format!("http://{listen}/")).header("content-type", "text/plain").body(line);
+        // A source whose append failed starts again, and nobody listens for a moment: nothing was taken then.
+        let Ok(answer) = request.send().await else { return (0, None, String::new()) };
+        let after = answer.headers().get("retry-after").map(|after| after.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), after, answer.text().await.unwrap())
+    };
+    assert_eq!(post("before".to_owned()).await.0, 200);
+    let filler = folder.path().join("filler");
+    std::fs::write(&filler, vec![1; 28 << 20]).unwrap();
+    let mut refused = Vec::new();
+    while refused.len() < 6 {
+        let (status, after, text) = post(format!("full {}", refused.len())).await;
+        // What was measured a moment ago holds for a moment.
+        if status == 200 && refused.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        match status {
+            0 => tokio::time::sleep(Duration::from_millis(20)).await,
+            429 | 503 if after.as_deref() == Some("1") => refused.push(status),
+            _ => panic!("{status} {after:?} {text}"),
+        }
+    }
+    let told = daemon.connector("in").await.to_string();
+    assert!(told.contains("disk full"), "{told}");
+    std::fs::remove_file(&filler).unwrap();
+    let begun = std::time::Instant::now();
+    while post("after".to_owned()).await.0 != 200 {
+        assert!(begun.elapsed() < PATIENCE, "it never takes again\n{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let arrived = |line: &str| collector.lines().iter().any(|arrived| arrived == line);
+    daemon.until("what was answered is delivered", async |_| arrived("before") && arrived("after")).await;
+    assert!(daemon.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_arrives_whatever_dies() {
     let (listen, collector) = (free_address(), Collector::start(true).await);
     let mut daemon = daemon(&listen, &collector, "");
-    let kills: u64 = std::env::var("AQUEDUCT_HTTP_KILLS").map_or(15, |text| text.parse().unwrap());
+    let kills: u64 = std::env::var("AQUEDUCT_HTTP_KILLS").map_or(50, |text| text.parse().unwrap());
     let answered = Arc::new(Mutex::new(Vec::new()));
     let writers: Vec<_> = (0..3)
         .map(|writer| {
