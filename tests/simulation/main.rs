@@ -1,11 +1,13 @@
 //! The deterministic simulation: the real engine, log, file source and object sink under one seed, with a disk, a store,
 //! threads and time that do what real ones do on a bad day. A seed is a whole run: `AQUEDUCT_SIM_SEED=7` replays it
-//! with a trace, `AQUEDUCT_SIM_SEEDS=0..50000` runs many.
+//! with a trace, `AQUEDUCT_SIM_SEEDS=0..50000` runs many; `AQUEDUCT_SIM_SEARCH_SEED` does so for one of documents.
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
+mod cluster;
 mod dice;
 mod disk;
+mod documents;
 mod growth;
 mod life;
 mod log_alone;
@@ -15,8 +17,10 @@ mod oracle;
 mod pipeline;
 mod run;
 mod scenario;
+mod search;
 mod store;
 mod threads;
+mod watched;
 mod world;
 
 use std::ops::Range;
@@ -25,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_alone::run_log;
 use run::{Outcome, run};
+use search::run_search;
 
 /// The seeds that every test run goes through.
 const USUAL: Range<u64> = 0..2000;
@@ -37,7 +42,7 @@ fn every_record_is_accounted_for() {
         tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).without_time().init();
         return tell(&[run(seed, None, false, true)]);
     }
-    through_all(|seed| run(seed, None, false, false));
+    through_all(USUAL, |seed| run(seed, None, false, false));
 }
 
 #[test]
@@ -46,17 +51,26 @@ fn the_log_alone_keeps_what_it_acknowledged() {
         tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).without_time().init();
         return tell(&[run_log(seed, None, true)]);
     }
-    through_all(|seed| run_log(seed, None, false));
+    through_all(USUAL, |seed| run_log(seed, None, false));
 }
 
-/// Runs all seeds on all cores.
-fn through_all(run: impl Fn(u64) -> Outcome + Sync) {
+#[test]
+fn every_document_is_accounted_for() {
+    if let Some(seed) = number("AQUEDUCT_SIM_SEARCH_SEED") {
+        tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).without_time().init();
+        return tell(&[run_search(seed, None, true)]);
+    }
+    through_all(0..USUAL.end / 4, |seed| run_search(seed, None, false));
+}
+
+/// Runs the usual seeds, or those that were asked for, on all cores.
+fn through_all(usual: Range<u64>, run: impl Fn(u64) -> Outcome + Sync) {
     let seeds = match std::env::var("AQUEDUCT_SIM_SEEDS") {
         Ok(seeds) => {
             let (from, to) = seeds.split_once("..").expect("AQUEDUCT_SIM_SEEDS is a range such as 0..50000");
             from.parse().unwrap()..to.parse().unwrap()
         }
-        Err(_) => USUAL,
+        Err(_) => usual,
     };
     let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -80,8 +94,9 @@ fn through_all(run: impl Fn(u64) -> Outcome + Sync) {
 
 #[test]
 fn a_seed_is_the_same_run_every_time() {
-    for seed in 0..25 {
-        let (one, two) = (run(seed, None, false, false), run(seed, None, false, false));
+    let search = |seed| run_search(seed, None, false);
+    let pairs = (0..25).map(|seed| (seed, run(seed, None, false, false), run(seed, None, false, false)));
+    for (seed, one, two) in pairs.chain((0..25).map(|seed| (seed, search(seed), search(seed)))) {
         let differs = one.last.iter().zip(&two.last).position(|(one, two)| one != two);
         let around = differs.map(|place| (&one.last[..=place], &two.last[place]));
         assert_eq!(

@@ -9,6 +9,7 @@ use crate::dice::Dice;
 use crate::life::{Life, Time, Trace};
 use crate::log_alone::run_log;
 use crate::run::run;
+use crate::search::run_search;
 use crate::store::Bucket;
 
 /// How many seeds a mistake may stay unnoticed.
@@ -119,4 +120,34 @@ fn a_failed_sync_tried_again_is_noticed() {
 #[test]
 fn shared_bytes_held_while_waiting_are_noticed() {
     is_noticed(Mutant::BudgetHeldWaiting);
+}
+
+/// Looks for a seed of documents that fails with the mistake and passes without it.
+fn is_noticed_by_documents(mutant: Mutant) {
+    let noticed = (0..SEEDS).find_map(|seed| {
+        let first = run_search(seed, Some(mutant), false).violations.into_iter().next()?;
+        run_search(seed, None, false).violations.is_empty().then_some((seed, first))
+    });
+    let (seed, first) = noticed.unwrap_or_else(|| panic!("{mutant:?} was not noticed in {SEEDS} seeds"));
+    println!("{mutant:?} is noticed by seed {seed} of documents: {first}");
+}
+
+#[test]
+fn requests_cut_by_load_are_noticed() {
+    is_noticed_by_documents(Mutant::AdaptiveCuts);
+}
+
+#[test]
+fn versions_without_incarnation_are_noticed() {
+    is_noticed_by_documents(Mutant::VersionWithoutIncarnation);
+}
+
+#[test]
+fn an_incarnation_that_stays_the_same_is_noticed() {
+    is_noticed_by_documents(Mutant::SameIncarnation);
+}
+
+#[test]
+fn a_whole_chunk_written_again_after_a_part_of_it_failed_is_noticed() {
+    is_noticed_by_documents(Mutant::WholeAgain);
 }

@@ -271,13 +271,14 @@ impl Oracle<'_> {
     }
 }
 
-fn header(seen: &Seen, name: &str) -> Option<String> {
+/// What a header says.
+pub(crate) fn header(seen: &Seen, name: &str) -> Option<String> {
     let (_, value) = seen.headers.iter().find(|(known, _)| known == name)?;
     String::from_utf8(value.as_ref()?.to_vec()).ok()
 }
 
 /// Where a dead letter is from, in Kafka Connect's headers.
-fn original(seen: &Seen) -> Option<Place> {
+pub(crate) fn original(seen: &Seen) -> Option<Place> {
     let topic = header(seen, "__connect.errors.topic")?;
     let partition = header(seen, "__connect.errors.partition")?.parse().ok()?;
     Some((topic, partition, header(seen, "__connect.errors.offset")?.parse().ok()?))

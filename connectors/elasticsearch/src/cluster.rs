@@ -133,6 +133,8 @@ impl Cluster {
         body: Bytes,
         room: usize,
     ) -> Result<Call> {
+        // A node may be asked below a path of its own.
+        let path = path.trim_start_matches('/');
         let url = node.url.join(path).map_err(|cause| Error::fatal(format!("setting url: {cause}")))?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));

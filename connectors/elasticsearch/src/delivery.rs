@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use aqueduct_api::{Error, Rejected, Result};
 use aqueduct_record::Offset;
+use elasticsearch::BulkParts;
 use reqwest::Method;
 
 use crate::answer::{Known, Reason, Verdict, Whole, verdict, whole};
@@ -15,7 +16,8 @@ use crate::pace::{Running, Went};
 use crate::request::Request;
 
 /// Only what is looked at; without id and status of each, items could not be told apart.
-const BULK: &str = "_bulk?filter_path=errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by";
+const LOOKED_AT: &str =
+    "errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by";
 
 /// What became of a request's records.
 #[derive(Debug, Default)]
@@ -79,7 +81,8 @@ enum Attempt {
 }
 
 async fn attempt(cluster: &Cluster, named_by_record: bool, part: Request, sent: &mut Sent) -> Result<Attempt> {
-    let answer = match cluster.send(Method::POST, BULK, Content::Lines, part.body.clone()).await {
+    let path = format!("{}?filter_path={LOOKED_AT}", BulkParts::None.url());
+    let answer = match cluster.send(Method::POST, &path, Content::Lines, part.body.clone()).await {
         Ok(answer) => answer,
         Err(Error::Retry { cause, .. }) => {
             let reason = Reason::new(cause.to_string());

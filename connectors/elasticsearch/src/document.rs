@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::template::{Piece, Template};
 use aqueduct_api::{Chunk, Replayed, TopicPartition};
 use aqueduct_record::{Offset, Record};
@@ -252,7 +253,7 @@ fn version(chunk: &Chunk, offset: Offset) -> Result<i64, String> {
     if !(0..OFFSETS).contains(&offset) || incarnation >= 1 << 15 {
         return Err(format!("offset {offset} of incarnation {incarnation} is too high for a version"));
     }
-    Ok(incarnation << 48 | offset)
+    Ok(if mutated(Mutant::VersionWithoutIncarnation) { offset + 1 } else { incarnation << 48 | offset })
 }
 
 fn fill(template: &Template, subject: &Subject<'_>, out: &mut String) -> Result<(), String> {

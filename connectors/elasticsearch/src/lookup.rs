@@ -1,10 +1,11 @@
 //! Finds documents by id in all indices that a name stands for: a data stream or an alias may have rolled over since.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
 
 use aqueduct_api::{Error, Result};
 use bytes::Bytes;
+use elasticsearch::SearchParts;
+use elasticsearch::indices::IndicesRefreshParts;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -44,15 +45,16 @@ pub(crate) async fn there(cluster: &Cluster, actions: &[Action]) -> Result<HashS
     }
     let mut there = HashSet::new();
     for (index, ids) in names {
-        let index = escaped(index);
         // A search sees only what was refreshed.
-        if ask(cluster, &format!("{index}/_refresh?filter_path=_shards.failed"), Bytes::new()).await?.is_none() {
+        let refresh = format!("{}?filter_path=_shards.failed", IndicesRefreshParts::Index(&[index]).url());
+        if ask(cluster, &refresh, Bytes::new()).await?.is_none() {
             continue;
         }
         let wanted: Vec<&str> = ids.keys().copied().collect();
         let query = json!({"size": wanted.len(), "_source": false, "query": {"ids": {"values": wanted}}});
-        let path = format!("{index}/_search?filter_path=hits.hits._id&allow_partial_search_results=false");
-        let Some(answer) = ask(cluster, &path, query.to_string().into()).await? else { continue };
+        let search = SearchParts::Index(&[index]).url();
+        let search = format!("{search}?filter_path=hits.hits._id&allow_partial_search_results=false");
+        let Some(answer) = ask(cluster, &search, query.to_string().into()).await? else { continue };
         let found: Found = serde_json::from_slice(&answer.body)
             .map_err(|cause| Error::retry(format!("look up documents in {index}: an answer that is none: {cause}")))?;
         there.extend(found.hits.hits.iter().filter_map(|hit| ids.get(hit.id.as_str())));
@@ -74,18 +76,4 @@ async fn ask(cluster: &Cluster, path: &str, body: Bytes) -> Result<Option<Answer
             })
         }
     }
-}
-
-/// A name as part of a path.
-fn escaped(name: &str) -> String {
-    let mut escaped = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing into a String does not fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
 }

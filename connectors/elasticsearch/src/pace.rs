@@ -80,8 +80,7 @@ impl Pace {
     }
 
     /// How many may run now.
-    #[cfg(test)]
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.state.lock().limit as usize
     }
 }

@@ -2,6 +2,10 @@
 
 use aqueduct_api::{Error, Result};
 use bytes::Bytes;
+use elasticsearch::InfoParts;
+use elasticsearch::indices::IndicesResolveIndexParts;
+use elasticsearch::nodes::NodesInfoParts;
+use elasticsearch::security::SecurityHasPrivilegesParts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,7 +17,8 @@ use crate::request::Limits;
 /// What people should know.
 pub(crate) async fn probe(cluster: &Cluster, shape: &Shape, limits: Limits) -> Result<Vec<String>> {
     let mut told = vec![product(cluster).await?];
-    let http = get(cluster, "_nodes/_local/http?filter_path=nodes.*.http.max_content_length_in_bytes").await?;
+    let http = NodesInfoParts::NodeIdMetric(&["_local"], &["http"]).url();
+    let http = get(cluster, &format!("{http}?filter_path=nodes.*.http.max_content_length_in_bytes")).await?;
     let largest = http
         .as_ref()
         .and_then(|http| http["nodes"].as_object()?.values().next()?["http"]["max_content_length_in_bytes"].as_u64());
@@ -30,8 +35,9 @@ pub(crate) async fn probe(cluster: &Cluster, shape: &Shape, limits: Limits) -> R
 
 /// Product and version: the root's answer, or where the front door hides it, what a node says of itself.
 async fn product(cluster: &Cluster) -> Result<String> {
-    let Some(root) = get(cluster, "").await? else {
-        let nodes = get(cluster, "_nodes/_local?filter_path=nodes.*.version").await?.unwrap_or_default();
+    let Some(root) = get(cluster, &InfoParts::None.url()).await? else {
+        let nodes = NodesInfoParts::NodeId(&["_local"]).url();
+        let nodes = get(cluster, &format!("{nodes}?filter_path=nodes.*.version")).await?.unwrap_or_default();
         let version = nodes["nodes"].as_object().and_then(|nodes| nodes.values().next()?["version"].as_str());
         return Ok(version
             .map_or("a cluster that does not tell its version".to_owned(), |version| format!("version {version}")));
@@ -49,7 +55,8 @@ async fn product(cluster: &Cluster) -> Result<String> {
 /// Whether the one index that the template names is there, and what it is.
 async fn index(cluster: &Cluster, shape: &Shape) -> Result<Vec<String>> {
     let Some(name) = shape.index.text() else { return Ok(Vec::new()) };
-    let path = format!("_resolve/index/{name}?filter_path=indices.name,aliases.name,data_streams.name");
+    let path = IndicesResolveIndexParts::Name(&[&name]).url();
+    let path = format!("{path}?filter_path=indices.name,aliases.name,data_streams.name");
     let found = get(cluster, &path).await?.unwrap_or_default();
     if ["indices", "aliases", "data_streams"].iter().all(|kind| found[kind].as_array().is_none_or(Vec::is_empty)) {
         return Ok(vec![format!(
@@ -75,7 +82,8 @@ async fn privileges(cluster: &Cluster, shape: &Shape) -> Result<()> {
         Operation::Index | Operation::Upsert => "write",
     };
     let question = json!({"index": [{"names": [names], "privileges": [wanted]}]}).to_string();
-    let answer = cluster.send(Method::POST, "_security/user/_has_privileges", Content::Json, question.into()).await?;
+    let path = SecurityHasPrivilegesParts::None.url();
+    let answer = cluster.send(Method::POST, &path, Content::Json, question.into()).await?;
     if answer.status != 200 {
         return Ok(());
     }

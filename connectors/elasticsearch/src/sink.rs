@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::{Chunk, Error, Outcome, Rejected, Result, Sink};
 use aqueduct_record::Offset;
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ pub(crate) struct DocumentSink {
 impl Sink for DocumentSink {
     async fn write(&self, chunks: &mut [Chunk]) -> Result<Outcome> {
         let mut flight = Flight::new(self);
-        let mut packer = Packer::new(self.limits);
+        let mut packer = Packer::new(self.cut_at());
         for (place, chunk) in chunks.iter().enumerate() {
             let mut batches = chunk.batches();
             let mut last: Option<(Offset, u32)> = None;
@@ -60,6 +61,15 @@ impl Sink for DocumentSink {
             flight.launch(request).await?;
         }
         flight.land().await
+    }
+}
+
+impl DocumentSink {
+    fn cut_at(&self) -> Limits {
+        match mutated(Mutant::AdaptiveCuts) {
+            true => Limits { records: self.limits.records.min(self.pace.limit()), ..self.limits },
+            false => self.limits,
+        }
     }
 }
 
