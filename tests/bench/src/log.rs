@@ -39,6 +39,24 @@ pub(crate) fn fill(folder: &Path, name: &str, batches: usize) {
     });
 }
 
+/// How many synced appends of 1 KiB a second so many appenders reach together that wait for each.
+pub(crate) fn waiting_appends(folder: &Path, appenders: usize) -> f64 {
+    const EACH: usize = 2000;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let log = CommitLog::open(Edge::real(), folder, Options::default()).await.expect("a new log");
+        topic(&log, "bare", 1, Durability::Fsync).await;
+        let (to, small) = (TopicPartition::new("bare", 0), batch(1));
+        append(&log, &to, &small, 200, 1).await;
+        let start = Instant::now();
+        futures::future::join_all((0..appenders).map(|_| append(&log, &to, &small, EACH, 1))).await;
+        let rate = (appenders * EACH) as f64 / start.elapsed().as_secs_f64();
+        log.close().await.expect("a log that closes");
+        rate
+    })
+}
+
 async fn topic(log: &CommitLog, name: &str, partitions: i32, durability: Durability) {
     let settings = TopicSettings { durability, ..TopicSettings::default() };
     log.create(name, partitions, &settings).await.expect("a new topic");

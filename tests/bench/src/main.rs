@@ -1,8 +1,9 @@
 //! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
 //!
-//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search]`
+//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search] [http]`
 
 mod floor;
+mod http;
 mod isolation;
 mod log;
 mod memory;
@@ -41,6 +42,9 @@ fn main() {
     }
     if wants("search") {
         search::measure(&folder, &mut table);
+    }
+    if wants("http") {
+        http::measure(&folder, &mut table);
     }
     println!("\n{table}");
     floor::remove(&folder);
