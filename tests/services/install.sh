@@ -3,6 +3,7 @@
 # checkout.
 #   install.sh minio versitygw     installs what is missing, prints the path of each (2 cores: 190 s and 85 s of CPU)
 #   install.sh opensearch elasticsearch       (20 s and 15 s, 53 and 43 MB)
+#   install.sh apicurio                       (15 s, 140 MB)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${AQUEDUCT_SERVICES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/aqueduct-services}/bin
@@ -69,11 +70,39 @@ netty_module() { # FOLDER: Elasticsearch loads its HTTP as a module, from a fold
     >"$module/plugin-descriptor.properties"
 }
 
+apicurio() { # a schema registry with Confluent's API, whole, as Maven Central has it; its newer versions want Java 21
+  local version=2.6.13.Final fresh copy=org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy
+  local place=$bin/apicurio-$version-1
+  for tool in mvn java tar; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing: it makes apicurio, or give an address, see tests/services/README.md" >&2; return 1; }
+  done
+  if [ ! -e "$place/run" ]; then
+    echo "installing apicurio $version" >&2
+    fresh=$(mktemp -d "$bin/.apicurio.XXXXXX")
+    if ! (cd "$fresh" && mvn -q -B "$copy" -Dartifact="io.apicurio:apicurio-registry-app:$version:tar.gz:all" \
+      -DoutputDirectory="$fresh" -Dmdep.stripVersion=true >&2 && tar xzf ./*.tar.gz && rm ./*.tar.gz); then
+      rm -rf "$fresh"
+      return 1
+    fi
+    cat >"$fresh/run" <<RUN
+#!/bin/sh
+# run HOST:PORT
+export QUARKUS_HTTP_HOST="\${1%:*}" QUARKUS_HTTP_PORT="\${1##*:}"
+exec java -Xmx384m -jar '$place/apicurio-registry-app-$version-runner.jar'
+RUN
+    chmod +x "$fresh/run"
+    # Somebody else may have been faster: then theirs is as good.
+    mv -T "$fresh" "$place" 2>/dev/null || rm -rf "$fresh"
+  fi
+  echo "$place/run"
+}
+
 for program in "$@"; do
   case $program in
     minio) install minio github.com/minio/minio github.com/minio/minio v0.0.0-20250907161309-07c3a429bfed ;;
     versitygw) install versitygw github.com/versity/versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0 ;;
     opensearch | elasticsearch) java_server "$program" ;;
-    *) echo "unknown service $program, expected minio, versitygw, opensearch or elasticsearch" >&2; exit 2 ;;
+    apicurio) apicurio ;;
+    *) echo "unknown service $program, expected minio, versitygw, opensearch, elasticsearch or apicurio" >&2; exit 2 ;;
   esac
 done

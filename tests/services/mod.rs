@@ -5,6 +5,7 @@ mod bucket;
 mod container;
 mod local;
 mod readers;
+mod registry;
 mod run;
 mod search;
 
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 
 pub use bucket::{Bucket, Upload};
 pub use readers::{read, write};
+pub use registry::{SchemaRegistry, schema_registry};
 pub use search::{Search, elasticsearch, narrow_opensearch, opensearch};
 
 /// An S3 server: path-style addresses, plain HTTP.
