@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use aqueduct_api::TopicPartition;
 use base64::Engine as _;
@@ -193,10 +194,41 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
                 let text = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
                 values.push(scalar::decimal(text, *precision, *scale).map_err(D::Error::custom)?);
             }
+            (Kind::Float | Kind::Double, _) => {
+                // The parser is quicker than it is exact: the last bit may be wrong.
+                let raw = <&RawValue>::deserialize(deserializer)?.get();
+                let is_number = raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+                match (&mut self.column.values, raw) {
+                    (_, "null") => {
+                        self.column.push_null();
+                        return Ok(());
+                    }
+                    (Values::Float(values), _) if is_number => values.push(finite(raw, f32::is_finite)?),
+                    (Values::Double(values), _) if is_number => values.push(finite(raw, f64::is_finite)?),
+                    _ => return Err(self.wrong(unexpected(raw))),
+                }
+            }
             _ => return deserializer.deserialize_any(self),
         }
         self.column.valid.push(true);
         Ok(())
+    }
+}
+
+/// A number that the type holds.
+fn finite<T: FromStr + Copy, E: serde::de::Error>(raw: &str, is_finite: impl Fn(T) -> bool) -> Result<T, E> {
+    let number = raw.parse().ok().filter(|number| is_finite(*number));
+    number.ok_or_else(|| E::custom(format!("{raw} is out of range")))
+}
+
+/// What stands where a number should.
+fn unexpected(raw: &str) -> Unexpected<'_> {
+    match raw.as_bytes().first() {
+        Some(b't') => Unexpected::Bool(true),
+        Some(b'f') => Unexpected::Bool(false),
+        Some(b'[') => Unexpected::Seq,
+        Some(b'{') => Unexpected::Map,
+        _ => Unexpected::Str(raw.trim_matches('"')),
     }
 }
 
@@ -302,5 +334,42 @@ impl<'de> Visitor<'de> for Place<'_> {
         }
         self.column.valid.push(true);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn column(kind: Kind, value: &str) -> Result<Values, String> {
+        let mut rows = Rows::new(&[Field::optional("d", kind)], &[]);
+        rows.push(&format!("{{\"d\":{value}}}"))?;
+        Ok(std::mem::replace(&mut rows.root.columns[0].values, Values::Boolean(Vec::new())))
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_exact(number in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            let found = column(Kind::Double, &format!("{number:?}"));
+            prop_assert!(matches!(&found, Ok(Values::Double(found)) if found[0].to_bits() == number.to_bits()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_told() {
+        for (value, part) in [
+            ("\"1\"", "invalid type: string \"1\", expected double"),
+            ("true", "boolean `true`"),
+            ("[1]", "sequence"),
+            ("{}", "map"),
+            ("1e999", "1e999 is out of range"),
+        ] {
+            let told = column(Kind::Double, value).unwrap_err();
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(column(Kind::Float, "1e300").unwrap_err().contains("out of range"));
+        assert!(matches!(column(Kind::Float, "7"), Ok(Values::Float(found)) if found == [7.0]));
     }
 }
