@@ -1,6 +1,6 @@
 //! What the transforms of a configuration say about their settings.
 
-use aqueduct_api::Registry;
+use aqueduct_api::{Edge, Registry, TransformOpening};
 
 use crate::diagnosis;
 use crate::problems::{Problem, Step};
@@ -42,6 +42,13 @@ pub(crate) fn check(
         // What does not resolve was told already.
         let Ok(settings) = references.resolve(&transform.value.json()) else { continue };
         let found = kind.problems(&settings);
+        if found.is_empty() {
+            // Files that settings name are read here alone.
+            let opening = TransformOpening { folder: references.folder.clone(), edge: Edge::real() };
+            if let Err(cause) = kind.open(settings.clone(), opening) {
+                problems.push(Problem::at(&transform.place, &way, cause.to_string()));
+            }
+        }
         if found.is_empty() && section == "sinks" && aqueduct_transforms::changes_topic(name, &settings) {
             let message = "changes the topic, which only makes sense on the way from a source: on the way to a sink a \
                            record stays of the topic that it was read from";

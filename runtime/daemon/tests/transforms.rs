@@ -48,6 +48,10 @@ fn what_is_wrong_is_told_at_its_place_in_the_program() {
             "aqueduct.yaml:7:21: sinks.lake.transforms[0].route: changes the topic, which only makes sense",
         ),
         ("[ { vrl: '%topic = \"x\"' } ]", "aqueduct.yaml:7:21: sinks.lake.transforms[0].vrl: changes the topic"),
+        (
+            "[ { encode: { to: avro, subject: s, schema-file: none.avsc, registry: { url: 'http://127.0.0.1:1' } } } ]",
+            "aqueduct.yaml:7:21: sinks.lake.transforms[0].encode: setting schema-file: ",
+        ),
         ("[ { filter: '.message' } ]", "aqueduct.yaml:7:30: sinks.lake.transforms[0].filter: comes to "),
     ] {
         let outside = Outside::new(&format!("{SINK}    transforms: {transforms}\n"));
