@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aqueduct_api::{DeadLetter, Error, Result};
 use aqueduct_record::{BatchBuilder, Crc32c};
@@ -20,7 +21,12 @@ pub(crate) struct Framer {
     /// The most bytes of a batch.
     largest: usize,
     headers: Vec<HeaderName>,
+    /// What files are read through, used again: to touch fresh memory costs more than to read into it.
+    block: Mutex<Vec<u8>>,
 }
+
+/// The largest block that is kept for the next read, in bytes.
+const LARGEST_KEPT: usize = 2 << 20;
 
 /// How lines become one record.
 struct Group {
@@ -93,6 +99,7 @@ impl Framer {
             max_record: room.min(settings.max_record.0 as usize),
             largest,
             headers: settings.headers.clone(),
+            block: Mutex::default(),
         })
     }
 
@@ -103,12 +110,26 @@ impl Framer {
 
     /// Reads what comes next in a file. Blocks.
     pub(crate) fn take(&self, look: &Look) -> io::Result<Taken> {
+        let mut block = std::mem::take(&mut *self.block());
+        let taken = self.take_through(&mut block, look);
+        if block.capacity() <= LARGEST_KEPT {
+            *self.block() = block;
+        }
+        taken
+    }
+
+    fn block(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.block.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_through(&self, bytes: &mut Vec<u8>, look: &Look) -> io::Result<Taken> {
         let context = look.progress.context() as usize;
         let from = look.progress.offset - context as u64;
         let mut want = look.batch.max(4096);
         loop {
-            let mut bytes = Vec::with_capacity(context + want);
-            let read = look.content.read(&mut bytes, context + want, from)?;
+            bytes.clear();
+            bytes.reserve(context + want);
+            let read = look.content.read(bytes, context + want, from)?;
             if read < context || !look.progress.continues(&bytes[..context]) {
                 return Ok(Taken::Replaced);
             }

@@ -239,7 +239,10 @@ impl SourceSettings for FileSettings {
             .edge
             .blocking(move || {
                 let found = walk.find(&*disk);
-                let mut told = vec![format!("{} files match", found.files.len())];
+                let mut told = vec![match found.files.len() {
+                    1 => "1 file matches".to_owned(),
+                    count => format!("{count} files match"),
+                }];
                 told.extend(found.problems.into_iter().map(|(path, what)| format!("{}: {what}", path.display())));
                 for file in &found.files {
                     if let Err(cause) = disk.open(&file.path, Open::Read) {

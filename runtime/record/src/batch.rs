@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{BatchError, Compression, Header, Inflation, Offset, Records, crc32c};
+use crate::{BatchError, Compression, Header, Inflation, Offset, Records, crc32c, room};
 
 /// The bytes of exactly one batch whose lengths, header and CRC have been checked. Clones share the bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,9 +61,10 @@ impl Batch {
         header.put(fixed(&mut bytes));
         // Whoever holds batches counts their bytes, so a small batch does not keep the room of a large one.
         if bytes.capacity() > 2 * bytes.len() {
-            bytes.shrink_to_fit();
+            let small = bytes.as_slice().to_vec();
+            room::give_back(std::mem::replace(&mut bytes, small));
         }
-        Batch { bytes: Bytes::from(bytes), header }
+        Batch { bytes: room::freeze(bytes), header }
     }
 
     /// The bytes.

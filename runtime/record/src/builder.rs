@@ -1,7 +1,7 @@
 //! A batch under construction.
 
 use crate::varint::{self, Reader};
-use crate::{Attributes, Batch, Compression, Header, Record, TimestampType};
+use crate::{Attributes, Batch, Compression, Header, Record, TimestampType, room};
 
 /// Takes records as slices straight into the bytes of a batch; nothing is allocated for a record.
 ///
@@ -45,7 +45,7 @@ impl BatchBuilder {
 
     /// An empty batch with room for that many bytes, header included.
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut room = Vec::with_capacity(bytes.max(Header::LEN) + BatchBuilder::SLACK);
+        let mut room = room::take(bytes.max(Header::LEN) + BatchBuilder::SLACK);
         room.resize(Header::LEN, 0);
         BatchBuilder {
             bytes: room,
@@ -267,7 +267,7 @@ impl BatchBuilder {
         let mut compressed = Vec::with_capacity(Header::LEN + self.bytes.len() / 2);
         compressed.resize(Header::LEN, 0);
         match self.compression.compress(&self.bytes[Header::LEN..], &mut compressed) {
-            Ok(()) => self.bytes = compressed,
+            Ok(()) => room::give_back(std::mem::replace(&mut self.bytes, compressed)),
             Err(_) => self.compression = Compression::None,
         }
     }

@@ -21,6 +21,7 @@ mod header;
 mod headers;
 mod partitioner;
 mod records;
+mod room;
 mod varint;
 
 pub use batch::Batch;
