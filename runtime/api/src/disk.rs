@@ -124,7 +124,7 @@ pub struct Metadata {
 /// The room of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// All of it.
+    /// All of it, but for what only the superuser may use.
     pub total: u64,
     /// What is left for us.
     pub available: u64,

@@ -21,27 +21,27 @@ use crate::folder::{BALLAST, remove_if_there};
 const FRESH: Duration = Duration::from_millis(100);
 /// How many bytes may be written before the disk is asked again.
 const UNCHECKED: u64 = 16 << 20;
+/// What is kept free of a large disk unless something else is said.
+const USUALLY_FREE: u64 = 1 << 30;
 const LARGEST_BALLAST: u64 = 16 << 20;
 
 /// How full the file system of the data folder may get, by whatever is on it: `95%`, `200 GiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DiskLimit {
+    /// 95 percent, or all but 1 GiB where that is more: a large disk need not keep more free.
+    #[default]
+    Usual,
     /// Percent of the file system.
     Percent(u8),
     /// Bytes in use.
     Bytes(u64),
 }
 
-impl Default for DiskLimit {
-    fn default() -> Self {
-        DiskLimit::Percent(95)
-    }
-}
-
 impl DiskLimit {
     /// The bytes that may be in use on a file system of `total` bytes.
     fn of(self, total: u64) -> u64 {
         match self {
+            DiskLimit::Usual => DiskLimit::Percent(95).of(total).max(total.saturating_sub(USUALLY_FREE)),
             DiskLimit::Percent(percent) => (u128::from(total) * u128::from(percent) / 100) as u64,
             DiskLimit::Bytes(bytes) => bytes,
         }
@@ -52,7 +52,9 @@ impl FromStr for DiskLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a limit of disk, expected for example `80%` or `200 GiB`");
+        let wrong = || {
+            format!("`{text}` is not a limit of disk, expected a share like `80%` or a number of bytes like `500 GiB`")
+        };
         match text.trim().strip_suffix('%') {
             Some(number) => match number.trim().parse() {
                 Ok(percent @ 1..=100) => Ok(DiskLimit::Percent(percent)),
@@ -66,6 +68,7 @@ impl FromStr for DiskLimit {
 impl fmt::Display for DiskLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            DiskLimit::Usual => f.write_str("95%, or all but 1 GiB"),
             DiskLimit::Percent(percent) => write!(f, "{percent}%"),
             DiskLimit::Bytes(bytes) => ByteSize(*bytes).fmt(f),
         }
@@ -80,7 +83,16 @@ impl Serialize for DiskLimit {
 
 impl<'de> Deserialize<'de> for DiskLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Bytes(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Bytes(bytes) => Ok(DiskLimit::Bytes(bytes)),
+            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
     }
 }
 
@@ -91,8 +103,8 @@ impl JsonSchema for DiskLimit {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "type": "string",
-            "description": "how full the file system may get, for example `80%` or `200 GiB`",
+            "type": ["string", "integer"],
+            "description": "a share, `80%`, or a number of bytes, `500 GiB`",
         })
     }
 }
@@ -274,5 +286,6 @@ mod tests {
             assert!(wrong.parse::<DiskLimit>().unwrap_err().contains("is not a limit of disk"), "{wrong}");
         }
         assert_eq!((DiskLimit::Percent(80).of(1000), DiskLimit::Bytes(7).of(1000)), (800, 7));
+        assert_eq!((DiskLimit::Usual.of(1000), DiskLimit::Usual.of(100 << 30)), (950, 99 << 30));
     }
 }

@@ -1,14 +1,14 @@
 //! What a configuration may say.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aqueduct_api::{ByteSize, Span};
+use aqueduct_commit_log::{DiskLimit, WhenFull};
 use aqueduct_engine::{SinkPlan, SourcePlan, TopicPlan};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 
@@ -57,8 +57,8 @@ pub(crate) struct LogConfig {
     /// Its folder. Default: `aqueduct-data`.
     pub(crate) path: PathBuf,
     /// How full its file system may get before appends are refused, as a share or as what may be used of it: `80%`,
-    /// `500 GiB`. Default: 95%.
-    pub(crate) limit: Limit,
+    /// `500 GiB`. Default: 95%, or all but 1 GiB where that is more.
+    pub(crate) limit: DiskLimit,
     /// What happens then: `refuse` makes sources wait; `drop-oldest` deletes the oldest records even where a sink has
     /// not delivered them, and counts them. Default: refuse.
     pub(crate) when_full: WhenFull,
@@ -66,7 +66,7 @@ pub(crate) struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { path: PathBuf::from("aqueduct-data"), limit: Limit::default(), when_full: WhenFull::default() }
+        LogConfig { path: PathBuf::from("aqueduct-data"), limit: DiskLimit::default(), when_full: WhenFull::default() }
     }
 }
 
@@ -90,58 +90,6 @@ impl<'de> Deserialize<'de> for LogConfig {
             }
         }
         deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// What happens when the file system is as full as it may get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum WhenFull {
-    /// Appends are refused, sources wait.
-    #[default]
-    Refuse,
-    /// The oldest records go, delivered or not, and are counted.
-    DropOldest,
-}
-
-/// How full the file system may get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
-    /// A share of it, in percent.
-    Percent(u8),
-    /// What may be used of it, in bytes.
-    Bytes(u64),
-}
-
-impl Default for Limit {
-    fn default() -> Self {
-        Limit::Percent(95)
-    }
-}
-
-impl<'de> Deserialize<'de> for Limit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let expected = "expected a share like `80%` or a number of bytes like `500 GiB`";
-        let limit = match text.trim().strip_suffix('%') {
-            Some(share) => match share.trim().parse() {
-                Ok(share @ 1..=99) => Some(Limit::Percent(share)),
-                _ => None,
-            },
-            None => text.parse::<ByteSize>().ok().map(|size| Limit::Bytes(size.0)),
-        };
-        limit.ok_or_else(|| de::Error::custom(format!("`{text}` is not a limit, {expected}")))
-    }
-}
-
-impl JsonSchema for Limit {
-    fn schema_name() -> Cow<'static, str> {
-        "Limit".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "description": "a share, `80%`, or a number of bytes, `500 GiB`" })
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{Described, Edge, Registry, TopicSettings};
-use aqueduct_commit_log::{DiskLimit, Options, WhenFull};
+use aqueduct_commit_log::Options;
 use aqueduct_engine::{Engine, Plan, Resolve, TopicPlan};
 use serde_json::Value;
 
-use crate::config::{self, Config, Limit, Listen};
+use crate::config::{Config, Listen, LogConfig};
 use crate::diagnosis;
 use crate::merge;
 use crate::problems::{Place, Problem, Step};
@@ -39,14 +39,7 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// How the log is opened; `owner` says for people who holds the folder.
     pub(crate) fn log_options(&self, owner: String) -> Options {
-        let limit = match self.config.log.limit {
-            Limit::Percent(percent) => DiskLimit::Percent(percent),
-            Limit::Bytes(bytes) => DiskLimit::Bytes(bytes),
-        };
-        let when_full = match self.config.log.when_full {
-            config::WhenFull::Refuse => WhenFull::Refuse,
-            config::WhenFull::DropOldest => WhenFull::DropOldest,
-        };
+        let LogConfig { limit, when_full, .. } = self.config.log;
         Options { limit, when_full, owner, spare_new: SPARE_NEW }
     }
 

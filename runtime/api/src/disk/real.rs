@@ -79,7 +79,9 @@ impl Disk for RealDisk {
 
     fn space(&self, path: &Path) -> io::Result<Space> {
         let found = rustix::fs::statvfs(path)?;
-        Ok(Space { total: found.f_blocks * found.f_frsize, available: found.f_bavail * found.f_frsize })
+        let reserved = found.f_bfree.saturating_sub(found.f_bavail);
+        let total = found.f_blocks.saturating_sub(reserved);
+        Ok(Space { total: total * found.f_frsize, available: found.f_bavail * found.f_frsize })
     }
 
     fn most_open(&self) -> usize {

@@ -188,7 +188,7 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
         (
             "log: { path: x, limit: 120% }\n",
             &[
-                "aqueduct.yaml:1:24: log.limit: `120%` is not a limit, expected a share like `80%` or a number of bytes like `500 GiB`",
+                "aqueduct.yaml:1:24: log.limit: `120%` is not a limit of disk, expected a share like `80%` or a number of bytes like `500 GiB`",
             ],
         ),
         (
