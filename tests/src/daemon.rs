@@ -22,7 +22,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon that is configured by `configuration`, under which the log is `./data`, and not started yet.
+    /// A daemon that is configured by `configuration`, under which the log is `./data` on a disk however full, and not started yet.
     /// `listen` is added; an input folder `in` is there.
     pub fn new(program: &str, configuration: &str) -> Daemon {
         let folder = tempfile::Builder::new().prefix("aqueduct-").tempdir().unwrap();
@@ -35,7 +35,8 @@ impl Daemon {
 
     /// Writes another configuration; a running daemon does not notice until it is told.
     pub fn configure(&self, configuration: &str) {
-        let text = format!("log: ./data\nlisten: {{ http: {} }}\n{configuration}", self.address);
+        let text =
+            format!("log: {{ path: ./data, limit: 100% }}\nlisten: {{ http: {} }}\n{configuration}", self.address);
         fs::write(self.folder.path().join("aqueduct.yaml"), text).unwrap();
     }
 
@@ -79,6 +80,16 @@ impl Daemon {
     pub async fn started(&mut self) {
         self.start(&[]);
         self.until("it answers", async |daemon| daemon.get("/health").await.is_some()).await;
+    }
+
+    /// Lives for so many milliseconds, from its start or from its first answer on, and is killed.
+    pub async fn live(&mut self, (is_from_start, millis): (bool, u64)) {
+        match is_from_start {
+            true => self.start(&[]),
+            false => self.started().await,
+        }
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        self.kill();
     }
 
     /// The process id.

@@ -112,14 +112,9 @@ async fn every_line_is_in_its_files_once_and_in_order_whenever_the_daemon_is_kil
     let (mut before, mut useful) = (0, 0);
     for kill in 0..kills {
         // Every third life is ended while it starts and recovers, the others while they work.
-        if kill % 3 == 0 {
-            daemon.start(&[]);
-            tokio::time::sleep(Duration::from_millis(chance.random_range(0..150))).await;
-        } else {
-            daemon.started().await;
-            tokio::time::sleep(Duration::from_millis(chance.random_range(0..600))).await;
-        }
-        daemon.kill();
+        let starting = kill % 3 == 0;
+        let millis = if starting { 0..150 } else { 0..600 };
+        daemon.live((starting, chance.random_range(millis))).await;
         let now = ["one", "shared"].iter().map(|folder| size(&daemon, folder)).sum();
         useful += u64::from(now != before);
         before = now;

@@ -131,14 +131,9 @@ async fn killed_at_random(what: &str, destination: Destination, kills: u64) {
     let (mut seen, mut useful) = (BTreeMap::new(), 0);
     for kill in 0..kills {
         // Every other life is ended while it starts and recovers, the others while they work.
-        if kill % 2 == 0 {
-            daemon.start(&[]);
-            tokio::time::sleep(Duration::from_millis(chance.random_range(0..300))).await;
-        } else {
-            daemon.started().await;
-            tokio::time::sleep(Duration::from_millis(chance.random_range(0..900))).await;
-        }
-        daemon.kill();
+        let starting = kill % 2 == 0;
+        let millis = if starting { 0..300 } else { 0..900 };
+        daemon.live((starting, chance.random_range(millis))).await;
         let before = seen.len();
         destination.look(&daemon, &mut seen).await;
         useful += u64::from(seen.len() > before);

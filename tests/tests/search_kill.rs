@@ -194,14 +194,9 @@ async fn every_line_is_one_document_whenever_the_daemon_is_killed() {
     let (mut before, mut useful) = (0, 0);
     for kill in 0..kills {
         // Every fifth life is ended while it starts and recovers, the others while they work.
-        if kill % 5 == 0 {
-            daemon.start(&[]);
-            tokio::time::sleep(Duration::from_millis(chance.random_range(0..150))).await;
-        } else {
-            daemon.started().await;
-            tokio::time::sleep(Duration::from_millis(chance.random_range(100..600))).await;
-        }
-        daemon.kill();
+        let starting = kill % 5 == 0;
+        let millis = if starting { 0..150 } else { 100..600 };
+        daemon.live((starting, chance.random_range(millis))).await;
         let now = indices.count(&indices.lines).await;
         useful += u64::from(now > before);
         before = now;

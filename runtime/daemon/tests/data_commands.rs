@@ -6,7 +6,7 @@ use outside::Outside;
 
 #[test]
 fn records_go_in_and_come_out() {
-    let outside = Outside::new("log: ./data\nlisten: { http: \"127.0.0.1:1\" }\n");
+    let outside = Outside::new("log: { path: ./data, limit: 100% }\nlisten: { http: \"127.0.0.1:1\" }\n");
     assert!(outside.fails(&["tail", "greetings"], 1).contains("there is no log in "));
     outside.works(&["topics", "create", "greetings", "--partitions", "2"]);
     outside.works_with(&["produce", "greetings", "--partition", "1"], b"one\ntwo\n\xff\xfe\nlast without newline");
@@ -29,7 +29,7 @@ fn records_go_in_and_come_out() {
 
 #[test]
 fn what_tail_writes_produce_reads() {
-    let outside = Outside::new("log: ./data\n");
+    let outside = Outside::new("log: { path: ./data, limit: 100% }\n");
     outside.works(&["topics", "create", "a"]);
     outside.works(&["topics", "create", "b"]);
     outside.works_with(&["produce", "a", "--key-separator", "="], b"k=v\nl=w=x\n");
@@ -46,7 +46,7 @@ fn what_tail_writes_produce_reads() {
 
 #[test]
 fn topics_are_made_changed_shown_and_deleted() {
-    let outside = Outside::new("log: ./data\n");
+    let outside = Outside::new("log: { path: ./data, limit: 100% }\n");
     let would = outside.works(&["topics", "create", "orders", "--set", "retention.ms=3d", "--dry-run"]);
     assert_eq!(would, "topic orders would be made\n");
     outside.works(&["topics", "create", "orders", "--set", "retention.ms=3d"]);
@@ -77,7 +77,7 @@ fn topics_are_made_changed_shown_and_deleted() {
 
 #[test]
 fn groups_and_dead_letters_that_are_not_there_are_said() {
-    let outside = Outside::new("log: ./data\n");
+    let outside = Outside::new("log: { path: ./data, limit: 100% }\n");
     outside.works(&["topics", "create", "a"]);
     assert_eq!(outside.works(&["groups", "list"]), "GROUP  PARTITIONS  LAG\n");
     assert!(outside.fails(&["groups", "show", "connect-x"], 1).contains("there is no group `connect-x`"));
@@ -87,7 +87,7 @@ fn groups_and_dead_letters_that_are_not_there_are_said() {
 
 #[test]
 fn wrong_places_and_partitions_are_wrong_usage() {
-    let outside = Outside::new("log: ./data\n");
+    let outside = Outside::new("log: { path: ./data, limit: 100% }\n");
     outside.works(&["topics", "create", "a"]);
     assert!(outside.fails(&["tail", "a", "--from", "yesterday"], 2).contains("`yesterday` is not a place in a topic"));
     assert!(outside.fails(&["tail", "a", "--partition", "7"], 2).contains("topic `a` has 1 partitions, not 7"));
@@ -101,7 +101,7 @@ fn wrong_places_and_partitions_are_wrong_usage() {
 
 #[test]
 fn a_folder_that_somebody_holds_is_told_with_the_holder() {
-    let outside = Outside::new("log: ./data\nlisten: { http: \"127.0.0.1:1\" }\n");
+    let outside = Outside::new("log: { path: ./data, limit: 100% }\nlisten: { http: \"127.0.0.1:1\" }\n");
     outside.works(&["topics", "create", "a"]);
     let held = outside.hold_log("aqueduct run, process 4711");
     let error = outside.fails(&["topics", "list"], 1);
@@ -112,7 +112,9 @@ fn a_folder_that_somebody_holds_is_told_with_the_holder() {
 
 #[test]
 fn check_shows_every_problem_with_its_line() {
-    let outside = Outside::new("log: ./data\nsinks:\n  lake:\n    connector: s3\n    topics: a\n    setings: {}\n");
+    let outside = Outside::new(
+        "log: { path: ./data, limit: 100% }\nsinks:\n  lake:\n    connector: s3\n    topics: a\n    setings: {}\n",
+    );
     let told = outside.fails(&["check"], 2).replace(&format!("{}/", outside.path().display()), "");
     let expected = "\
 aqueduct.yaml:3:3: sinks.lake.settings: missing key `url`
@@ -131,12 +133,12 @@ aqueduct.yaml:6:5: sinks.lake.setings: unknown key `setings`, did you mean `sett
     assert_eq!(json["problems"][1]["line"], 5);
     assert_eq!(json["problems"][2]["path"], "sinks.lake.setings");
     assert_eq!(outside.fails(&["check", "--json"], 2), "{\"error\":\"3 problems\"}\n");
-    outside.configure("log: ./data\nsources: { a: { connector: file, topic: t, settings: { paths: [\"*.log\"] } } }\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file:///dev/null/x\" }\n");
+    outside.configure("log: { path: ./data, limit: 100% }\nsources: { a: { connector: file, topic: t, settings: { paths: [\"*.log\"] } } }\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file:///dev/null/x\" }\n");
     let done = outside.run(&["check"], b"");
     assert_eq!((done.code, done.err.text()), (outside::exit(1), "aqueduct: 1 connector would not work\n".to_owned()));
     let told = done.out.text();
     assert!(told.contains("lake: would not work: ") && !told.contains("nothing wrong"), "{told}");
-    outside.configure("log: ./data\nlisten: { http: \"0.0.0.0:0\", expose: true, hosts: [aqueduct.internal] }\n");
+    outside.configure("log: { path: ./data, limit: 100% }\nlisten: { http: \"0.0.0.0:0\", expose: true, hosts: [aqueduct.internal] }\n");
     assert!(outside.works(&["check", "--offline"]).ends_with("aqueduct.yaml: nothing wrong (0 sources, 0 sinks)\n"));
 }
 

@@ -4,8 +4,7 @@ mod outside;
 
 use outside::{Outside, exit};
 
-const SINK: &str =
-    "log: ./data\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file://./objects\" }\n";
+const SINK: &str = "log: { path: ./data, limit: 100% }\nsinks:\n  lake:\n    connector: s3\n    topics: [t]\n    settings: { url: \"file://./objects\" }\n";
 
 /// The first line of each problem, without the folder.
 fn problems(outside: &Outside) -> Vec<String> {

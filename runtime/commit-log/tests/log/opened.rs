@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use aqueduct_api::conformance::log::{append, batch};
 use aqueduct_api::edge::{Abort, Clock, Threads};
 use aqueduct_api::{ByteSize, Edge, TopicPartition, TopicSettings, Topics as _};
-use aqueduct_commit_log::{CommitLog, Options};
+use aqueduct_commit_log::{CommitLog, DiskLimit, Options};
 use aqueduct_record::Offset;
 use futures::future::BoxFuture;
 use tempfile::TempDir;
@@ -39,12 +39,17 @@ pub(crate) fn edge(time: &Time) -> Edge {
     Edge { threads: Arc::new(Inline), clock: Arc::new(time.clone()), ..Edge::real() }
 }
 
+/// Options under which it does not matter how full the disk is that the tests run on.
+fn any_disk() -> Options {
+    Options { limit: DiskLimit::Percent(100), ..Options::default() }
+}
+
 pub(crate) async fn open(folder: &Path) -> CommitLog {
-    CommitLog::open(edge(&Time::default()), folder, Options::default()).await.unwrap()
+    CommitLog::open(edge(&Time::default()), folder, any_disk()).await.unwrap()
 }
 
 pub(crate) async fn open_error(folder: &Path) -> String {
-    let opened = CommitLog::open(edge(&Time::default()), folder, Options::default()).await;
+    let opened = CommitLog::open(edge(&Time::default()), folder, any_disk()).await;
     opened.err().expect("the folder is refused").to_string()
 }
 

@@ -16,7 +16,7 @@ use outside::{Done, Outside, exit};
 
 /// Lines of `in/` become objects under `out/`.
 const PIPELINE: &str = r#"
-log: ./data
+log: { path: ./data, limit: 100% }
 listen: { http: "127.0.0.1:0" }
 sources:
   lines:
@@ -174,7 +174,7 @@ async fn a_reload_applies_the_difference_and_keeps_the_old_when_the_new_is_wrong
     assert!(error.contains("the old configuration keeps running, the new one is wrong"), "{error}");
     assert!(error.contains("sinks.lake.topcs: unknown key `topcs`, did you mean `topics`?"), "{error}");
     assert_eq!(running.state_of("lake").await, "RUNNING");
-    running.outside.configure(&PIPELINE.replace("age: 50ms", "age: 60ms").replace("log: ./data", "log: ./elsewhere"));
+    running.outside.configure(&PIPELINE.replace("age: 50ms", "age: 60ms").replace("./data", "./elsewhere"));
     let told = running.works(&["reload"]).await;
     assert!(told.contains("restarted `lake`"), "{told}");
     assert!(told.contains("`log` has changed, which takes a restart"), "{told}");
@@ -184,7 +184,7 @@ async fn a_reload_applies_the_difference_and_keeps_the_old_when_the_new_is_wrong
     assert_eq!(running.status().await["log"]["path"], serde_json::json!(folder), "the log that runs is still this one");
     running.outside.configure(&PIPELINE.replace("age: 50ms", "age: 60ms"));
     assert_eq!(running.works(&["reload"]).await, "nothing has changed\n");
-    running.outside.configure("log: ./data\n");
+    running.outside.configure("log: { path: ./data, limit: 100% }\n");
     running.works(&["reload"]).await;
     assert_eq!(running.status().await["connectors"], serde_json::json!([]));
     running.daemon.stop().await.unwrap();
@@ -304,7 +304,7 @@ async fn a_daemon_that_goes_away_is_said() {
 async fn an_address_that_is_taken_is_said_and_leaves_the_folder_free() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let outside = Outside::new(&format!("log: ./data\nlisten: {{ http: \"{address}\" }}\n"));
+    let outside = Outside::new(&format!("log: {{ path: ./data, limit: 100% }}\nlisten: {{ http: \"{address}\" }}\n"));
     let environment: Environment = Arc::new(|_| None);
     let load = || load::load(&outside.config(), &registry(), &environment, &Secrets::default()).ok().unwrap();
     let error = Daemon::start(load()).await.err().unwrap().to_string();
