@@ -1,6 +1,6 @@
 //! How a request travels to a node and its answer back, of which no more is kept than an answer to that request can have.
 
-use aqueduct_api::{Error, Result};
+use aqueduct_api::{Error, Result, add_causes};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::HeaderMap;
@@ -85,16 +85,9 @@ fn told(cause: reqwest::Error) -> String {
     chain(&cause.without_url())
 }
 
-/// An error with its causes: the first alone says little.
+/// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
+    add_causes(error, &mut text);
     text
 }

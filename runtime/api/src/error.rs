@@ -78,6 +78,19 @@ impl From<std::io::Error> for Error {
     }
 }
 
+/// Adds what caused an error to what is said of it: the first alone says little. What was said already is left out.
+pub fn add_causes(error: &dyn std::error::Error, told: &mut String) {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !told.contains(&said) {
+            told.push_str(": ");
+            told.push_str(&said);
+        }
+        next = cause.source();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ pub mod conformance;
 
 pub use disk::{Disk, File};
 pub use edge::Edge;
-pub use error::{Cause, Error, Result};
+pub use error::{Cause, Error, Result, add_causes};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
 pub use registry::{Described, Registry, SinkConnector, SourceConnector, TransformKind};
 pub use replayed::{REPLAYED_HEADER, Replayed};
