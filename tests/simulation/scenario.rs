@@ -372,11 +372,7 @@ impl LifeShape {
                 silent: false,
             };
         }
-        let unrest = match dice.below(3) {
-            0 => Unrest::NONE,
-            1 => Unrest { slow: 100, stuck: 0, zombies: 300, zombie_life: 500 },
-            _ => Unrest { slow: 100, stuck: 5, zombies: 500, zombie_life: 8000 },
-        };
+        let unrest = Unrest::pick(dice);
         LifeShape {
             lasts,
             end,

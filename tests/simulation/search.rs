@@ -68,11 +68,7 @@ impl Days {
             slow: *dice.pick(&[0, 100]),
             silent: false,
         };
-        let unrest = match dice.below(3) {
-            0 => Unrest::NONE,
-            1 => Unrest { slow: 100, stuck: 0, zombies: 300, zombie_life: 500 },
-            _ => Unrest { slow: 100, stuck: 5, zombies: 500, zombie_life: 8000 },
-        };
+        let unrest = Unrest::pick(dice);
         Days { lasts: dice.between(1_000, 15_000), end, faults, unrest }
     }
 }

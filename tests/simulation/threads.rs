@@ -27,6 +27,15 @@ pub(crate) struct Unrest {
 impl Unrest {
     /// Nothing waits.
     pub(crate) const NONE: Unrest = Unrest { slow: 0, stuck: 0, zombies: 0, zombie_life: 0 };
+
+    /// As unruly as a life may be.
+    pub(crate) fn pick(dice: &mut Dice) -> Unrest {
+        match dice.below(3) {
+            0 => Unrest::NONE,
+            1 => Unrest { slow: 100, stuck: 0, zombies: 300, zombie_life: 500 },
+            _ => Unrest { slow: 100, stuck: 5, zombies: 500, zombie_life: 8000 },
+        }
+    }
 }
 
 /// The threads of one life.
