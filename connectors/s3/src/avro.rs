@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
+use aqueduct_record::push_varint;
 use flate2::Crc;
 use flate2::write::DeflateEncoder;
 use serde_json::{Value, json};
@@ -44,12 +45,12 @@ impl AvroSheet {
         let mut mark = [0; 16];
         mark.copy_from_slice(&Sha256::digest(name)[..16]);
         let mut out = b"Obj\x01".to_vec();
-        push_long(2, &mut out);
+        push_varint(&mut out, 2);
         for (name, value) in [("avro.schema", schema(fields).to_string()), ("avro.codec", codec.to_owned())] {
             push_bytes(name.as_bytes(), &mut out);
             push_bytes(value.as_bytes(), &mut out);
         }
-        push_long(0, &mut out);
+        push_varint(&mut out, 0);
         out.extend_from_slice(&mark);
         Ok(AvroSheet { compression, level, mark, out })
     }
@@ -89,7 +90,7 @@ impl Sheet for AvroSheet {
             }
         }
         let block = self.compressed(block)?;
-        push_long(rows as i64, &mut self.out);
+        push_varint(&mut self.out, rows as i64);
         push_bytes(&block, &mut self.out);
         self.out.extend_from_slice(&self.mark);
         Ok(())
@@ -167,15 +168,15 @@ fn kind(name: &str, kind: &Kind, used: &mut BTreeSet<String>) -> Value {
 
 fn push_value(required: bool, column: &Column, row: usize, out: &mut Vec<u8>) {
     if !required {
-        push_long(i64::from(column.valid[row]), out);
+        push_varint(out, i64::from(column.valid[row]));
         if !column.valid[row] {
             return;
         }
     }
     match &column.values {
         Values::Boolean(values) => out.push(u8::from(values[row])),
-        Values::Int32(values) | Values::Date(values) => push_long(i64::from(values[row]), out),
-        Values::Int64(values) | Values::Timestamp(values) => push_long(values[row], out),
+        Values::Int32(values) | Values::Date(values) => push_varint(out, i64::from(values[row])),
+        Values::Int64(values) | Values::Timestamp(values) => push_varint(out, values[row]),
         Values::Float(values) => out.extend_from_slice(&values[row].to_le_bytes()),
         Values::Double(values) => out.extend_from_slice(&values[row].to_le_bytes()),
         Values::Decimal(values) => push_bytes(&values[row].to_be_bytes(), out),
@@ -196,25 +197,15 @@ fn push_value(required: bool, column: &Column, row: usize, out: &mut Vec<u8>) {
 fn push_items(ends: &Ends, row: usize, out: &mut Vec<u8>, push: impl Fn(usize, &mut Vec<u8>)) {
     let items = ends.range(row);
     if !items.is_empty() {
-        push_long(items.len() as i64, out);
+        push_varint(out, items.len() as i64);
         items.for_each(|item| push(item, out));
     }
-    push_long(0, out);
+    push_varint(out, 0);
 }
 
 fn push_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    push_long(bytes.len() as i64, out);
+    push_varint(out, bytes.len() as i64);
     out.extend_from_slice(bytes);
-}
-
-/// A number in zigzag, seven bits a byte.
-fn push_long(number: i64, out: &mut Vec<u8>) {
-    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
 }
 
 #[cfg(test)]
@@ -232,7 +223,7 @@ mod tests {
             (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
         ] {
             let mut out = Vec::new();
-            push_long(number, &mut out);
+            push_varint(&mut out, number);
             assert_eq!(out, expected, "{number}");
         }
     }

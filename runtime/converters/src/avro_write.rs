@@ -1,5 +1,6 @@
 //! Avro's binary encoding of JSON.
 
+use aqueduct_record::push_varint;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -7,7 +8,6 @@ use serde_json::{Map, Value};
 use crate::avro_schema::{AvroSchema, Decimal, Field, Node, Union};
 use crate::bounds::{DEEPEST, LARGEST};
 use crate::scalar_text::{self, shortened};
-use crate::wire::push_number;
 
 /// Adds the encoding of a value.
 ///
@@ -36,8 +36,8 @@ impl Writer<'_, '_> {
         match (self.schema.node(at), value) {
             (Node::Null, Value::Null) => {}
             (Node::Boolean, Value::Bool(truth)) => self.out.push(u8::from(*truth)),
-            (Node::Int, Value::Number(_)) => push_number(int(value)?.into(), self.out),
-            (Node::Long, Value::Number(_)) => push_number(long(value)?, self.out),
+            (Node::Int, Value::Number(_)) => push_varint(self.out, int(value)?.into()),
+            (Node::Long, Value::Number(_)) => push_varint(self.out, long(value)?),
             (Node::Float, value) => {
                 let number = floating(value).ok_or_else(|| wrong("a number"))?;
                 if number.is_finite() && !(number as f32).is_finite() {
@@ -64,22 +64,22 @@ impl Writer<'_, '_> {
             (Node::Enum { name, symbols }, Value::String(text)) => {
                 let symbol = symbols.iter().position(|symbol| symbol == text);
                 let symbol = symbol.ok_or_else(|| format!("`{name}` has no symbol `{}`", shortened(text)))?;
-                push_number(symbol as i64, self.out);
+                push_varint(self.out, symbol as i64);
             }
             (Node::Uuid(_), Value::String(text)) => {
                 let bytes = if self.defaults { self.bytes(text)? } else { scalar_text::uuid_bytes(text)? };
                 self.out.extend_from_slice(&bytes);
             }
-            (Node::Date, value) => push_number(time(value, |text| Ok(scalar_text::days(text)?.into()))?, self.out),
+            (Node::Date, value) => push_varint(self.out, time(value, |text| Ok(scalar_text::days(text)?.into()))?),
             (Node::Time(unit, is_long), value) => {
                 let number = time(value, |text| scalar_text::since_midnight(*unit, text))?;
                 if !is_long && i32::try_from(number).is_err() {
                     return Err(format!("{number} is no int of 32 bits"));
                 }
-                push_number(number, self.out);
+                push_varint(self.out, number);
             }
             (Node::Timestamp(unit, utc), value) => {
-                push_number(time(value, |text| scalar_text::since_1970(*unit, text, *utc))?, self.out);
+                push_varint(self.out, time(value, |text| scalar_text::since_1970(*unit, text, *utc))?);
             }
             (Node::Decimal(decimal), value) => self.decimal(decimal, value)?,
             (Node::Array(_) | Node::Map(_) | Node::Union(_) | Node::Record { .. }, value) => self.nested(at, value)?,
@@ -114,7 +114,7 @@ impl Writer<'_, '_> {
 
     fn items(&mut self, items: usize, values: &[Value]) -> Result<(), String> {
         if !values.is_empty() {
-            push_number(values.len() as i64, self.out);
+            push_varint(self.out, values.len() as i64);
         }
         for (number, value) in values.iter().enumerate() {
             self.value(items, value).map_err(|why| format!("item {number}: {why}"))?;
@@ -125,7 +125,7 @@ impl Writer<'_, '_> {
 
     fn entries(&mut self, values: usize, entries: &Map<String, Value>) -> Result<(), String> {
         if !entries.is_empty() {
-            push_number(entries.len() as i64, self.out);
+            push_varint(self.out, entries.len() as i64);
         }
         for (name, value) in entries {
             self.counted(name.as_bytes());
@@ -153,7 +153,7 @@ impl Writer<'_, '_> {
                 }
                 (None, None) => match self.schema.node(field.node) {
                     Node::Null => {}
-                    Node::Union(Union { null: Some(null), .. }) => push_number(*null as i64, self.out),
+                    Node::Union(Union { null: Some(null), .. }) => push_varint(self.out, *null as i64),
                     _ => return Err(wrong("is missing, and the schema has no default for it".to_owned())),
                 },
             }
@@ -163,7 +163,7 @@ impl Writer<'_, '_> {
 
     fn union(&mut self, union: &Union, value: &Value) -> Result<(), String> {
         let branch = |this: &mut Self, number: usize, value: &Value| {
-            push_number(number as i64, this.out);
+            push_varint(this.out, number as i64);
             this.value(union.branches[number], value)
         };
         match (value, union.null, union.only) {
@@ -232,7 +232,7 @@ impl Writer<'_, '_> {
     }
 
     fn counted(&mut self, bytes: &[u8]) {
-        push_number(bytes.len() as i64, self.out);
+        push_varint(self.out, bytes.len() as i64);
         self.out.extend_from_slice(bytes);
     }
 }

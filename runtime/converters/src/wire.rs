@@ -1,6 +1,8 @@
 //! The frame around a payload whose schema a registry knows: a zero, the schema's id, and for Protobuf the way to the
 //! message.
 
+use aqueduct_record::push_varint;
+
 /// What every frame begins with.
 const MAGIC: u8 = 0;
 
@@ -63,8 +65,8 @@ pub(crate) fn push_message_way(way: &[usize], out: &mut Vec<u8>) {
     if way == [0] {
         return out.push(0);
     }
-    push_number(way.len() as i64, out);
-    way.iter().for_each(|step| push_number(*step as i64, out));
+    push_varint(out, way.len() as i64);
+    way.iter().for_each(|step| push_varint(out, *step as i64));
 }
 
 /// Takes a number in zigzag, seven bits a byte, off the front.
@@ -88,16 +90,6 @@ pub(crate) fn take_number(bytes: &mut &[u8]) -> Result<i64, String> {
     Err("ends within a number".to_owned())
 }
 
-/// Adds a number in zigzag, seven bits a byte.
-pub(crate) fn push_number(number: i64, out: &mut Vec<u8>) {
-    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +110,7 @@ mod tests {
     fn numbers_come_back_as_they_were() {
         for number in [0, -1, 1, 63, -64, 64, 300, i64::from(i32::MIN), i64::MAX, i64::MIN] {
             let mut out = Vec::new();
-            push_number(number, &mut out);
+            push_varint(&mut out, number);
             out.push(7);
             let mut rest = &out[..];
             assert_eq!(take_number(&mut rest), Ok(number));

@@ -34,6 +34,7 @@ pub use header::{Attributes, Header, TimestampType};
 pub use headers::{HeaderIter, Headers};
 pub use partitioner::partition_for_key;
 pub use records::{Record, Records};
+pub use varint::push as push_varint;
 
 /// A record's place in its partition, counted from 0.
 pub type Offset = i64;

@@ -12,39 +12,60 @@ const WORTH: Range<usize> = (512 << 10)..(4 << 20);
 /// How many are kept while no batch needs them.
 const MOST: usize = 4;
 
-static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Rooms that no batch needs at the moment.
+struct Shelf(Mutex<Vec<Vec<u8>>>);
+
+static SHELF: Shelf = Shelf::new();
 
 /// Empty room for `capacity` bytes.
 pub(crate) fn take(capacity: usize) -> Vec<u8> {
-    if WORTH.contains(&capacity) {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = kept.iter().position(|room| room.capacity() >= capacity) {
-            return kept.swap_remove(at);
-        }
-    }
-    Vec::with_capacity(capacity)
+    SHELF.take(capacity)
 }
 
 /// Gives back room that nobody needs any more.
-pub(crate) fn give_back(mut room: Vec<u8>) {
-    if WORTH.contains(&room.capacity()) {
-        room.clear();
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < MOST {
-            kept.push(room);
-        }
-    }
+pub(crate) fn give_back(room: Vec<u8>) {
+    SHELF.give_back(room);
 }
 
 /// Bytes whose room is given back with the last slice of them.
 pub(crate) fn freeze(bytes: Vec<u8>) -> Bytes {
-    match WORTH.contains(&bytes.capacity()) {
-        true => Bytes::from_owner(Frozen(bytes)),
-        false => Bytes::from(bytes),
+    SHELF.freeze(bytes)
+}
+
+impl Shelf {
+    const fn new() -> Self {
+        Shelf(Mutex::new(Vec::new()))
+    }
+
+    fn take(&self, capacity: usize) -> Vec<u8> {
+        if WORTH.contains(&capacity) {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = kept.iter().position(|room| room.capacity() >= capacity) {
+                return kept.swap_remove(at);
+            }
+        }
+        Vec::with_capacity(capacity)
+    }
+
+    fn give_back(&self, mut room: Vec<u8>) {
+        if WORTH.contains(&room.capacity()) {
+            room.clear();
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() < MOST {
+                kept.push(room);
+            }
+        }
+    }
+
+    fn freeze(&'static self, bytes: Vec<u8>) -> Bytes {
+        match WORTH.contains(&bytes.capacity()) {
+            true => Bytes::from_owner(Frozen(bytes, self)),
+            false => Bytes::from(bytes),
+        }
     }
 }
 
-struct Frozen(Vec<u8>);
+struct Frozen(Vec<u8>, &'static Shelf);
 
 impl AsRef<[u8]> for Frozen {
     fn as_ref(&self) -> &[u8] {
@@ -54,7 +75,7 @@ impl AsRef<[u8]> for Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.0));
+        self.1.give_back(std::mem::take(&mut self.0));
     }
 }
 
@@ -64,27 +85,47 @@ mod tests {
 
     #[test]
     fn room_is_used_again_once_nobody_has_a_slice_of_it() {
-        // Larger than other tests ask for, so that only this one finds it.
-        let capacity = (4 << 20) - 1;
-        let mut room = take(capacity);
+        static SHELF: Shelf = Shelf::new();
+        let mut room = SHELF.take(WORTH.start);
         room.extend_from_slice(b"records");
         let at = room.as_ptr();
-        let bytes = freeze(room);
+        let bytes = SHELF.freeze(room);
         let part = bytes.slice(3..);
         drop(bytes);
         assert_eq!(&part[..], b"ords");
-        assert!(KEPT.lock().unwrap().iter().all(|kept| kept.as_ptr() != at), "a slice keeps it");
+        assert!(SHELF.0.lock().unwrap().is_empty(), "a slice keeps it");
         drop(part);
-        let again = take(capacity);
+        let again = SHELF.take(WORTH.start);
         assert!(again.is_empty());
         assert_eq!(again.as_ptr(), at);
     }
 
     #[test]
-    fn little_room_is_not_kept() {
-        let room = Vec::with_capacity(1000);
-        let at = room.as_ptr();
-        give_back(room);
-        assert!(KEPT.lock().unwrap().iter().all(|kept| kept.as_ptr() != at));
+    fn batches_of_many_threads_keep_their_bytes() {
+        let build = |thread: u64| {
+            let mut alive = std::collections::VecDeque::new();
+            for round in 0..60 {
+                let mut builder = crate::BatchBuilder::with_capacity(WORTH.start + (thread as usize * 50_000));
+                let value = (thread * 1000 + round).to_be_bytes().repeat(1000);
+                (0..50).for_each(|_| builder.push(0, None, Some(&value), &[]));
+                alive.push_back((builder.finish(), value));
+                if alive.len() > 3 {
+                    let (batch, value) = alive.pop_front().unwrap();
+                    let checked = crate::Batch::parse(batch.into_bytes()).expect("its checksum holds");
+                    let records = checked.records().unwrap();
+                    assert!(records.iter().all(|record| record.unwrap().value == Some(&value[..])));
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..8).for_each(|thread| drop(scope.spawn(move || build(thread)))));
+    }
+
+    #[test]
+    fn little_room_and_more_than_is_needed_are_not_kept() {
+        let shelf = Shelf::new();
+        shelf.give_back(Vec::with_capacity(1000));
+        assert!(shelf.0.lock().unwrap().is_empty());
+        (0..=MOST).for_each(|_| shelf.give_back(Vec::with_capacity(WORTH.start)));
+        assert_eq!(shelf.0.lock().unwrap().len(), MOST);
     }
 }

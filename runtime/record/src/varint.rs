@@ -51,9 +51,9 @@ impl Run {
     }
 }
 
-/// Appends `value`.
+/// Appends a number of 64 bits in zigzag, seven bits a byte, the lowest first: Kafka's `varlong`, Avro's `long`.
 #[inline]
-pub(crate) fn push(out: &mut Vec<u8>, value: i64) {
+pub fn push(out: &mut Vec<u8>, value: i64) {
     match zigzag(value) {
         small @ 0..0x80 => out.push(small as u8),
         _ => {
