@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("aqueduct-elasticsearch", 3),
     ("aqueduct-transforms", 3),
     ("aqueduct-converters", 3),
+    ("aqueduct-kafka-server", 3),
     ("aqueduct", 4),
     ("aqueduct-tests", 5),
     ("aqueduct-bench", 6),

@@ -1,0 +1,17 @@
+//! Answers Kafka clients from a log: the broker's side of Kafka's protocol, on one node.
+//!
+//! ```text
+//! listener ─ connection ─ guard ─ apis ─┬─ what is asked of the log: metadata, produce, fetch, …
+//!                                       └─ groups: who reads what, and how far it has come
+//! ```
+//!
+//! A request's bytes are walked by the shape of its message before anything is decoded from them. [`apis`] is the one
+//! table of what is answered, in which versions and by whom.
+
+mod apis;
+mod broker;
+mod call;
+pub mod groups;
+mod versions;
+
+pub use broker::{Broker, Options};
