@@ -19,6 +19,10 @@ impl<T: Log + Topics + Groups> Store for T {}
 pub trait Log: Send + Sync {
     /// Gives `batch` its place. Returns once it has one, in the order of the calls' first polls; whether it is safe there
     /// says [`Appended::durable`]. `Retry` when the disk is full, `Refused` when the batch is too large or malformed.
+    ///
+    /// A batch with a producer id is checked against what that producer wrote before, unless it comes at its own offsets: one
+    /// of its last five that comes again is not written again but answered as [`Appended::duplicate`], and one that does not
+    /// follow the last is `Refused` with a [`crate::ProducerError`].
     async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended>;
 
     /// Where the partition begins and ends.
@@ -63,6 +67,9 @@ pub struct Appended {
     pub next_offset: Offset,
     /// How often the partition had given back offsets of appends that failed, see [`At::EndSince`].
     pub given_back: u64,
+    /// Where the partition has the batch already, since its producer sent it before: the latest timestamp that it has there.
+    /// The offsets are those of the first time, and nothing was written.
+    pub duplicate: Option<i64>,
     /// Answers when the batch is as safe as its topic's durability asks, or will never be.
     pub durable: Durable,
 }

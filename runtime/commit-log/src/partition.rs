@@ -237,7 +237,7 @@ impl Partition {
                 .await
                 .unwrap_or_else(|_| Err(Error::retry(format!("{of}: the log ended before the append was safe"))))
         });
-        Ok(Appended { base_offset, next_offset, given_back, durable })
+        Ok(Appended { base_offset, next_offset, given_back, duplicate: None, durable })
     }
 
     fn enqueue(

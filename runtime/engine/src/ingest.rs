@@ -282,7 +282,7 @@ impl Ingest {
             }
         };
         let (at, durable) = match appended {
-            Some(Appended { base_offset, next_offset, given_back, durable }) => {
+            Some(Appended { base_offset, next_offset, given_back, durable, .. }) => {
                 self.given_back.insert(unplaced.to.clone(), given_back);
                 if let Some(stream) = &unplaced.early_of {
                     self.saving.placed_early(stream, &unplaced.to, base_offset);
