@@ -71,6 +71,7 @@ fn aqueduct(arguments: &[String], folder: &Path) -> Output {
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     // What the pages refer to is there, whatever the machine.
     command.env("LAKE_KEY", "key").env("LAKE_SECRET", "secret").env("SEARCH_PASSWORD", "secret");
+    command.env("REGISTRY_SECRET", "secret");
     command.output().unwrap()
 }
 

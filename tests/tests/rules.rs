@@ -14,6 +14,7 @@ use serde_json::Value;
 const LAYERS: &[(&str, u8)] = &[
     ("aqueduct-record", 0),
     ("aqueduct-api", 1),
+    ("aqueduct-http-client", 2),
     ("aqueduct-commit-log", 3),
     ("aqueduct-engine", 3),
     ("aqueduct-file", 3),

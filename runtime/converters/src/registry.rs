@@ -1,11 +1,12 @@
 //! Asks a schema registry: Confluent's API, version 1.
 
-use std::error::Error as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aqueduct_api::{Error, Result, TransformOpening};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use aqueduct_http_client::{Credentials, Token, told};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,14 +30,14 @@ pub(crate) struct Registry {
     urls: Vec<Url>,
     /// Which of them answered last.
     answering: AtomicUsize,
+    /// What all requests have.
+    headers: HeaderMap,
     credentials: Credentials,
 }
 
-enum Credentials {
-    None,
-    Basic(String, String),
-    Bearer(String),
-}
+/// What Confluent Cloud wants to know beside a token: whose registry is meant, and on whose behalf.
+const LOGICAL_CLUSTER: HeaderName = HeaderName::from_static("target-sr-cluster");
+const IDENTITY_POOL: HeaderName = HeaderName::from_static("confluent-identity-pool-id");
 
 /// A schema as a registry has it.
 #[derive(Clone, Debug, Deserialize)]
@@ -88,12 +89,8 @@ impl Registry {
         }
         let client =
             builder.build().map_err(|cause| Error::fatal(format!("setting registry.tls: {}", told(&cause))))?;
-        let credentials = match (&settings.username, &settings.password, &settings.token) {
-            (Some(name), Some(password), _) => Credentials::Basic(name.clone(), password.reveal().to_owned()),
-            (_, _, Some(token)) => Credentials::Bearer(token.reveal().to_owned()),
-            _ => Credentials::None,
-        };
-        Ok(Registry { client, urls, answering: AtomicUsize::new(0), credentials })
+        let credentials = credentials(settings, &client)?;
+        Ok(Registry { client, urls, answering: AtomicUsize::new(0), headers: headers(settings)?, credentials })
     }
 
     /// The schema of an id.
@@ -138,6 +135,7 @@ impl Registry {
         Err(failure.unwrap_or_else(|| Error::fatal("setting registry.url: names no registry")))
     }
 
+    /// Asks one registry; with a token that it does not take any more once again with another.
     async fn ask_one<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -148,23 +146,40 @@ impl Registry {
         if method == Method::GET && url.path().contains("/versions/") {
             url.set_query(Some("deleted=true"));
         }
-        let mut request = self.client.request(method, url).header(ACCEPT, format!("{CONTENT}, application/json"));
-        request = match &self.credentials {
-            Credentials::None => request,
-            Credentials::Basic(name, password) => request.basic_auth(name, Some(password)),
-            Credentials::Bearer(token) => request.bearer_auth(token),
-        };
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, CONTENT).body(body.to_string());
+        let body = body.map(Value::to_string);
+        let told = |error: Error| error.context(&shown);
+        let (mut answer, token) = self.send(&method, &url, body.as_deref(), None).await.map_err(told)?;
+        if let Some(refused) = token.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
+            answer = self.send(&method, &url, body.as_deref(), Some(&refused)).await.map_err(told)?.0;
         }
-        let answer = request.send().await.map_err(|cause| Error::retry(format!("{shown}: {}", told(&cause))))?;
         let (status, after) = (answer.status(), retry_after(&answer));
         let body = match limited(answer).await.map_err(|why| Error::retry(format!("{shown}: {status}: {why}")))? {
             Some(body) => body,
             None if status.is_success() => return Ok(Answer::TooLarge),
             None => Vec::new(),
         };
-        understood(status, after, &body).map_err(|error| error.context(shown))
+        understood(status, after, &body).map_err(told)
+    }
+
+    /// Sends one request; `refused` is a token that is not to be used again. Answers with the one that was used.
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        body: Option<&str>,
+        refused: Option<&Arc<Token>>,
+    ) -> Result<(Response, Option<Arc<Token>>)> {
+        let mut request = self.client.request(method.clone(), url.clone()).headers(self.headers.clone());
+        let mut used = None;
+        if let Some((name, value, token)) = self.credentials.header(refused).await? {
+            request = request.header(name, value);
+            used = token;
+        }
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, CONTENT).body(body.to_owned());
+        }
+        let answer = request.send().await.map_err(|cause| Error::retry(told(&cause)))?;
+        Ok((answer, used))
     }
 }
 
@@ -176,6 +191,29 @@ impl<T> Answer<T> {
             Answer::TooLarge => Answer::TooLarge,
         }
     }
+}
+
+fn credentials(settings: &RegistrySettings, client: &Client) -> Result<Credentials> {
+    match (&settings.username, &settings.password, &settings.token, &settings.oauth2) {
+        (Some(name), Some(password), ..) => Credentials::basic("registry.password", name, password),
+        (_, _, Some(token), _) => Credentials::bearer("registry.token", token),
+        (_, _, _, Some(oauth2)) => Ok(Credentials::oauth2("registry.oauth2", oauth2, client)),
+        _ => Ok(Credentials::None),
+    }
+}
+
+/// What all requests have.
+fn headers(settings: &RegistrySettings) -> Result<HeaderMap> {
+    let accept = HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
+    let mut headers = HeaderMap::from_iter([(ACCEPT, accept)]);
+    for (name, value) in [(LOGICAL_CLUSTER, &settings.logical_cluster), (IDENTITY_POOL, &settings.identity_pool)] {
+        let Some(value) = value else { continue };
+        let value = HeaderValue::from_str(value);
+        let value =
+            value.map_err(|_| Error::fatal(format!("setting registry: no header {name} can hold its value")))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 /// How a schema is sent to a registry.
@@ -209,7 +247,8 @@ fn understood<T: DeserializeOwned>(status: StatusCode, after: Option<Duration>, 
         404 if said["error_code"].as_u64().is_some_and(|code| NOT_FOUND.contains(&code)) => Ok(Answer::Not(told)),
         404 => Err(Error::fatal(format!("{told}: is this the address of a registry? look at `registry.url`"))),
         401 => {
-            Err(Error::fatal(format!("{told}: look at `registry.username`, `registry.password` or `registry.token`")))
+            let settings = "`registry.username` and `password`, `registry.token` or `registry.oauth2`";
+            Err(Error::fatal(format!("{told}: look at {settings}")))
         }
         403 | 407 => Err(Error::fatal(format!("{told}: whom `registry` names may not do this"))),
         409 => Err(Error::fatal(format!("{told}: the schema is not compatible with earlier ones of the subject"))),
@@ -237,23 +276,4 @@ async fn limited(mut answer: Response) -> Result<Option<Vec<u8>>, String> {
         body.extend_from_slice(&part);
     }
     Ok(Some(body))
-}
-
-/// A failure with all its causes.
-fn told(error: &reqwest::Error) -> String {
-    let mut text = match error {
-        it if it.is_timeout() => "no answer in time".to_owned(),
-        it if it.is_connect() => "no connection".to_owned(),
-        _ => "the request failed".to_owned(),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use aqueduct_api::disk::Open;
 use aqueduct_api::{Edge, Error, Problem, Result, Secret, Span};
+use aqueduct_http_client::OAuth2;
 use reqwest::Url;
+use reqwest::header::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -24,6 +26,14 @@ pub struct RegistrySettings {
     pub password: Option<Secret>,
     /// A bearer token, in place of user name and password.
     pub token: Option<Secret>,
+    /// OAuth2 client credentials, in place of user name and password: a token is fetched, kept, and fetched anew before it
+    /// expires or when the registry does not take it any more.
+    pub oauth2: Option<OAuth2>,
+    /// Goes with a token, of Confluent Cloud: the registry's logical cluster, `lsrc-abc123`, as `target-sr-cluster`.
+    pub logical_cluster: Option<String>,
+    /// Goes with a token, of Confluent Cloud: the identity pool, or several with commas between, `pool-xyz`, as
+    /// `Confluent-Identity-Pool-Id`.
+    pub identity_pool: Option<String>,
     /// Certificates of one's own.
     pub tls: Option<TlsSettings>,
     /// How long an answer may take. Default: 10s.
@@ -84,14 +94,7 @@ impl RegistrySettings {
                 problems.extend(urls.iter().filter_map(|url| Some(Problem::new("registry.url", address(url).err()?))));
             }
         }
-        match (&self.username, &self.password, &self.token) {
-            (None, None, _) | (Some(_), Some(_), None) => {}
-            (Some(_), None, _) => problems.push(Problem::new("registry.password", "is missing beside `username`")),
-            (None, Some(_), _) => problems.push(Problem::new("registry.username", "is missing beside `password`")),
-            (Some(_), Some(_), Some(_)) => {
-                problems.push(Problem::new("registry.token", "and `username` exclude each other"));
-            }
-        }
+        problems.extend(self.credential_problems());
         match &self.tls {
             Some(TlsSettings { certificate: Some(_), key: None, .. }) => {
                 problems.push(Problem::new("registry.tls.key", "is missing beside `certificate`"));
@@ -107,6 +110,34 @@ impl RegistrySettings {
         }
         if !(1..=100_000).contains(&self.cache) {
             problems.push(Problem::new("registry.cache", "expected 1 to 100000"));
+        }
+        problems
+    }
+}
+
+impl RegistrySettings {
+    /// What is wrong with what proves who we are.
+    fn credential_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut add = |setting: &str, is_wrong: bool, why: &str| {
+            if is_wrong {
+                problems.push(Problem::new(format!("registry.{setting}"), why));
+            }
+        };
+        add("password", self.username.is_some() && self.password.is_none(), "is missing beside `username`");
+        add("username", self.password.is_some() && self.username.is_none(), "is missing beside `password`");
+        let (has_name, has_token) = (self.username.is_some(), self.token.is_some());
+        add("token", has_token && has_name, "and `username` exclude each other");
+        add("oauth2", self.oauth2.is_some() && has_name, "and `username` exclude each other");
+        add("oauth2", self.oauth2.is_some() && has_token, "and `token` exclude each other");
+        let goes_with_none = self.oauth2.is_none() && !has_token;
+        for (setting, value) in [("logical-cluster", &self.logical_cluster), ("identity-pool", &self.identity_pool)] {
+            let Some(value) = value else { continue };
+            add(setting, goes_with_none, "goes with `oauth2` or `token` alone");
+            add(setting, HeaderValue::from_str(value).is_err(), "holds what no header can hold");
+        }
+        if let Some(Err((setting, why))) = self.oauth2.as_ref().map(OAuth2::check) {
+            problems.push(Problem::new(format!("registry.oauth2.{setting}"), why));
         }
         problems
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use aqueduct_http_client::excerpt;
 use chrono::DateTime;
 use hyper::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::StatusCode;
 
-use crate::escape::excerpt;
 use crate::firehose;
 
 /// The longest wait that a server can ask for.

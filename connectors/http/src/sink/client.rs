@@ -1,19 +1,18 @@
 //! Sends one request and says what became of it.
 
-use std::error::Error as _;
 use std::sync::Arc;
 
 use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::{Chunk, Edge, Error, Result, SinkOpening};
+use aqueduct_http_client::{Credentials, Token, limited, told};
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
 
 use crate::sink::answer::{Verdict, of_firehose, of_status};
-use crate::sink::credentials::{Credentials, Token};
 use crate::sink::frame;
 use crate::sink::request::Request;
-use crate::sink::settings::{ClientTls, Compression, Format, HttpSinkSettings, Method, Redirects};
+use crate::sink::settings::{Authentication, ClientTls, Compression, Format, HttpSinkSettings, Method, Redirects};
 use crate::sink::target::Templates;
 use crate::{firehose, pem};
 
@@ -45,7 +44,7 @@ impl Client {
         let templates = Templates::new(settings)?;
         let name = settings.idempotency_header.parse();
         Ok(Client {
-            credentials: Credentials::new(settings.authentication.as_ref(), &http)?,
+            credentials: credentials(settings.authentication.as_ref(), &http)?,
             http,
             edge: opening.edge.clone(),
             method: match settings.method {
@@ -142,6 +141,22 @@ impl Client {
     }
 }
 
+fn credentials(authentication: Option<&Authentication>, http: &reqwest::Client) -> Result<Credentials> {
+    match authentication {
+        None => Ok(Credentials::None),
+        Some(Authentication::Basic(basic)) => {
+            Credentials::basic("authentication.basic", &basic.username, &basic.password)
+        }
+        Some(Authentication::Bearer(token)) => Credentials::bearer("authentication.bearer", token),
+        Some(Authentication::Header(header)) => {
+            let name = header.name.parse();
+            let name = name.map_err(|_| Error::fatal("setting authentication.header: no name of a header"))?;
+            Credentials::fixed("authentication.header", name, header.value.reveal())
+        }
+        Some(Authentication::Oauth2(settings)) => Ok(Credentials::oauth2("authentication.oauth2", settings, http)),
+    }
+}
+
 /// Scheme, host and port of a template.
 fn origin(url: &str) -> Option<reqwest::Url> {
     let (scheme, rest) = url.split_once("://")?;
@@ -231,48 +246,3 @@ fn headers(settings: &HttpSinkSettings, name: &str) -> Result<HeaderMap> {
     }
     Ok(headers)
 }
-
-/// The body of an answer, up to `most` bytes of it; the error says why there is none.
-pub(crate) async fn limited(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(|cause| told(&cause))? {
-        body.extend_from_slice(&part[..part.len().min(most - body.len())]);
-        if body.len() == most {
-            break;
-        }
-    }
-    Ok(body)
-}
-
-/// A failure with all its causes, without the address, which may hold what is not to be shown.
-pub(crate) fn told(error: &reqwest::Error) -> String {
-    let mut text = match error {
-        it if it.is_timeout() => "no answer in time".to_owned(),
-        it if it.is_connect() => "no connection".to_owned(),
-        it if it.is_redirect() => "a redirect that is not followed".to_owned(),
-        _ => "the request failed".to_owned(),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        cause = error.source();
-    }
-    for (said, hint) in HINTS {
-        if text.contains(said) {
-            text.push_str(hint);
-        }
-    }
-    text
-}
-
-/// What a person can do about what TLS says.
-const HINTS: [(&str, &str); 4] = [
-    ("UnknownIssuer", ": nobody whom we trust signed the server's certificate, see `tls.ca`"),
-    ("CertificateRequired", ": the server wants a certificate of ours, see `tls.certificate`"),
-    ("fatal alert: UnknownCA", ": the server does not trust who signed our certificate, see `tls.certificate`"),
-    ("fatal alert: CertificateExpired", ": our certificate has expired, see `tls.certificate`"),
-];

@@ -2,7 +2,6 @@
 
 mod answer;
 mod client;
-mod credentials;
 mod cut;
 mod frame;
 mod request;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aqueduct_api::template::Template;
 use aqueduct_api::{ByteSize, NamedBy, Problem, Result, Secret, Settings, Sink, SinkOpening, SinkSettings, Span};
+use aqueduct_http_client::OAuth2;
 use async_trait::async_trait;
 use hyper::header::{HeaderName, HeaderValue};
 use reqwest::Url;
@@ -205,25 +206,6 @@ pub struct SecretHeader {
     pub value: Secret,
 }
 
-/// OAuth2 client credentials.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct OAuth2 {
-    /// Where tokens come from.
-    pub token_url: String,
-    /// Who we are.
-    pub client_id: String,
-    /// What proves it.
-    pub client_secret: Secret,
-    /// What the token is for: names with spaces between them.
-    pub scope: Option<String>,
-    /// Whom the token is for, where the server wants to know.
-    pub audience: Option<String>,
-    /// Whether id and secret go in the body and not in `Authorization: Basic`. Default: false.
-    #[serde(default)]
-    pub in_body: bool,
-}
-
 /// Certificates of ours and of whom we trust; files of PEM, relative to the configuration's folder.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -305,10 +287,7 @@ impl HttpSinkSettings {
     fn check_authentication(&self) -> Result<(), String> {
         match &self.authentication {
             Some(Authentication::Header(header)) => header_name(&header.name),
-            Some(Authentication::Oauth2(oauth2)) => match Url::parse(&oauth2.token_url) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
-                _ => Err(format!("`{}` is no address to get tokens from", oauth2.token_url)),
-            },
+            Some(Authentication::Oauth2(oauth2)) => oauth2.check().map_err(|(_, why)| why),
             _ => Ok(()),
         }
     }

@@ -2,11 +2,11 @@
 
 use aqueduct_api::template::{Piece, Template};
 use aqueduct_api::{Error, Result, TopicPartition};
+use aqueduct_http_client::percent;
 use aqueduct_record::Record;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
 
-use crate::escape;
 use crate::sink::settings::HttpSinkSettings;
 
 /// The templates of addresses and headers.
@@ -68,7 +68,7 @@ impl Templates {
             Piece::Text(text) => address.push_str(text),
             Piece::Said(text) => {
                 is_empty |= text.is_empty() && !address.contains('?');
-                escape::percent(text, &mut address);
+                percent(text, &mut address);
             }
             Piece::Value(_) => {}
         })?;

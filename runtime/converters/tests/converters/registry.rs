@@ -4,7 +4,7 @@ use aqueduct_api::Error;
 use serde_json::{Value, json};
 
 use crate::server::{Fault, Server};
-use crate::world::{draft, frame, made, open, text, try_open};
+use crate::world::{draft, frame, made, open, problems, text, try_open};
 
 const USER: &str = r#"{"type":"record","name":"User","fields":[{"name":"id","type":"long"}]}"#;
 
@@ -92,7 +92,7 @@ async fn a_registry_that_fails_is_tried_again_or_stops_the_sink_and_loses_nothin
         (status(200, "<html>log in</html>"), "retry", "no answer of a registry"),
         (status(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#), "fatal", "look at `registry.url`"),
         (status(404, "<html>"), "fatal", "look at `registry.url`"),
-        (status(401, ""), "fatal", "look at `registry.username`"),
+        (status(401, ""), "fatal", "look at `registry.username` and"),
         (status(403, r#"{"error_code":40301,"message":"no"}"#), "fatal", "may not do this"),
         (Fault::Status(302, &[("location", "/login")], String::new()), "fatal", "302"),
     ] {
@@ -154,6 +154,83 @@ async fn credentials_are_shown_and_never_told() {
         server.demand("else");
         let error = text(&*decode, &frame(2, &[])).await.unwrap_err();
         assert!(error.contains("401") && !error.contains("sesame"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_oauth2_are_fetched_kept_and_fetched_anew_when_refused() {
+    let server = Server::start().await;
+    for name in ["A", "B", "C"] {
+        server.add("a", "AVRO", &USER.replace("User", name), json!([]));
+    }
+    let oauth2 = |in_body: bool| json!({"token-url": server.token_url(), "client-id": "id", "client-secret": "s:", "scope": "a b", "audience": "sr", "in-body": in_body});
+    let mut registry = settings(&server);
+    registry["oauth2"] = oauth2(false);
+    registry["logical-cluster"] = json!("lsrc-1");
+    registry["identity-pool"] = json!("pool-1,pool-2");
+    let open_with = |registry: &Value| open("decode", json!({"from": "avro", "registry": registry}));
+    let decode = open_with(&registry);
+    for (id, demanded) in [(1, "Bearer t1"), (2, "Bearer t1"), (3, "Bearer t2")] {
+        server.demand(demanded);
+        assert_eq!(text(&*decode, &frame(id, &[0x0a])).await.unwrap(), r#"{"id":5}"#);
+    }
+    let form = "grant_type=client_credentials&scope=a%20b&audience=sr";
+    let asked = ("Basic aWQ6cyUzQQ==".to_owned(), form.to_owned());
+    assert_eq!(server.cloud(), [Some("lsrc-1".to_owned()), Some("pool-1,pool-2".to_owned())]);
+    assert_eq!(server.token_requests(), [asked.clone(), asked]);
+
+    server.demand("else");
+    let error = text(&*decode, &frame(4, &[])).await.unwrap_err();
+    assert!(error.contains("401") && error.contains("`registry.oauth2`"), "{error}");
+    assert_eq!(server.token_requests().len(), 1, "one more token is tried, not many");
+
+    registry["oauth2"] = oauth2(true);
+    server.demand("Bearer t1");
+    assert_eq!(text(&*open_with(&registry), &frame(1, &[0x0a])).await.unwrap(), r#"{"id":5}"#);
+    let (shown, sent) = server.token_requests().remove(0);
+    assert_eq!((&*shown, sent), ("", format!("{form}&client_id=id&client_secret=s%3A")));
+}
+
+#[tokio::test]
+async fn a_token_server_that_refuses_stops_the_sink_and_one_that_is_away_does_not() {
+    let server = Server::start().await;
+    let id = server.add("a", "AVRO", USER, json!([]));
+    let mut registry = settings(&server);
+    registry["oauth2"] = json!({"token-url": server.token_url(), "client-id": "id", "client-secret": "sesame"});
+    let decode = open("decode", json!({"from": "avro", "registry": registry}));
+    for (status, expected) in [(401, "fatal"), (400, "fatal"), (503, "retry"), (429, "retry")] {
+        server.fail_tokens([status]);
+        let framed = frame(id, &[0x0a]);
+        let error = decode.apply(vec![draft(None, Some(&framed))]).await.unwrap_err();
+        assert_eq!(kind(&error), expected, "{status}: {error}");
+        assert!(error.to_string().contains("get a token: ") && !error.to_string().contains("sesame"), "{error}");
+        assert_eq!(expected == "fatal", error.to_string().contains("look at `registry.oauth2`"), "{error}");
+    }
+    assert_eq!(text(&*decode, &frame(id, &[0x0a])).await.unwrap(), r#"{"id":5}"#);
+}
+
+#[tokio::test]
+async fn credentials_that_can_not_work_are_told() {
+    let oauth2 = |url: &str| json!({"token-url": url, "client-id": "i", "client-secret": "s"});
+    for (mut registry, expected) in [
+        (json!({"username": "a"}), "registry.password: is missing beside `username`"),
+        (json!({"password": "a"}), "registry.username: is missing beside `password`"),
+        (json!({"username": "a", "password": "b", "token": "c"}), "registry.token: and `username` exclude each other"),
+        (
+            json!({"username": "a", "password": "b", "oauth2": oauth2("http://t/")}),
+            "registry.oauth2: and `username` exclude each other",
+        ),
+        (json!({"token": "c", "oauth2": oauth2("http://t/")}), "registry.oauth2: and `token` exclude each other"),
+        (json!({"oauth2": oauth2("t:80")}), "registry.oauth2.token-url: `t:80` is no address to get tokens from"),
+        (json!({"logical-cluster": "lsrc-1"}), "registry.logical-cluster: goes with `oauth2` or `token` alone"),
+        (json!({"token": "c", "identity-pool": "a\nb"}), "registry.identity-pool: holds what no header can hold"),
+        (json!({"oauth2": oauth2("https://t/token"), "identity-pool": "pool-1"}), ""),
+        (json!({"token": "c", "logical-cluster": "lsrc-1"}), ""),
+    ] {
+        registry["url"] = json!("https://registry:8081");
+        let problems = problems("decode", json!({"from": "avro", "registry": registry}));
+        let told: Vec<_> = problems.iter().map(|it| format!("{}: {}", it.setting, it.message)).collect();
+        assert_eq!(told.join("; "), expected, "{registry}");
     }
 }
 

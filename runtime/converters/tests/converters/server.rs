@@ -31,6 +31,12 @@ struct Kept {
     faults: VecDeque<Fault>,
     requests: Vec<String>,
     authorization: Option<String>,
+    /// What Confluent Cloud is told, by the last request.
+    cloud: [Option<String>; 2],
+    /// Requests for a token: who asked, and the form.
+    token_requests: Vec<(String, String)>,
+    /// What the next ones are answered with in place of a token.
+    token_faults: VecDeque<u16>,
 }
 
 /// A registry that runs.
@@ -67,6 +73,26 @@ impl Server {
     /// Only who shows this is let in.
     pub(crate) fn demand(&self, authorization: &str) {
         self.kept.lock().unwrap().authorization = Some(authorization.to_owned());
+    }
+
+    /// Where it gives out tokens: `t1`, `t2`, ….
+    pub(crate) fn token_url(&self) -> String {
+        self.url.replace("/apis/ccompat/v7", "/token")
+    }
+
+    /// The next requests for a token fail, one after the other.
+    pub(crate) fn fail_tokens(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.kept.lock().unwrap().token_faults.extend(statuses);
+    }
+
+    /// `Authorization` and form of each request for a token, since the last call.
+    pub(crate) fn token_requests(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.kept.lock().unwrap().token_requests)
+    }
+
+    /// The logical cluster and the identity pool that the last request named.
+    pub(crate) fn cloud(&self) -> [Option<String>; 2] {
+        self.kept.lock().unwrap().cloud.clone()
     }
 
     /// `GET /schemas/ids/1`, …, since the last call.
@@ -134,12 +160,26 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let header = |name: &str| headers.get(name).map(|it| it.to_str().unwrap().to_owned());
+    if uri.path() == "/token" {
+        let mut kept = kept.lock().unwrap();
+        let form = String::from_utf8(body.to_vec()).unwrap();
+        kept.token_requests.push((header("authorization").unwrap_or_default(), form));
+        return match kept.token_faults.pop_front() {
+            Some(status) => (StatusCode::from_u16(status).unwrap(), "no token").into_response(),
+            None => {
+                let number = kept.token_requests.len();
+                axum::Json(json!({"access_token": format!("t{number}"), "expires_in": 3600})).into_response()
+            }
+        };
+    }
     let path = uri.path().strip_prefix("/apis/ccompat/v7/").unwrap_or("").replace("%20", " ");
     let path: Vec<&str> = path.split('/').collect();
     let (fault, answer) = {
         let mut kept = kept.lock().unwrap();
         kept.requests.push(format!("{method} /{}", path.join("/")));
-        let shown = headers.get("authorization").map(|it| it.to_str().unwrap().to_owned());
+        kept.cloud = [header("target-sr-cluster"), header("confluent-identity-pool-id")];
+        let shown = header("authorization");
         if kept.authorization.is_some() && kept.authorization != shown {
             return (StatusCode::UNAUTHORIZED, r#"{"error_code":401,"message":"Unauthorized"}"#).into_response();
         }
