@@ -119,11 +119,11 @@ pub struct DeadLetter {
 }
 
 /// The answer to whoever waits for records to be durable. Dropped without an answer means: not taken.
-pub struct Done(oneshot::Sender<(TopicPartition, Offset)>);
+pub struct Done(oneshot::Sender<Result<(TopicPartition, Offset)>>);
 
 impl Done {
     /// An answer and the place to wait for it.
-    pub fn channel() -> (Done, oneshot::Receiver<(TopicPartition, Offset)>) {
+    pub fn channel() -> (Done, oneshot::Receiver<Result<(TopicPartition, Offset)>>) {
         let (sender, receiver) = oneshot::channel();
         (Done(sender), receiver)
     }
@@ -131,7 +131,12 @@ impl Done {
     /// The records are durable from `offset` of `partition` on.
     pub fn durable(self, partition: TopicPartition, offset: Offset) {
         // Whoever waited may have gone away: nothing is owed to them then.
-        let _ = self.0.send((partition, offset));
+        let _ = self.0.send(Ok((partition, offset)));
+    }
+
+    /// The records were not taken: `Retry` where the log may take them later.
+    pub fn not_taken(self, why: Error) {
+        let _ = self.0.send(Err(why));
     }
 }
 
@@ -162,6 +167,9 @@ mod tests {
         assert!(answer.await.is_err());
         let (done, answer) = Done::channel();
         done.durable(TopicPartition::new("t", 1), 42);
-        assert_eq!(answer.await.unwrap(), (TopicPartition::new("t", 1), 42));
+        assert_eq!(answer.await.unwrap().unwrap(), (TopicPartition::new("t", 1), 42));
+        let (done, answer) = Done::channel();
+        done.not_taken(Error::retry("full"));
+        assert!(answer.await.unwrap().unwrap_err().is_retry());
     }
 }

@@ -8,24 +8,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aqueduct_api::fault::{Mutant, mutated};
-use aqueduct_api::{Appended, ByteSize, Done, Error, Result, SourceOpening, Topic, TopicPartition};
-use aqueduct_record::Offset;
+use aqueduct_api::{Appended, ByteSize, Error, Result, SourceOpening, Topic, TopicPartition};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::SourcePlan;
-use crate::budget::Taken;
-use crate::counters::{Counters, InFlight};
+use crate::counters::Counters;
 use crate::dead_letters::DeadLetters;
+use crate::flight::{Flight, Landing};
 use crate::holds::Holds;
 use crate::host::{Host, Stop};
 use crate::intake::{Intake, Passed};
 use crate::kept::Kept;
 use crate::lease::Lease;
 use crate::placing::{Ahead, Kind, Placed, Placing, Unplaced};
-use crate::positions::{self, Known, Traces};
+use crate::positions::{self, Traces};
 use crate::retry::Retry;
 use crate::saving::{Saved, Saving};
 use crate::settings_by_digest::digest;
@@ -67,27 +66,6 @@ pub(crate) async fn ingest(run: SourceRun) -> Result<Ended> {
 }
 
 type Reading = BoxFuture<'static, (Intake, Result<Option<Passed>>)>;
-type Landing = BoxFuture<'static, (Flight, Result<()>)>;
-
-/// One `Incoming` from its place in the log to being durable.
-struct Flight {
-    known: Option<Known>,
-    done: Option<Done>,
-    at: Option<(TopicPartition, Offset, Offset)>,
-    /// The partition that the stream keeps.
-    partition: TopicPartition,
-    records: u64,
-    bytes: u64,
-    _counted: InFlight,
-    kind: Kind,
-    charge: Option<Taken>,
-}
-
-impl Flight {
-    fn is_in_own_room(&self) -> bool {
-        self.bytes > 0 && self.charge.is_none()
-    }
-}
 
 struct Ingest {
     run: Arc<SourceRun>,
@@ -103,6 +81,8 @@ struct Ingest {
     kept: Arc<Kept>,
     /// Of what the last batch was that a position rides with, or comes after.
     last: Kind,
+    /// What the log did not take, where no position is to go past it: the rest of it is not taken either.
+    lost: Option<u64>,
     saving: Saving,
 }
 
@@ -150,6 +130,7 @@ impl Ingest {
             under_way: Arc::default(),
             given_back: BTreeMap::new(),
             last: Kind::Records,
+            lost: None,
             saving: Saving::new(&run, &kept, &found, of_letters.as_ref()),
             streams: Streams::new(&run, topic.clone(), dead_letters.clone(), made_by, found),
             kept,
@@ -190,7 +171,7 @@ impl Ingest {
                     (reading, idle) = (None, None);
                 }
                 Some((flight, durable)) = self.in_flight.next() => {
-                    self.landed(flight, durable)?;
+                    self.landed(flight, durable, &mut hand)?;
                     if saving.is_none() && self.saving.waiting() >= Saving::AT {
                         saving = Some(self.saving.save());
                     }
@@ -222,7 +203,11 @@ impl Ingest {
                     }
                 }
                 _ = clock.tick() => {
-                    self.kept.check().await?;
+                    // Without positions nothing has to be there.
+                    match self.streams.count() {
+                        0 => self.kept.check_topics().await?,
+                        _ => self.kept.check().await?,
+                    }
                     let is_idle = placing.is_none() && hand.is_empty() && self.in_flight.is_empty();
                     if saving.is_none() {
                         self.saving.follow_others(is_idle).await;
@@ -290,22 +275,11 @@ impl Ingest {
                 if unplaced.kind != Kind::Elsewhere {
                     self.saving.placed(&unplaced.to, base_offset);
                 }
-                (Some((unplaced.to, base_offset, next_offset)), durable)
+                (Some((unplaced.to.clone(), base_offset, next_offset)), durable)
             }
             None => (None, futures::future::ready(Ok(())).boxed()),
         };
-        let bytes = unplaced.batch.as_ref().map_or(0, |batch| batch.size() as u64);
-        let flight = Flight {
-            known: unplaced.known,
-            done: unplaced.done,
-            at,
-            partition: unplaced.partition,
-            records: unplaced.batch.as_ref().map_or(0, |batch| u64::from(batch.count())),
-            bytes,
-            _counted: InFlight::new(&self.run.counters, bytes),
-            kind: unplaced.kind,
-            charge: unplaced.charge,
-        };
+        let flight = Flight::begin(unplaced, at, &self.run.counters);
         if mutated(Mutant::PositionAheadOfData) {
             self.note(&flight);
         }
@@ -316,11 +290,23 @@ impl Ingest {
     }
 
     /// A batch is durable, or never will be: then nothing that came after it may be either, and the run is over. The
-    /// next one begins with what is in the log.
-    fn landed(&mut self, flight: Flight, durable: Result<()>) -> Result<()> {
+    /// next one begins with what is in the log. Where no position goes past it, whoever waits hears, and the run goes on.
+    fn landed(&mut self, flight: Flight, durable: Result<()>, hand: &mut VecDeque<Unplaced>) -> Result<()> {
         self.in_own_room -= usize::from(flight.is_in_own_room());
-        durable.map_err(|error| error.context("append was not made durable"))?;
         self.under_way.fetch_sub(1, Ordering::AcqRel);
+        match durable.map_err(|error| error.context("append was not made durable")) {
+            Err(error @ Error::Retry { .. }) if flight.once.is_some() => {
+                self.lose(flight, error, hand);
+                return Ok(());
+            }
+            durable => durable?,
+        }
+        if flight.once.is_some() && flight.once == self.lost {
+            if let Some(done) = flight.done {
+                done.not_taken(Error::retry("a part of it was not taken"));
+            }
+            return Ok(());
+        }
         self.note(&flight);
         let counters = &self.run.counters;
         counters.streams.store(self.streams.count(), Ordering::Relaxed);
@@ -343,6 +329,19 @@ impl Ingest {
             done.durable(partition, offset);
         }
         Ok(())
+    }
+
+    /// The log did not take something that somebody waits for: they hear so, also where they wait for the rest of it.
+    fn lose(&mut self, flight: Flight, error: Error, hand: &mut VecDeque<Unplaced>) {
+        let message = error.to_string();
+        tracing::warn!(source = self.run.name, cause = message, "records are not taken");
+        self.run.counters.retried(message);
+        let rest = hand.front().is_some_and(|unplaced| unplaced.once == flight.once).then(|| hand.drain(..));
+        let rest = rest.into_iter().flatten().filter_map(|unplaced| unplaced.done).last();
+        if let Some(done) = flight.done.or(rest) {
+            done.not_taken(error);
+        }
+        self.lost = flight.once;
     }
 
     fn note(&mut self, flight: &Flight) {

@@ -78,9 +78,10 @@ impl Intake {
     /// What asks for a place that there is not is not taken; whoever sent it hears so.
     fn refuse(&mut self, reason: &str) -> Result<()> {
         let Some(incoming) = self.waiting.take() else { return Ok(()) };
-        if incoming.done.is_none() {
+        let Some(done) = incoming.done else {
             return Err(Error::fatal(format!("{}: {reason}", incoming.stream.id)));
-        }
+        };
+        done.not_taken(Error::refused(reason.to_owned()));
         tracing::warn!(source = self.run.name, stream = incoming.stream.id, reason, "records are not taken");
         self.run.counters.failed(reason.to_owned());
         Ok(())

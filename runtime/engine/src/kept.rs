@@ -44,7 +44,7 @@ impl Kept {
         self.given_back.get(of).copied()
     }
 
-    /// Whether all is still there. To be asked after a sync and before anything is written that counts on it: a sync
+    /// Whether all is still there that a position stands for. To be asked after a sync and before anything is written that counts on it: a sync
     /// that succeeds after one that failed says nothing of what the first one lost.
     pub(crate) async fn check(&self) -> Result<()> {
         for (of, before) in &self.given_back {
@@ -53,6 +53,11 @@ impl Kept {
                 return Err(Error::retry(format!("{of} {message}")));
             }
         }
+        self.check_topics().await
+    }
+
+    /// Whether the topics are still those that they were.
+    pub(crate) async fn check_topics(&self) -> Result<()> {
         let topics = self.host.store.topics().await?;
         self.look(&topics)?;
         let Some(name) = &self.synced else { return Ok(()) };

@@ -27,6 +27,7 @@ mod table;
 mod transforms;
 
 mod early;
+mod flight;
 mod ingest;
 mod intake;
 mod placing;

@@ -33,6 +33,8 @@ pub(crate) struct Unplaced {
     pub(crate) after: Vec<TopicPartition>,
     /// The stream whose position comes after these dead letters.
     pub(crate) early_of: Option<String>,
+    /// Which it is of what somebody waits for and no position rides with: it may be lost alone, and they hear so.
+    pub(crate) once: Option<u64>,
     /// Shared bytes; `None`: it is in the connector's own room.
     pub(crate) charge: Option<Taken>,
 }
@@ -54,7 +56,7 @@ pub(crate) enum Placed {
     There(Unplaced, Option<Appended>),
     /// The log will never take it.
     Refused(Unplaced, Error),
-    /// The run was told to stop before the log took it: it is read again.
+    /// The run was told to stop before the log took it, or it came after something that was lost.
     NotTaken,
 }
 
@@ -108,6 +110,7 @@ impl Unplaced {
             kind,
             after: Vec::new(),
             early_of: None,
+            once: None,
             charge: None,
         }
     }
@@ -120,14 +123,24 @@ impl Unplaced {
         (is_marked, ahead): (bool, Ahead),
     ) -> Placing {
         async move {
-            ahead.settle(&run.host).await?;
+            match ahead.settle(&run.host).await {
+                Err(error @ Error::Retry { .. }) if self.once.is_some() => {
+                    tracing::warn!(source = run.name, cause = %error, "records are not taken");
+                    if let Some(done) = self.done.take() {
+                        done.not_taken(error);
+                    }
+                    return Ok(Placed::NotTaken);
+                }
+                settled => settled?,
+            }
             let Some(batch) = self.batch.clone() else { return Ok(Placed::There(self, None)) };
             let mut retry = Retry::new(&run.plan.retry, &run.host.edge);
             loop {
-                let at = ahead.at(&self.to);
+                let at = if self.once.is_some() { At::End } else { ahead.at(&self.to) };
                 let appended = match &letters {
                     Some(letters) => {
-                        append_dead_letter(&run, letters, (&batch, &self.partition, at), (is_marked, &ahead.kept)).await
+                        let kept = self.once.is_none().then_some(&*ahead.kept);
+                        append_dead_letter(&run, letters, (&batch, &self.partition, at), (is_marked, kept)).await
                     }
                     None => run.lease.append(&self.to, batch.clone(), at).await,
                 };
@@ -182,7 +195,7 @@ async fn append_dead_letter(
     run: &SourceRun,
     letters: &DeadLetters,
     (batch, data, at): (&Batch, &TopicPartition, At),
-    (is_marked, kept): (bool, &Kept),
+    (is_marked, kept): (bool, Option<&Kept>),
 ) -> Result<Appended> {
     if !is_marked {
         letters.make().await?;
@@ -191,8 +204,10 @@ async fn append_dead_letter(
         run.host.positions.put(&run.lease, vec![positions::scan_mark(&run.name, of, end)]).await?;
         run.holds.take(of, end).await?;
     }
-    // Its position says that the stream's data before it is there.
-    run.host.store.sync(data).await?;
-    kept.check().await?;
+    if let Some(kept) = kept {
+        // Its position says that the stream's data before it is there.
+        run.host.store.sync(data).await?;
+        kept.check().await?;
+    }
     letters.append(batch.clone(), at).await
 }

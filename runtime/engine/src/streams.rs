@@ -24,6 +24,8 @@ pub(crate) struct Streams {
     made_by: String,
     /// By id; only those that have a position.
     known: HashMap<String, Known>,
+    /// How much was read that somebody waits for who sends it again where it is lost.
+    once: u64,
 }
 
 impl Streams {
@@ -34,7 +36,7 @@ impl Streams {
         made_by: String,
         found: Recovered,
     ) -> Self {
-        Streams { run: run.clone(), topic, dead_letters, made_by, known: found.streams.into_iter().collect() }
+        Streams { run: run.clone(), topic, dead_letters, made_by, known: found.streams.into_iter().collect(), once: 0 }
     }
 
     /// How many there are.
@@ -46,6 +48,7 @@ impl Streams {
     pub(crate) fn take(&mut self, mut passed: Passed) -> Result<VecDeque<Unplaced>> {
         let stream = passed.stream.clone();
         let is_positioned = passed.position.is_some();
+        let is_once = passed.done.is_some() && !is_positioned && !passed.last;
         let mut known = self.know(&stream, is_positioned || passed.last);
         let own = self.own_partition(&stream, &known);
         if let Some(known) = &mut known {
@@ -77,6 +80,10 @@ impl Streams {
         let batch = (!rest.is_empty()).then(|| rest.finish());
         let known = known.and_then(|known| self.learn(known, passed.position, passed.last));
         unplaced.push_back(Unplaced { known, done: passed.done, after, ..Unplaced::new(kind, to, own, batch) });
+        if is_once {
+            self.once += 1;
+            unplaced.iter_mut().for_each(|part| part.once = Some(self.once));
+        }
         Ok(unplaced)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aqueduct_api::{Done, Incoming, Stream, TopicPartition};
+use aqueduct_api::{Done, Error, Incoming, Stream, TopicPartition};
 use aqueduct_record::{BatchBuilder, Offset};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -104,11 +104,11 @@ impl Intake {
         tokio::pin!(deadline);
         let mut places: Vec<Result<Place, Refusal>> = Vec::with_capacity(entries.len());
         places.resize_with(entries.len(), || Err(not_taken()));
-        let (groups, mut is_late) = (answers.len(), false);
+        let (groups, mut is_late, mut refused) = (answers.len(), false, 0);
         for (members, mut answer) in answers {
             let place = tokio::select! {
                 biased;
-                place = &mut answer => place.ok(),
+                told = &mut answer => told.ok(),
                 () = &mut deadline, if !is_late => {
                     is_late = true;
                     if self.queue.withdraw(left.ticket) == groups {
@@ -118,13 +118,29 @@ impl Intake {
                 }
                 () = std::future::ready(()), if is_late => answer.try_recv().ok(),
             };
-            let Some((partition, first)) = place else { continue };
+            let (partition, first) = match place {
+                None => continue,
+                Some(Ok(place)) => place,
+                Some(Err(Error::Retry { .. })) => {
+                    refused += 1;
+                    continue;
+                }
+                Some(Err(why)) => {
+                    for member in members {
+                        places[member] = Err(Refusal::new(StatusCode::NOT_FOUND, why.to_string()));
+                    }
+                    continue;
+                }
+            };
             for (index, member) in members.into_iter().enumerate() {
                 places[member] = Ok((partition.clone(), first + index as Offset));
             }
         }
         left.is_answered = !is_late;
-        Ok(places)
+        match refused == groups {
+            true => Err(Refusal::busy("the log is full or slow")),
+            false => Ok(places),
+        }
     }
 
     /// Records of one key (or partition) make a batch, in their order; those with neither make one too.

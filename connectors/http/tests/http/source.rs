@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aqueduct_api::{ByteSize, Edge, Incoming, Registry, Result, Source, SourceOpening, TopicPartition};
+use aqueduct_api::{ByteSize, Edge, Error, Incoming, Registry, Result, Source, SourceOpening, TopicPartition};
 use aqueduct_http::HttpSourceSettings;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +19,10 @@ pub(crate) enum Log {
     Takes,
     /// Takes nothing: answers are dropped.
     Refuses,
+    /// Takes nothing now.
+    IsFull,
+    /// Takes nothing for partition 7, which is not there.
+    HasTwo,
     /// Reads, and never answers.
     Hangs,
     /// Never reads.
@@ -83,6 +87,11 @@ impl World {
                 match log {
                     Log::Takes => take(incoming, &mut ends, &shared),
                     Log::Hangs => hung.push(incoming),
+                    Log::IsFull => incoming.done.unwrap().not_taken(Error::retry("disk full: /srv")),
+                    Log::HasTwo if incoming.partition == Some(7) => {
+                        incoming.done.unwrap().not_taken(Error::refused("topic orders has no partition 7"));
+                    }
+                    Log::HasTwo => take(incoming, &mut ends, &shared),
                     Log::Refuses | Log::Stands => {}
                 }
             }
@@ -341,12 +350,25 @@ async fn ten_thousand_keys_in_one_request_keep_their_order() {
 async fn a_log_that_does_not_take_records_is_said() {
     let v2 = [("content-type", "application/vnd.kafka.json.v2+json")];
     let body = r#"{"records":[{"value":1}]}"#;
-    for (log, expected) in [(Log::Refuses, 503), (Log::Hangs, 503), (Log::Stands, 429)] {
+    for (log, expected) in [(Log::Refuses, 503), (Log::Hangs, 503), (Log::Stands, 429), (Log::IsFull, 429)] {
         let world = World::new(log, json!({"answer-timeout": "300ms"})).await;
         assert_eq!(world.post("/", &[], "x").await.0, expected);
         let (status, answer) = world.post("/topics/orders", &v2, body).await;
         assert_eq!(status, expected, "{answer}");
+        assert!(!answer.to_string().contains("/srv"), "clients are not told of our disk: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_is_not_there_is_said() {
+    let v2 = [("content-type", "application/vnd.kafka.json.v2+json")];
+    let world = World::new(Log::HasTwo, json!({})).await;
+    let (status, answer) = world.post("/topics/orders/partitions/7", &v2, r#"{"records":[{"value":1}]}"#).await;
+    assert_eq!((status, &answer["offsets"][0]["error"]), (404, &json!("topic orders has no partition 7")));
+    let both = r#"{"records":[{"value":1,"partition":7},{"value":2,"partition":1}]}"#;
+    let (status, answer) = world.post("/topics/orders", &v2, both).await;
+    let told = &answer["offsets"];
+    assert_eq!((status, &told[0]["error_code"], &told[1]["partition"]), (200, &json!(404), &json!(1)), "{answer}");
 }
 
 #[tokio::test]

@@ -188,6 +188,7 @@ impl Outside {
 pub fn registry() -> Registry {
     Registry::default()
         .source::<Script>()
+        .source::<super::clients::Clients>()
         .sink::<Objects>()
         .sink::<Documents>()
         .transform::<super::sevenths::Sevenths>()

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "every test file uses another part")]
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
+mod clients;
 mod connectors;
 mod sevenths;
 mod store;
@@ -21,6 +22,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::json;
 
+pub use clients::{ask, ask_for};
 pub use connectors::{Do, Document, Given, Id, Name, Outside, registry};
 pub use sevenths::{Fate, fate};
 pub use store::{Kept, Memory};

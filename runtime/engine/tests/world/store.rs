@@ -165,6 +165,11 @@ impl Memory {
         self.with(of, |part, _| part.lost.push(range)).unwrap();
     }
 
+    /// Has a failed sync of the past take away what nobody misses.
+    pub fn give_back(&self, of: &TopicPartition) {
+        self.with(of, |part, _| part.failures += 1).unwrap();
+    }
+
     /// Cuts a partition's end off.
     pub fn cut(&self, of: &TopicPartition, end: Offset) {
         let cut = |part: &mut Part, _: i32| {
@@ -229,8 +234,7 @@ impl Log for Memory {
             return Ok(Appended {
                 base_offset,
                 next_offset,
-                given_back: 0,
-                duplicate: None,
+                given_back: failures,
                 durable: futures::future::ready(Ok(())).boxed(),
             });
         }
@@ -262,7 +266,7 @@ impl Log for Memory {
                 false => Ok(()),
             }
         };
-        Ok(Appended { base_offset, next_offset, given_back: failures, duplicate: None, durable: durable.boxed() })
+        Ok(Appended { base_offset, next_offset, given_back: failures, durable: durable.boxed() })
     }
 
     async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
@@ -404,7 +408,7 @@ impl Groups for Memory {
         let mut state = self.state.lock();
         let found = state.groups.entry(group.to_owned()).or_default();
         found.generation += 1;
-        Ok(Token { group: group.to_owned(), generation: found.generation })
+        Ok(Token::new(group, found.generation))
     }
 
     async fn committed(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
