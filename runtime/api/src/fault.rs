@@ -38,6 +38,16 @@ pub enum Mutant {
     KeyByAttempt,
     /// A document's version is its record's offset alone.
     VersionWithoutIncarnation,
+    /// A member of a group that is not heard of stays for ever.
+    SessionForEver,
+    /// A commit is taken from a member of an earlier generation.
+    CommitOfOldGeneration,
+    /// A member that asks what it is to do is told what it was to do before, while the leader still assigns.
+    SyncBeforeLeader,
+    /// Members are told of an assignment before it is saved.
+    AssignBeforeSave,
+    /// Whoever has the id of a static member that was replaced goes on under it.
+    UnfencedInstance,
 }
 
 #[cfg(feature = "faults")]

@@ -1,6 +1,7 @@
 //! The contracts of Aqueduct: what a log, a source and a sink are, and what they get from the outside. Read this first.
 //!
 //! - [`Log`], [`Topics`] and [`Groups`]: where records are kept, and how far each reader has come.
+//! - [`Memberships`]: who is in which group, for a coordinator whose members come from outside.
 //! - [`Producers`]: what a log remembers of those who write to it with sequence numbers.
 //! - [`Source`] and [`Sink`]: one system each; they know no log, no offset store, no retry and no schedule.
 //! - [`Transform`]: what records go through on their way, pure.
@@ -19,6 +20,7 @@ pub mod fault;
 pub mod field;
 pub mod line;
 mod log;
+mod membership;
 mod producer;
 mod registry;
 mod replayed;
@@ -37,6 +39,7 @@ pub use disk::{Disk, File};
 pub use edge::Edge;
 pub use error::{Cause, Error, Result, add_causes};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
+pub use membership::{Member, Membership, Memberships};
 pub use producer::{Producer, ProducerError, Producers};
 pub use registry::{Described, Registry, SinkConnector, SourceConnector, TransformKind};
 pub use replayed::{REPLAYED_HEADER, Replayed};

@@ -1,6 +1,7 @@
 //! Where records are kept, and how far each reader has come.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -142,17 +143,31 @@ pub trait Groups: Send + Sync {
     /// Commits, durably, all or nothing; `None` forgets a partition. `Fatal` when `token` is void.
     async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()>;
 
-    /// All groups that have committed something.
+    /// All groups that have committed something, or that members are remembered of.
     async fn groups(&self) -> Result<Vec<String>>;
 }
 
-/// The right to commit for a group, void as soon as somebody else joins.
+/// The right to commit for a group, void as soon as somebody else joins. As long as it or a clone of it lives, the group
+/// is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The group.
     pub group: String,
     /// Rises with every assignment.
     pub generation: i32,
+    claim: Arc<()>,
+}
+
+impl Token {
+    /// The right to commit for `group`, given by who keeps its offsets.
+    pub fn new(group: impl Into<String>, generation: i32) -> Self {
+        Token { group: group.into(), generation, claim: Arc::new(()) }
+    }
+
+    /// What lives as long as the token and its clones do.
+    pub fn claim(&self) -> Weak<()> {
+        Arc::downgrade(&self.claim)
+    }
 }
 
 /// A committed offset.

@@ -1,22 +1,16 @@
-//! How far each group has come, in the record format of Kafka's `__consumer_offsets`.
-//!
-//! ```text
-//! key    version i16 = 1 | group string | topic string | partition i32
-//! value  version i16 = 3 | offset i64 | leader epoch i32 | metadata string | time of the commit i64; null: forgotten
-//! ```
-//!
-//! A string is its length as i16 and its bytes (Kafka's `OffsetCommitKey.json` and `OffsetCommitValue.json`).
+//! How far each group has come, and who is in it: what [`crate::group_records`] say.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    At, CleanupPolicy, Committed, Durability, Error, Result, Span, Token, TopicPartition, TopicSettings,
+    At, CleanupPolicy, Committed, Durability, Error, Membership, Result, Span, Token, TopicPartition, TopicSettings,
 };
-use aqueduct_record::{Batch, BatchBuilder};
+use aqueduct_record::Batch;
 use parking_lot::Mutex;
 
+use crate::group_records::{self as records, Key};
 use crate::partition::Partition;
 use crate::topic::Registry;
 
@@ -25,6 +19,8 @@ const LONGEST_METADATA: usize = 4096;
 const LONGEST_GROUP: usize = i16::MAX as usize;
 /// Bytes read at once when the offsets are loaded.
 const LOADED_AT_ONCE: usize = 1 << 20;
+/// From how many groups on those are looked for that nothing is known of.
+const MANY_GROUPS: usize = 1024;
 
 /// The groups and where they are.
 pub(crate) struct Groups {
@@ -39,7 +35,29 @@ pub(crate) struct Groups {
 #[derive(Default)]
 struct Group {
     turn: Arc<tokio::sync::Mutex<i32>>,
-    committed: Mutex<BTreeMap<TopicPartition, Committed>>,
+    /// What was committed, and when.
+    committed: Mutex<BTreeMap<TopicPartition, (Committed, i64)>>,
+    membership: Mutex<Option<Membership>>,
+    /// Lives as long as somebody has the last token.
+    claim: Mutex<Weak<()>>,
+}
+
+impl Group {
+    fn is_claimed(&self) -> bool {
+        self.claim.lock().strong_count() > 0
+    }
+
+    fn is_known(&self) -> bool {
+        !self.committed.lock().is_empty() || self.membership.lock().is_some()
+    }
+
+    /// Voids all tokens but the one that it gives.
+    fn assign(&self, name: &str, generation: &mut i32) -> Token {
+        *generation += 1;
+        let token = Token::new(name, *generation);
+        *self.claim.lock() = token.claim();
+        token
+    }
 }
 
 impl Groups {
@@ -97,14 +115,25 @@ impl Groups {
         let mut records = batch.records().map_err(|cause| Error::retry(cause).context(TOPIC))?;
         while let Some(record) = records.next() {
             let record = record.map_err(|cause| Error::retry(cause).context(TOPIC))?;
-            let Some((group, of)) = record.key.and_then(parse_key) else { continue };
-            let group = self.group(&group);
-            match record.value.map(parse_value) {
-                Some(Some(committed)) => drop(group.committed.lock().insert(of, committed)),
-                Some(None) => {
-                    tracing::warn!(topic = TOPIC, offset = record.offset, "a committed offset makes no sense")
+            match record.key.and_then(records::parse_key) {
+                Some(Key::Offset(group, of)) => {
+                    let group = self.group(&group);
+                    match record.value.map(records::parse_offset) {
+                        Some(Some(committed)) => drop(group.committed.lock().insert(of, committed)),
+                        Some(None) => {
+                            tracing::warn!(topic = TOPIC, offset = record.offset, "a committed offset makes no sense")
+                        }
+                        None => drop(group.committed.lock().remove(&of)),
+                    }
                 }
-                None => drop(group.committed.lock().remove(&of)),
+                Some(Key::Members(group)) => {
+                    let membership = record.value.and_then(records::parse_members);
+                    if record.value.is_some() && membership.is_none() {
+                        tracing::warn!(topic = TOPIC, offset = record.offset, group, "a group's members make no sense");
+                    }
+                    *self.group(&group).membership.lock() = membership;
+                }
+                None => {}
             }
         }
         Ok(())
@@ -114,35 +143,103 @@ impl Groups {
         let mut groups = self.groups.lock();
         match groups.get(name) {
             Some(group) => group.clone(),
-            None => groups.entry(name.to_owned()).or_default().clone(),
+            None => {
+                if groups.len() >= MANY_GROUPS && groups.len().is_power_of_two() {
+                    // Names that somebody asked for once.
+                    groups.retain(|_, group| Arc::strong_count(group) > 1 || group.is_claimed() || group.is_known());
+                }
+                groups.entry(name.to_owned()).or_default().clone()
+            }
         }
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Group>> {
+        self.groups.lock().get(name).cloned()
     }
 
     /// Assigns the group to the caller, once no commit of it is under way.
     pub(crate) async fn join(&self, name: &str) -> Result<Token> {
-        if name.is_empty() || name.len() > LONGEST_GROUP {
-            return Err(Error::refused(format!("a group's name has 1 to {LONGEST_GROUP} bytes, not {}", name.len())));
-        }
-        let group = self.group(name);
+        let group = self.named(name)?;
         let mut generation = group.turn.lock().await;
-        *generation += 1;
-        Ok(Token { group: name.to_owned(), generation: *generation })
+        Ok(group.assign(name, &mut generation))
+    }
+
+    /// Assigns the group to the caller, once no commit of it is under way, unless somebody has it.
+    pub(crate) async fn claim(&self, name: &str) -> Result<Option<Token>> {
+        let group = self.named(name)?;
+        let mut generation = group.turn.lock().await;
+        Ok(match group.is_claimed() {
+            true => None,
+            false => Some(group.assign(name, &mut generation)),
+        })
+    }
+
+    fn named(&self, name: &str) -> Result<Arc<Group>> {
+        match name.len() {
+            1..=LONGEST_GROUP => Ok(self.group(name)),
+            length => Err(Error::refused(format!("a group's name has 1 to {LONGEST_GROUP} bytes, not {length}"))),
+        }
+    }
+
+    pub(crate) fn is_claimed(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|group| group.is_claimed())
     }
 
     pub(crate) fn committed(&self, name: &str) -> BTreeMap<TopicPartition, Committed> {
-        let group = self.groups.lock().get(name).cloned();
-        group.map(|group| group.committed.lock().clone()).unwrap_or_default()
+        let Some(group) = self.find(name) else { return BTreeMap::new() };
+        let committed = group.committed.lock();
+        committed.iter().map(|(of, (committed, _))| (of.clone(), committed.clone())).collect()
+    }
+
+    pub(crate) fn committed_at(&self, name: &str) -> BTreeMap<TopicPartition, i64> {
+        let Some(group) = self.find(name) else { return BTreeMap::new() };
+        let committed = group.committed.lock();
+        committed.iter().map(|(of, (_, at))| (of.clone(), *at)).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
         let groups = self.groups.lock();
-        let named = groups.iter().filter(|(_, group)| !group.committed.lock().is_empty());
-        named.map(|(name, _)| name.clone()).collect()
+        groups.iter().filter(|(_, group)| group.is_known()).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn remembered(&self, name: &str) -> Option<Membership> {
+        self.find(name).and_then(|group| group.membership.lock().clone())
     }
 
     /// Commits, durably, all or nothing.
     pub(crate) async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()> {
         let depends_on = self.check(&offsets)?;
+        let now = self.partition.shared.edge.now();
+        let batch = match offsets.is_empty() {
+            true => None,
+            false => Some(records::offsets(&token.group, &offsets, now)?),
+        };
+        let apply = move |group: &Group| {
+            let mut committed = group.committed.lock();
+            for (of, offset) in offsets {
+                match offset {
+                    Some(offset) => drop(committed.insert(of, (offset, now))),
+                    None => drop(committed.remove(&of)),
+                }
+            }
+        };
+        self.write(token, batch, depends_on, apply).await
+    }
+
+    /// Saves who is in the group, durably.
+    pub(crate) async fn remember(&self, token: &Token, membership: Option<Membership>) -> Result<()> {
+        let batch = records::members(&token.group, membership.as_ref(), self.partition.shared.edge.now())?;
+        self.write(token, Some(batch), Vec::new(), move |group| *group.membership.lock() = membership).await
+    }
+
+    /// Writes what whoever has the group decided, and applies it once it is durable.
+    async fn write(
+        &self,
+        token: &Token,
+        batch: Option<Batch>,
+        depends_on: Vec<Arc<Partition>>,
+        apply: impl FnOnce(&Group) + Send + 'static,
+    ) -> Result<()> {
         let group = self.group(&token.group);
         let generation = group.turn.clone().lock_owned().await;
         if *generation != token.generation && !fault::mutated(Mutant::CommitAfterRevocation) {
@@ -151,10 +248,7 @@ impl Groups {
                 token.group, *generation, token.generation
             )));
         }
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let batch = to_batch(&token.group, &offsets, self.partition.shared.edge.now())?;
+        let Some(batch) = batch else { return Ok(()) };
         let partition = self.partition.clone();
         // Seen through even where nobody waits any more: else the next owner would read an older state than the log has.
         let commit = self.runtime.spawn(async move {
@@ -164,13 +258,7 @@ impl Groups {
             fault::point("commit");
             let appended = partition.append(batch, At::End).await?;
             appended.durable.await?;
-            let mut committed = group.committed.lock();
-            for (of, offset) in offsets {
-                match offset {
-                    Some(offset) => drop(committed.insert(of, offset)),
-                    None => drop(committed.remove(&of)),
-                }
-            }
+            apply(&group);
             drop(generation);
             Ok(())
         });
@@ -198,115 +286,5 @@ impl Groups {
             }
         }
         Ok(depends_on)
-    }
-}
-
-fn to_batch(group: &str, offsets: &[(TopicPartition, Option<Committed>)], now: i64) -> Result<Batch> {
-    let mut builder = BatchBuilder::new();
-    let (mut key, mut value) = (Vec::new(), Vec::new());
-    for (of, committed) in offsets {
-        key.clear();
-        key.extend_from_slice(&1i16.to_be_bytes());
-        put_text(&mut key, group)?;
-        put_text(&mut key, &of.topic)?;
-        key.extend_from_slice(&of.partition.to_be_bytes());
-        let value = match committed {
-            Some(committed) => {
-                value.clear();
-                value.extend_from_slice(&3i16.to_be_bytes());
-                value.extend_from_slice(&committed.offset.to_be_bytes());
-                value.extend_from_slice(&committed.leader_epoch.to_be_bytes());
-                put_text(&mut value, &committed.metadata)?;
-                value.extend_from_slice(&now.to_be_bytes());
-                Some(&value[..])
-            }
-            None => None,
-        };
-        builder.push(now, Some(&key), value, &[]);
-    }
-    Ok(builder.finish())
-}
-
-fn put_text(to: &mut Vec<u8>, text: &str) -> Result<()> {
-    let length = i16::try_from(text.len())
-        .map_err(|_| Error::refused(format!("a text of {} bytes can not be committed", text.len())))?;
-    to.extend_from_slice(&length.to_be_bytes());
-    to.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
-/// Takes fields off the front of a key or a value.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(i16::from_be_bytes(self.take()?)).ok()?;
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
-    }
-}
-
-/// The group and partition of a key; `None` for keys of other things, such as a group's members.
-fn parse_key(key: &[u8]) -> Option<(String, TopicPartition)> {
-    let mut fields = Fields(key);
-    let version = i16::from_be_bytes(fields.take()?);
-    if !(0..=1).contains(&version) {
-        return None;
-    }
-    let group = fields.text()?.to_owned();
-    let topic = fields.text()?;
-    Some((group, TopicPartition::new(topic, i32::from_be_bytes(fields.take()?))))
-}
-
-/// What a value of version 0 to 3 says.
-fn parse_value(value: &[u8]) -> Option<Committed> {
-    let mut fields = Fields(value);
-    let version = i16::from_be_bytes(fields.take()?);
-    if !(0..=3).contains(&version) {
-        return None;
-    }
-    let offset = i64::from_be_bytes(fields.take()?);
-    let leader_epoch = if version == 3 { i32::from_be_bytes(fields.take()?) } else { -1 };
-    let metadata = fields.text()?.to_owned();
-    Some(Committed { offset, leader_epoch, metadata })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn records(batch: &Batch) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let records = batch.records().unwrap();
-        let all = records.iter().map(|record| record.unwrap());
-        all.map(|record| (record.key.unwrap().to_vec(), record.value.map(<[u8]>::to_vec))).collect()
-    }
-
-    #[test]
-    fn commits_have_the_bytes_that_kafka_writes() {
-        let committed = Committed { offset: 258, leader_epoch: 3, metadata: "m".into() };
-        let of = TopicPartition::new("t", 5);
-        let batch = to_batch("g", &[(of.clone(), Some(committed.clone())), (of.clone(), None)], 7).unwrap();
-        let key = b"\0\x01\0\x01g\0\x01t\0\0\0\x05".to_vec();
-        let value = b"\0\x03\0\0\0\0\0\0\x01\x02\0\0\0\x03\0\x01m\0\0\0\0\0\0\0\x07".to_vec();
-        assert_eq!(records(&batch), [(key.clone(), Some(value.clone())), (key.clone(), None)]);
-        assert_eq!(parse_key(&key), Some(("g".into(), of)));
-        assert_eq!(parse_value(&value), Some(committed));
-    }
-
-    #[test]
-    fn older_values_are_read_and_other_keys_are_left() {
-        let old = b"\0\x01\0\0\0\0\0\0\0\x09\0\x02mm\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        assert_eq!(parse_value(old), Some(Committed { offset: 9, leader_epoch: -1, metadata: "mm".into() }));
-        assert_eq!(parse_key(b"\0\x02\0\x01g"), None);
-        for length in 0..20 {
-            assert_eq!(parse_value(&old[..length.min(11)]), None);
-        }
     }
 }

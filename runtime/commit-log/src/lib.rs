@@ -17,6 +17,7 @@
 mod buffers;
 mod compaction;
 mod folder;
+mod group_records;
 mod groups;
 mod holds;
 mod index;

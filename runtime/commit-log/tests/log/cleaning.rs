@@ -14,7 +14,7 @@ use aqueduct_record::{Batch, BatchBuilder, Offset};
 
 use crate::opened::{Time, copy_folder, edge, files, fill, filled, killed, of, open, small_segments};
 
-async fn log_at(folder: &Path, time: &Time, settings: &TopicSettings) -> CommitLog {
+pub(crate) async fn log_at(folder: &Path, time: &Time, settings: &TopicSettings) -> CommitLog {
     let log = CommitLog::open(edge(time), folder, Options::default()).await.unwrap();
     log.create("t", 1, settings).await.unwrap();
     log

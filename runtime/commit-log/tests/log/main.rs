@@ -8,5 +8,6 @@ mod faults;
 mod faulty;
 mod folder;
 mod full;
+mod members;
 mod opened;
 mod recovery;
