@@ -204,6 +204,16 @@ pub trait Topics: Send + Sync {
     /// All topics, internal ones too, by name.
     async fn topics(&self) -> Result<Vec<Topic>>;
 
+    /// The topic of a name, if there is one.
+    async fn topic(&self, name: &str) -> Result<Option<Topic>> {
+        Ok(self.topics().await?.into_iter().find(|topic| *topic.name == *name))
+    }
+
+    /// The topic of an id, if there is one.
+    async fn topic_of(&self, id: TopicId) -> Result<Option<Topic>> {
+        Ok(self.topics().await?.into_iter().find(|topic| topic.id == id))
+    }
+
     /// Makes a topic; `Refused` where one of that name exists or the name is not one that Kafka takes.
     async fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic>;
 
