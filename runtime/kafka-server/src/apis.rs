@@ -5,12 +5,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
 use crate::broker::Broker;
-use crate::call::{Broken, Call, Reply};
-use crate::versions;
+use crate::call::{Broken, Call, Caller, Reply};
+use crate::{cluster, configs, fetch, metadata, offsets, produce, topics, versions};
 
 /// One API.
 pub(crate) struct Api {
@@ -26,13 +30,82 @@ pub(crate) struct Api {
 /// requests are taken goes into [`Reply::Later`].
 pub(crate) type Answering = BoxFuture<'static, Result<Reply, Broken>>;
 
-/// All APIs, by key. A row names its request's type, and the function that answers it:
-/// `async fn(…, request, version) -> response`.
-pub(crate) const APIS: &[Api] = &[Api {
-    key: ApiKey::ApiVersions,
-    versions: 0..=4,
-    answer: |broker, call| answered(broker, call, |_, _: ApiVersionsRequest, _| async move { versions::answer() }),
-}];
+/// All APIs, by key. A row names its request's type, and the function that answers it.
+pub(crate) const APIS: &[Api] = &[
+    Api { key: ApiKey::Produce, versions: 3..=13, answer: |b, call| Box::pin(produce::answer(b, call)) },
+    Api { key: ApiKey::Fetch, versions: 4..=18, answer: |b, call| Box::pin(fetch::answer(b, call)) },
+    Api {
+        key: ApiKey::ListOffsets,
+        versions: 1..=10,
+        answer: |b, call| {
+            answered(b, call, |b, r: ListOffsetsRequest, c| async move { offsets::list(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::Metadata,
+        versions: 0..=13,
+        answer: |b, call| {
+            answered(b, call, |b, r: MetadataRequest, c| async move { metadata::answer(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::FindCoordinator,
+        versions: 0..=6,
+        answer: |b, call| {
+            answered(b, call, |b, r: FindCoordinatorRequest, c| async move { cluster::coordinator(&b, r, &c) })
+        },
+    },
+    Api {
+        key: ApiKey::ApiVersions,
+        versions: 0..=4,
+        answer: |b, call| answered(b, call, |_, _: ApiVersionsRequest, _| async move { versions::answer() }),
+    },
+    Api {
+        key: ApiKey::CreateTopics,
+        versions: 2..=7,
+        answer: |b, call| answered(b, call, |b, r: CreateTopicsRequest, _| async move { topics::create(&b, r).await }),
+    },
+    Api {
+        key: ApiKey::DeleteTopics,
+        versions: 1..=6,
+        answer: |b, call| answered(b, call, |b, r: DeleteTopicsRequest, _| async move { topics::delete(&b, r).await }),
+    },
+    Api {
+        key: ApiKey::OffsetForLeaderEpoch,
+        versions: 2..=4,
+        answer: |b, call| {
+            answered(b, call, |b, r: OffsetForLeaderEpochRequest, _| async move { offsets::of_epochs(&b, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeConfigs,
+        versions: 1..=4,
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeConfigsRequest, _| async move { configs::describe(&b, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::CreatePartitions,
+        versions: 0..=3,
+        answer: |b, call| {
+            answered(b, call, |b, r: CreatePartitionsRequest, _| async move { topics::grow(&b, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::IncrementalAlterConfigs,
+        versions: 0..=1,
+        answer: |b, call| {
+            answered(b, call, |b, r: IncrementalAlterConfigsRequest, _| async move { configs::alter(&b, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeCluster,
+        versions: 0..=2,
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeClusterRequest, _| async move { cluster::describe(&b, r).await })
+        },
+    },
+];
 
 /// The row of an API.
 pub(crate) fn api(key: i16) -> Option<&'static Api> {
@@ -44,12 +117,12 @@ fn answered<R, F, W>(broker: Arc<Broker>, call: Call, answer: F) -> Answering
 where
     R: Request + Decodable + Send + 'static,
     R::Response: Encodable + Send,
-    F: FnOnce(Arc<Broker>, R, i16) -> W + Send + 'static,
+    F: FnOnce(Arc<Broker>, R, Caller) -> W + Send + 'static,
     W: Future<Output = R::Response> + Send,
 {
     Box::pin(async move {
         let request = call.decode::<R>()?;
-        let response = answer(broker, request, call.version).await;
+        let response = answer(broker, request, call.caller.clone()).await;
         call.reply(&response)
     })
 }

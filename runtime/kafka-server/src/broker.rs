@@ -1,8 +1,21 @@
 //! What answers: a log, and what clients are told of the node that keeps it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use aqueduct_api::{Edge, Store};
+use aqueduct_api::{Bounds, Edge, Store, Topic, TopicId, TopicPartition, TopicSettings};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::{OnceCell, Semaphore};
+use uuid::Uuid;
+
+use crate::call::Wrong;
+use crate::frame::Limits;
+use crate::names::text;
+
+/// The number under which clients know this node: there is one.
+pub(crate) const NODE: i32 = 0;
 
 /// Answers requests; connections share one.
 pub struct Broker {
@@ -10,8 +23,19 @@ pub struct Broker {
     pub(crate) store: Arc<dyn Store>,
     /// Time and threads.
     pub(crate) edge: Edge,
-    /// What was declared.
+    /// What was declared of the endpoint.
     pub(crate) options: Options,
+    /// What was declared of topics.
+    pub(crate) declared: Declared,
+    /// What a connection may ask for.
+    pub(crate) limits: Limits,
+    /// Bytes of requests that may be in flight.
+    pub(crate) room: Arc<Semaphore>,
+    /// Bytes of records that may be on their way to clients.
+    pub(crate) outgoing: Arc<Semaphore>,
+    /// What has happened.
+    pub(crate) counters: Counters,
+    cluster_id: OnceCell<StrBytes>,
 }
 
 /// What is declared of the endpoint.
@@ -23,11 +47,125 @@ pub struct Options {
     pub port: u16,
     /// Whether a topic that does not exist is made when somebody writes to it or asks for it.
     pub auto_create: bool,
+    /// Connections that are served at once.
+    pub connections: usize,
+    /// The longest request, in bytes.
+    pub request: usize,
+    /// Bytes of requests in flight; never less than one request.
+    pub in_flight: usize,
+    /// Bytes of records on their way to clients.
+    pub outgoing: usize,
+    /// How long a connection may say nothing.
+    pub idle: Duration,
 }
+
+impl Options {
+    /// As Kafka has them, at an address.
+    pub fn at(host: impl Into<String>, port: u16) -> Self {
+        Options {
+            host: host.into(),
+            port,
+            auto_create: true,
+            connections: 10_000,
+            request: 100 << 20,
+            in_flight: 128 << 20,
+            outgoing: 128 << 20,
+            idle: Duration::from_secs(600),
+        }
+    }
+}
+
+/// How many partitions a topic gets and how it is kept, where a client does not say it.
+pub type Declared = Arc<dyn Fn(&str) -> (i32, TopicSettings) + Send + Sync>;
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that were served.
+    pub connections: AtomicU64,
+    /// Connections that were turned away because there were too many.
+    pub turned_away: AtomicU64,
+    /// Connections that were closed for what came over them, or because it did not come.
+    pub broken: AtomicU64,
+}
+
+/// How long the rest of a frame may take, besides what its length allows.
+const REST: Duration = Duration::from_secs(10);
 
 impl Broker {
     /// Answers from `store`.
-    pub fn new(store: Arc<dyn Store>, edge: Edge, options: Options) -> Self {
-        Broker { store, edge, options }
+    pub fn new(store: Arc<dyn Store>, edge: Edge, options: Options, declared: Declared) -> Self {
+        let in_flight = options.in_flight.max(options.request).min(u32::MAX as usize);
+        Broker {
+            store,
+            edge,
+            declared,
+            limits: Limits { frame: options.request, idle: options.idle, rest: REST },
+            room: Arc::new(Semaphore::new(in_flight)),
+            outgoing: Arc::new(Semaphore::new(options.outgoing.min(u32::MAX as usize))),
+            counters: Counters::default(),
+            cluster_id: OnceCell::new(),
+            options,
+        }
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The host that clients are told.
+    pub(crate) fn host(&self) -> StrBytes {
+        text(&self.options.host)
+    }
+
+    /// The port that clients are told.
+    pub(crate) fn port(&self) -> i32 {
+        i32::from(self.options.port)
+    }
+
+    /// What tells this log from others: the id of the topic that every log has.
+    pub(crate) async fn cluster_id(&self) -> Option<StrBytes> {
+        let find = async || match self.store.topic("__consumer_offsets").await {
+            Ok(Some(topic)) => Ok(text(&topic.id.to_string())),
+            _ => Err(()),
+        };
+        self.cluster_id.get_or_try_init(find).await.ok().cloned()
+    }
+
+    /// A topic by its name.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Topic, Wrong> {
+        let unknown = || Wrong::from(ResponseError::UnknownTopicOrPartition);
+        self.store.topic(name).await?.ok_or_else(unknown)
+    }
+
+    /// A topic by its id.
+    pub(crate) async fn topic_of(&self, id: Uuid) -> Result<Topic, Wrong> {
+        let unknown = || Wrong::from(ResponseError::UnknownTopicId);
+        self.store.topic_of(TopicId(id.as_u128())).await?.ok_or_else(unknown)
+    }
+
+    /// The topic that a request names: by its id in versions that have ids, else by its name.
+    pub(crate) async fn named(&self, name: &str, id: Uuid, by_id: bool) -> Result<Topic, Wrong> {
+        if by_id { self.topic_of(id).await } else { self.topic(name).await }
+    }
+
+    /// A partition with its bounds, for a client that believes its leader to have `epoch`; -1: it says nothing.
+    pub(crate) async fn bounds(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        epoch: i32,
+    ) -> Result<(TopicPartition, Bounds), Wrong> {
+        if !(0..topic.partitions).contains(&partition) {
+            return Err(ResponseError::UnknownTopicOrPartition.into());
+        }
+        let of = TopicPartition::new(topic.name.clone(), partition);
+        let bounds = self.store.bounds(&of).await?;
+        match epoch {
+            0.. if epoch < bounds.leader_epoch => Err(ResponseError::FencedLeaderEpoch.into()),
+            0.. if epoch > bounds.leader_epoch => Err(ResponseError::UnknownLeaderEpoch.into()),
+            _ => Ok((of, bounds)),
+        }
     }
 }

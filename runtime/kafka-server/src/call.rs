@@ -1,22 +1,35 @@
 //! One request of one connection, and what becomes of it.
 
+use std::sync::Arc;
+
+use aqueduct_api::Error;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, Request};
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 
 /// A request whose frame has been checked.
 pub(crate) struct Call {
     /// Which API.
     pub(crate) key: ApiKey,
-    /// In which version: one of those that the API's row names.
-    pub(crate) version: i16,
     /// What the answer is known by.
     pub(crate) correlation: i32,
-    /// How the client calls itself.
-    pub(crate) client: Option<String>,
+    /// Who asks, and in which version.
+    pub(crate) caller: Caller,
     /// The request after its header.
     pub(crate) body: Bytes,
+}
+
+/// Who asks, and in which version.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// One of those that the API's row names.
+    pub(crate) version: i16,
+    /// How the client calls itself; empty where it does not.
+    pub(crate) client: Arc<str>,
+    /// Where it is, as Kafka writes it: `/127.0.0.1`.
+    pub(crate) host: Arc<str>,
 }
 
 /// What is sent back.
@@ -24,7 +37,7 @@ pub(crate) enum Reply {
     /// A whole frame.
     Now(Bytes),
     /// A whole frame, for which the connection's next request need not wait; the order of answers holds.
-    Later(BoxFuture<'static, Result<Bytes, Broken>>),
+    Later(BoxFuture<'static, Result<Reply, Broken>>),
     /// Nothing: the client asked for no answer.
     Nothing,
 }
@@ -36,27 +49,69 @@ pub(crate) struct Broken(pub(crate) String);
 impl Call {
     /// The request.
     pub(crate) fn decode<R: Request + Decodable>(&self) -> Result<R, Broken> {
-        R::decode(&mut self.body.clone(), self.version)
-            .map_err(|cause| Broken(format!("{:?} version {}: {cause}", self.key, self.version)))
-    }
-
-    /// A whole frame with this answer.
-    pub(crate) fn frame<E: Encodable>(&self, response: &E) -> Result<Bytes, Broken> {
-        let header_version = self.key.response_header_version(self.version);
-        let unfit = |cause| Broken(format!("the answer to {:?} version {}: {cause}", self.key, self.version));
-        let header = ResponseHeader::default().with_correlation_id(self.correlation);
-        let size =
-            header.compute_size(header_version).map_err(unfit)? + response.compute_size(self.version).map_err(unfit)?;
-        let length = i32::try_from(size).map_err(|_| Broken(format!("an answer of {size} bytes")))?;
-        let mut frame = BytesMut::with_capacity(4 + size);
-        frame.put_i32(length);
-        header.encode(&mut frame, header_version).map_err(unfit)?;
-        response.encode(&mut frame, self.version).map_err(unfit)?;
-        Ok(frame.freeze())
+        let version = self.caller.version;
+        R::decode(&mut self.body.clone(), version)
+            .map_err(|cause| Broken(format!("{:?} version {version}: {cause}", self.key)))
     }
 
     /// An answer at once.
     pub(crate) fn reply<E: Encodable>(&self, response: &E) -> Result<Reply, Broken> {
-        self.frame(response).map(Reply::Now)
+        frame(self.key, self.caller.version, self.correlation, response).map(Reply::Now)
+    }
+}
+
+/// A whole frame with an answer.
+pub(crate) fn frame<E: Encodable>(key: ApiKey, version: i16, correlation: i32, response: &E) -> Result<Bytes, Broken> {
+    let header_version = key.response_header_version(version);
+    let unfit = |cause| Broken(format!("the answer to {key:?} version {version}: {cause}"));
+    let header = ResponseHeader::default().with_correlation_id(correlation);
+    let size = header.compute_size(header_version).map_err(unfit)? + response.compute_size(version).map_err(unfit)?;
+    let length = i32::try_from(size).map_err(|_| Broken(format!("an answer of {size} bytes")))?;
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.put_i32(length);
+    header.encode(&mut frame, header_version).map_err(unfit)?;
+    response.encode(&mut frame, version).map_err(unfit)?;
+    Ok(frame.freeze())
+}
+
+/// An error as the protocol tells it: a code, and words for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Wrong {
+    pub(crate) error: ResponseError,
+    pub(crate) why: Option<String>,
+}
+
+impl Wrong {
+    /// An error with words of our own.
+    pub(crate) fn new(error: ResponseError, why: impl Into<String>) -> Self {
+        Wrong { error, why: Some(why.into()) }
+    }
+
+    /// The code on the wire.
+    pub(crate) fn code(&self) -> i16 {
+        self.error.code()
+    }
+
+    /// The words on the wire.
+    pub(crate) fn message(&self) -> Option<StrBytes> {
+        self.why.clone().map(StrBytes::from_string)
+    }
+}
+
+impl From<ResponseError> for Wrong {
+    fn from(error: ResponseError) -> Self {
+        Wrong { error, why: None }
+    }
+}
+
+/// What the log says of a partition that exists: a client tries again what may work later.
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Retry { .. } => ResponseError::KafkaStorageError,
+            Error::Refused { .. } => ResponseError::InvalidRequest,
+            Error::Fatal { .. } => ResponseError::UnknownServerError,
+        };
+        Wrong::new(code, error.to_string())
     }
 }

@@ -8,10 +8,28 @@
 //! A request's bytes are walked by the shape of its message before anything is decoded from them. [`apis`] is the one
 //! table of what is answered, in which versions and by whom.
 
+// What comes over the wire.
+mod call;
+mod connection;
+mod frame;
+mod guard;
+mod listener;
+mod shapes;
+
+// Who answers.
 mod apis;
 mod broker;
-mod call;
+mod cluster;
+mod configs;
+mod fetch;
 pub mod groups;
+mod metadata;
+mod names;
+mod offsets;
+mod produce;
+mod settings;
+mod topics;
 mod versions;
 
-pub use broker::{Broker, Options};
+pub use broker::{Broker, Counters, Declared, Options};
+pub use listener::serve;

@@ -1,0 +1,144 @@
+//! One connection: requests are taken in the order in which they come, and answered in that order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+use crate::apis::{Api, api};
+use crate::broker::Broker;
+use crate::call::{Broken, Call, Caller, Reply};
+use crate::frame::{self, Frame};
+use crate::guard::{self, Walk};
+use crate::shapes::{Shape, shape_of};
+use crate::versions;
+
+/// Requests of one connection that are taken before the first of them is answered. A Java producer has five.
+const PIPELINED: usize = 16;
+/// Small frames are gathered, large ones pass by.
+const BUFFER: usize = 4 << 10;
+/// How long a client may take none of an answer's next bytes.
+const NOT_READING: Duration = Duration::from_secs(30);
+/// Bytes that are handed to the socket at once.
+const STRETCH: usize = 256 << 10;
+
+/// An answer that waits for its turn, with what its request holds.
+type Waiting = (Reply, OwnedSemaphorePermit);
+
+/// Serves one client until it goes, or does what ends a connection.
+pub(crate) async fn serve<R, W>(broker: Arc<Broker>, host: &str, reader: R, writer: W) -> Result<(), Broken>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let host: Arc<str> = host.into();
+    let (answers, waiting) = mpsc::channel(PIPELINED);
+    tokio::try_join!(take(&broker, &host, reader, answers), give(writer, waiting)).map(drop)
+}
+
+async fn take<R: AsyncRead + Unpin>(
+    broker: &Arc<Broker>,
+    host: &Arc<str>,
+    reader: R,
+    answers: mpsc::Sender<Waiting>,
+) -> Result<(), Broken> {
+    let mut reader = BufReader::with_capacity(BUFFER, reader);
+    while let Some(Frame { bytes, room }) = frame::read(&mut reader, &broker.limits, &broker.room).await? {
+        let reply = answer(broker, host, bytes).await?;
+        if answers.send((reply, room)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn give<W: AsyncWrite + Unpin>(writer: W, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
+    let mut writer = BufWriter::with_capacity(BUFFER, writer);
+    while let Some((reply, _room)) = waiting.recv().await {
+        let frame = match reply {
+            Reply::Nothing => continue,
+            Reply::Now(frame) => frame,
+            Reply::Later(reply) => {
+                // What is answered already does not wait for what is not.
+                in_time(writer.flush()).await?;
+                match reply.await? {
+                    Reply::Now(frame) => frame,
+                    _ => continue,
+                }
+            }
+        };
+        for stretch in frame.chunks(STRETCH) {
+            in_time(writer.write_all(stretch)).await?;
+        }
+        if waiting.is_empty() {
+            in_time(writer.flush()).await?;
+        }
+    }
+    in_time(writer.flush()).await
+}
+
+async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(), Broken> {
+    match timeout(NOT_READING, written).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(cause)) => Err(Broken(format!("it broke off: {cause}"))),
+        Err(_) => Err(Broken("answers were not read for too long".to_owned())),
+    }
+}
+
+/// The answer to one frame.
+async fn answer(broker: &Arc<Broker>, host: &Arc<str>, frame: Bytes) -> Result<Reply, Broken> {
+    match opened(&frame, host)? {
+        Opened::Asked(api, call) => {
+            let Caller { version, client, host } = &call.caller;
+            tracing::trace!(api = ?call.key, version, %client, %host, "asked by a Kafka client");
+            (api.answer)(broker.clone(), call).await
+        }
+        Opened::Unversioned(call) => call.reply(&versions::refused()),
+    }
+}
+
+enum Opened {
+    /// A request that has a row in the table, and whose body is what its shape says.
+    Asked(&'static Api, Call),
+    /// ApiVersions in a version that is not known here: answered in version 0, so that the client may choose another.
+    Unversioned(Call),
+}
+
+fn opened(frame: &Bytes, host: &Arc<str>) -> Result<Opened, Broken> {
+    let mut walk = Walk { rest: frame, version: 0, is_flexible: false, elements: 0 };
+    let (key, version, correlation) = (walk.short()?, walk.short()?, walk.int()?);
+    let caller = |version, client: Option<String>| Caller {
+        version,
+        client: client.unwrap_or_default().into(),
+        host: host.clone(),
+    };
+    let unknown = || Broken(format!("API {key} version {version} is not supported"));
+    let (api, shape) = api(key).and_then(|api| Some((api, shape_of(api.key)?))).ok_or_else(unknown)?;
+    if !api.versions.contains(&version) {
+        if api.key == ApiKey::ApiVersions {
+            let call = Call { key: api.key, correlation, caller: caller(0, None), body: Bytes::new() };
+            return Ok(Opened::Unversioned(call));
+        }
+        return Err(unknown());
+    }
+    let malformed = |cause: Broken| Broken(format!("{:?} version {version}: {}", api.key, cause.0));
+    let client = header(&mut walk, shape, version).map_err(malformed)?;
+    let body = walk.rest;
+    guard::check(shape, version, body).map_err(malformed)?;
+    let body = frame.slice_ref(body);
+    Ok(Opened::Asked(api, Call { key: api.key, correlation, caller: caller(version, client), body }))
+}
+
+/// The rest of a header: how the client calls itself.
+fn header(walk: &mut Walk<'_>, shape: &Shape, version: i16) -> Result<Option<String>, Broken> {
+    let client = walk.short_text()?.map(|name| String::from_utf8_lossy(name).into_owned());
+    if version >= shape.flexible {
+        (walk.version, walk.is_flexible) = (version, true);
+        walk.structure(&[])?;
+    }
+    Ok(client)
+}

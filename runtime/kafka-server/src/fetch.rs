@@ -1,0 +1,248 @@
+//! Fetch: batches as they are stored, at once or as soon as there are enough of them.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_api::{Topic, TopicPartition};
+use aqueduct_record::{Header, Offset};
+use bytes::{Bytes, BytesMut};
+use futures::future::{self, Either};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+use crate::broker::Broker;
+use crate::call::{Broken, Call, Reply, Wrong};
+
+/// The first version that names topics by their ids.
+const IDS_SINCE: i16 = 13;
+/// The most that an answer holds, whatever a client asks for: as Kafka's `fetch.max.bytes`.
+const MOST_BYTES: usize = 55 << 20;
+/// The longest that a fetch waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The isolation level of clients that want no records of open or aborted transactions.
+const READ_COMMITTED: i8 = 1;
+/// A session that goes on, see [`answer`].
+const NO_SESSION: i32 = 0;
+
+/// What has been read of one partition.
+struct Reading {
+    topic: usize,
+    of: Option<TopicPartition>,
+    /// The offset from which to read on.
+    next: Offset,
+    most: usize,
+    records: Vec<Bytes>,
+    size: usize,
+    response: PartitionData,
+}
+
+/// The answer. There are no sessions: every fetch names all its partitions, which a client is told by session id 0.
+pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Broken> {
+    let request: FetchRequest = call.decode()?;
+    let version = call.caller.version;
+    if request.session_id != NO_SESSION && request.session_epoch > 0 {
+        let response = FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
+        return call.reply(&response);
+    }
+    let due = Instant::now() + LONGEST_WAIT.min(Duration::from_millis(request.max_wait_ms.max(0) as u64));
+    let wanted = Wanted {
+        most: (request.max_bytes.max(0) as usize).min(MOST_BYTES),
+        least: (request.min_bytes.max(0) as usize).min(MOST_BYTES),
+        committed: request.isolation_level == READ_COMMITTED,
+    };
+    let mut responses = Vec::with_capacity(request.topics.len());
+    let mut readings = Vec::new();
+    for (index, topic) in request.topics.into_iter().enumerate() {
+        let FetchTopic { topic: name, topic_id, partitions, .. } = topic;
+        let found = broker.named(&name, topic_id, version >= IDS_SINCE).await;
+        for partition in partitions {
+            readings.push(open(&broker, index, found.as_ref(), &partition, &wanted).await);
+        }
+        responses.push(FetchableTopicResponse::default().with_topic(name).with_topic_id(topic_id));
+    }
+    let room = read_until(&broker, &mut readings, &wanted, due).await;
+    for reading in readings {
+        let Reading { topic, records, size, response, .. } = reading;
+        responses[topic].partitions.push(response.with_records(Some(joined(records, size))));
+    }
+    let reply = call.reply(&FetchResponse::default().with_responses(responses));
+    // The records are in the answer by now, which is bounded by what the client takes.
+    drop(room);
+    reply
+}
+
+/// What a fetch asks for as a whole.
+struct Wanted {
+    most: usize,
+    least: usize,
+    committed: bool,
+}
+
+async fn open(
+    broker: &Broker,
+    topic: usize,
+    found: Result<&Topic, &Wrong>,
+    partition: &FetchPartition,
+    wanted: &Wanted,
+) -> Reading {
+    let response = PartitionData::default()
+        .with_partition_index(partition.partition)
+        .with_aborted_transactions(wanted.committed.then(Vec::new));
+    let mut reading = Reading {
+        topic,
+        of: None,
+        next: partition.fetch_offset,
+        most: partition.partition_max_bytes.max(0) as usize,
+        records: Vec::new(),
+        size: 0,
+        response,
+    };
+    let opened = match found {
+        Ok(found) => broker.bounds(found, partition.partition, partition.current_leader_epoch).await,
+        Err(wrong) => Err(wrong.clone()),
+    };
+    match opened {
+        Ok((_, bounds)) if !(bounds.start..=bounds.end).contains(&reading.next) => {
+            reading.response.log_start_offset = bounds.start;
+            reading.fail(ResponseError::OffsetOutOfRange);
+        }
+        Ok((of, _)) => reading.of = Some(of),
+        Err(wrong) => reading.fail(wrong.error),
+    }
+    reading
+}
+
+impl Reading {
+    fn fail(&mut self, error: ResponseError) {
+        self.of = None;
+        self.response.error_code = error.code();
+        self.response.high_watermark = -1;
+        self.response.last_stable_offset = -1;
+    }
+
+    /// Reads what is there by now, at most `most` bytes unless `at_least_one`.
+    async fn read(&mut self, broker: &Broker, most: usize, at_least_one: bool) {
+        let Some(of) = self.of.clone() else { return };
+        let most = most.min(self.most.saturating_sub(self.size));
+        let read = async {
+            let bounds = broker.store.bounds(&of).await?;
+            self.response.high_watermark = bounds.stable;
+            self.response.last_stable_offset = bounds.stable;
+            self.response.log_start_offset = bounds.start;
+            if self.next >= bounds.stable || (most == 0 && !at_least_one) {
+                return Ok(Bytes::new());
+            }
+            let mut found = broker.store.read(&of, self.next, most).await?;
+            if let Some(lost) = found.lost {
+                // A client has no word for it: it goes on after them, as after records that compaction removed.
+                tracing::error!(partition = %of, from = lost.start, to = lost.end, "offsets can not be read: a Kafka client passes them");
+                self.next = lost.end;
+                found = broker.store.read(&of, self.next, most).await?;
+            }
+            Ok(found.batches)
+        };
+        match read.await {
+            Ok(batches) if batches.is_empty() || (batches.len() > most && !at_least_one) => {}
+            Ok(batches) => {
+                self.next = end_of(&batches).unwrap_or(self.next);
+                self.size += batches.len();
+                self.records.push(batches);
+            }
+            Err(cause) => {
+                let cause: aqueduct_api::Error = cause;
+                self.fail(Wrong::from(cause).error);
+            }
+        }
+    }
+}
+
+/// Reads until there is enough, something is wrong, or the time is over; returns the room that the records take.
+async fn read_until(
+    broker: &Broker,
+    readings: &mut [Reading],
+    wanted: &Wanted,
+    due: Instant,
+) -> Option<OwnedSemaphorePermit> {
+    let mut room: Option<OwnedSemaphorePermit> = None;
+    loop {
+        let mut size: usize = readings.iter().map(|reading| reading.size).sum();
+        for reading in readings.iter_mut() {
+            let left = wanted.most.saturating_sub(size);
+            if reading.of.is_none() || (left == 0 && size > 0) {
+                continue;
+            }
+            let before = reading.size;
+            reading.read(broker, left, size == 0).await;
+            let grown = reading.size - before;
+            size += grown;
+            room = charge(broker, room, grown).await;
+        }
+        let has_failed = readings.iter().any(|reading| reading.response.error_code != 0);
+        if size >= wanted.least || size >= wanted.most || has_failed || Instant::now() >= due {
+            return room;
+        }
+        if !grown(broker, readings, due).await {
+            return room;
+        }
+    }
+}
+
+/// Takes room for more bytes that were read: waits for it only while it holds none, so that two fetches never wait for each
+/// other.
+async fn charge(broker: &Broker, room: Option<OwnedSemaphorePermit>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let permits = bytes.min(broker.options.outgoing) as u32;
+    match room {
+        _ if bytes == 0 => room,
+        None => broker.outgoing.clone().acquire_many_owned(permits).await.ok(),
+        Some(mut room) => {
+            if let Ok(more) = broker.outgoing.clone().try_acquire_many_owned(permits) {
+                room.merge(more);
+            }
+            Some(room)
+        }
+    }
+}
+
+/// Waits until one of the partitions has more than was read of it; `false` when the time is over first.
+async fn grown(broker: &Broker, readings: &[Reading], due: Instant) -> bool {
+    let waits = readings.iter().filter_map(|reading| {
+        let of = reading.of.as_ref()?;
+        (reading.size < reading.most || reading.size == 0).then(|| broker.store.grown(of, reading.next))
+    });
+    let waits: Vec<_> = waits.collect();
+    let over = pin!(sleep_until(due));
+    if waits.is_empty() {
+        over.await;
+        return false;
+    }
+    match future::select(future::select_all(waits), over).await {
+        // A failure shows when the partition is read again.
+        Either::Left(_) => true,
+        Either::Right(_) => false,
+    }
+}
+
+/// The offset after the last of some whole batches.
+fn end_of(batches: &Bytes) -> Option<Offset> {
+    let mut rest = &batches[..];
+    let mut end = None;
+    while let Ok(header) = Header::peek(rest) {
+        end = Some(header.next_offset());
+        rest = rest.get(header.size()..)?;
+    }
+    end
+}
+
+fn joined(mut records: Vec<Bytes>, size: usize) -> Bytes {
+    if records.len() <= 1 {
+        return records.pop().unwrap_or_default();
+    }
+    let mut joined = BytesMut::with_capacity(size);
+    records.iter().for_each(|records| joined.extend_from_slice(records));
+    joined.freeze()
+}

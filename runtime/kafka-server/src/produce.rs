@@ -1,0 +1,185 @@
+//! Produce: batches are checked once and written as they came.
+
+use std::sync::Arc;
+
+use aqueduct_api::{At, CleanupPolicy, Durable, ProducerError, Topic, TopicPartition};
+use aqueduct_record::{Batch, BatchError, Compression, Inflation};
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+
+use crate::broker::Broker;
+use crate::call::{Broken, Call, Reply, Wrong, frame};
+use crate::names;
+
+/// Batches that are larger are checked off the async threads.
+const CHECKED_AT_ONCE: usize = 64 << 10;
+/// The first version whose clients know zstd.
+const ZSTD_SINCE: i16 = 7;
+/// The first version that names topics by their ids.
+const IDS_SINCE: i16 = 13;
+
+/// What became of a partition's batch.
+struct Written {
+    topic: usize,
+    response: PartitionProduceResponse,
+    durable: Option<Durable>,
+}
+
+/// The answer: batches have their places, in the order of requests, before the next request is taken; the client hears of it
+/// once they are safe.
+pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Broken> {
+    let request: ProduceRequest = call.decode()?;
+    let (acks, version) = (request.acks, call.caller.version);
+    let is_known = matches!(acks, -1..=1);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    let mut written = Vec::new();
+    for (index, data) in request.topic_data.into_iter().enumerate() {
+        let TopicProduceData { name, topic_id, partition_data, .. } = data;
+        let topic = match is_known {
+            false => Err(ResponseError::InvalidRequiredAcks.into()),
+            true if request.transactional_id.is_some() => Err(without_transactions()),
+            true => broker.named(&name, topic_id, version >= IDS_SINCE).await,
+        };
+        for data in partition_data {
+            written.push(partition(&broker, index, topic.as_ref(), data, version).await);
+        }
+        topics.push(TopicProduceResponse::default().with_name(name).with_topic_id(topic_id));
+    }
+    let (key, correlation) = (call.key, call.correlation);
+    let finish = async move {
+        let mut failed = false;
+        for Written { topic, mut response, durable } in written {
+            if let Some(durable) = durable
+                && let Err(cause) = durable.await
+            {
+                response = refused(response.index, &cause.into());
+            }
+            failed |= response.error_code != 0;
+            topics[topic].partition_responses.push(response);
+        }
+        match acks {
+            // Nothing else can tell a client that wants no answer.
+            0 if failed => Err(Broken("a batch was not taken, and its producer wants no answer".to_owned())),
+            0 => Ok(Reply::Nothing),
+            _ => frame(key, version, correlation, &ProduceResponse::default().with_responses(topics)).map(Reply::Now),
+        }
+    };
+    Ok(Reply::Later(Box::pin(finish)))
+}
+
+async fn partition(
+    broker: &Broker,
+    topic: usize,
+    found: Result<&Topic, &Wrong>,
+    data: PartitionProduceData,
+    version: i16,
+) -> Written {
+    let index = data.index;
+    let appended = match found {
+        Ok(found) => append(broker, found, data, version).await,
+        Err(wrong) => Err(wrong.clone()),
+    };
+    match appended {
+        Ok((response, durable)) => Written { topic, response, durable: Some(durable) },
+        Err(wrong) => Written { topic, response: refused(index, &wrong), durable: None },
+    }
+}
+
+async fn append(
+    broker: &Broker,
+    topic: &Topic,
+    data: PartitionProduceData,
+    version: i16,
+) -> Result<(PartitionProduceResponse, Durable), Wrong> {
+    let (to, bounds) = broker.bounds(topic, data.index, -1).await?;
+    if names::is_ours(&topic.name) {
+        return Err(Wrong::new(ResponseError::InvalidTopicException, "the topic is the runtime's own"));
+    }
+    let batch = checked(broker, topic, data.records.unwrap_or_default(), version).await?;
+    let appended = broker.store.append(&to, batch, At::End).await.map_err(|cause| not_appended(&to, cause))?;
+    let response = PartitionProduceResponse::default()
+        .with_index(data.index)
+        .with_base_offset(appended.base_offset)
+        .with_log_start_offset(bounds.start);
+    Ok((response, appended.durable))
+}
+
+/// The one batch that a client may send to a partition at once.
+async fn checked(broker: &Broker, topic: &Topic, bytes: Bytes, version: i16) -> Result<Batch, Wrong> {
+    if bytes.len() as u64 > topic.settings.max_batch.0 {
+        let most = topic.settings.max_batch;
+        return Err(Wrong::new(ResponseError::MessageTooLarge, format!("a batch has at most {most} in this topic")));
+    }
+    let needs_keys = topic.settings.cleanup == CleanupPolicy::Compact;
+    let check = move || check(bytes, version, needs_keys);
+    match topic.settings.max_batch.0 as usize <= CHECKED_AT_ONCE {
+        true => check(),
+        false => broker.edge.blocking(check).await?,
+    }
+}
+
+fn check(bytes: Bytes, version: i16, needs_keys: bool) -> Result<Batch, Wrong> {
+    let batch = Batch::parse(bytes).map_err(|cause| unfit(&cause))?;
+    let header = batch.header();
+    let invalid = |why: &str| Err(Wrong::new(ResponseError::InvalidRecord, why));
+    if header.attributes.is_control() {
+        return invalid("clients do not write control batches");
+    }
+    if header.attributes.is_transactional() {
+        return Err(without_transactions());
+    }
+    if header.count == 0 || i64::from(header.count) != i64::from(header.last_offset_delta) + 1 {
+        return invalid("a batch's records have the offsets 0, 1, 2 and so on within it");
+    }
+    if header.attributes.compression() == Compression::Zstd && version < ZSTD_SINCE {
+        return Err(ResponseError::UnsupportedCompressionType.into());
+    }
+    if !needs_keys {
+        return batch.validate(Inflation::default()).map_err(|cause| unfit(&cause)).map(|()| batch);
+    }
+    let mut records = batch.records().map_err(|cause| unfit(&cause))?;
+    while let Some(record) = records.next() {
+        if record.map_err(|cause| unfit(&cause))?.key.is_none() {
+            return invalid("a topic that keeps the last record of each key takes none without a key");
+        }
+    }
+    Ok(batch)
+}
+
+fn unfit(cause: &BatchError) -> Wrong {
+    let code = match cause {
+        BatchError::Crc { .. } => ResponseError::CorruptMessage,
+        BatchError::Magic { .. } => ResponseError::UnsupportedForMessageFormat,
+        _ => ResponseError::InvalidRecord,
+    };
+    Wrong::new(code, cause.to_string())
+}
+
+fn not_appended(to: &TopicPartition, cause: aqueduct_api::Error) -> Wrong {
+    let code = match ProducerError::of(&cause) {
+        Some(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
+        Some(ProducerError::Fenced { .. }) => ResponseError::InvalidProducerEpoch,
+        Some(ProducerError::Malformed { .. }) => ResponseError::InvalidRecord,
+        None => {
+            tracing::debug!(partition = %to, %cause, "a Kafka client's batch was not taken");
+            return cause.into();
+        }
+    };
+    Wrong::new(code, cause.to_string())
+}
+
+fn without_transactions() -> Wrong {
+    Wrong::new(ResponseError::InvalidTxnState, "there are no transactions here")
+}
+
+fn refused(index: i32, wrong: &Wrong) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(wrong.code())
+        .with_error_message(wrong.message())
+        .with_base_offset(-1)
+        .with_log_start_offset(-1)
+}
