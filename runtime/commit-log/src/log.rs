@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Read, Result,
-    Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
+    Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Membership,
+    Memberships, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -324,5 +324,28 @@ impl GroupsApi for CommitLog {
 
     async fn groups(&self) -> Result<Vec<String>> {
         Ok(self.inner.groups.names())
+    }
+}
+
+#[async_trait]
+impl Memberships for CommitLog {
+    async fn claim(&self, group: &str) -> Result<Option<Token>> {
+        self.inner.groups.claim(group).await
+    }
+
+    fn is_claimed(&self, group: &str) -> bool {
+        self.inner.groups.is_claimed(group)
+    }
+
+    async fn remember(&self, token: &Token, membership: Option<Membership>) -> Result<()> {
+        self.inner.groups.remember(token, membership).await
+    }
+
+    async fn remembered(&self, group: &str) -> Result<Option<Membership>> {
+        Ok(self.inner.groups.remembered(group))
+    }
+
+    async fn committed_at(&self, group: &str) -> Result<BTreeMap<TopicPartition, i64>> {
+        Ok(self.inner.groups.committed_at(group))
     }
 }
