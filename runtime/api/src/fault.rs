@@ -38,6 +38,12 @@ pub enum Mutant {
     KeyByAttempt,
     /// A document's version is its record's offset alone.
     VersionWithoutIncarnation,
+    /// What producers wrote is not known any more after a restart.
+    ProducersForgotten,
+    /// What producers wrote stays known though the append has failed.
+    SequencesKept,
+    /// A batch that was sent again is answered before the first one is synced.
+    DuplicateBeforeSync,
     /// A member of a group that is not heard of stays for ever.
     SessionForEver,
     /// A commit is taken from a member of an earlier generation.

@@ -56,6 +56,7 @@ struct LastOffsets {
 impl Partition {
     /// One round of retention and compaction. Blocks.
     pub(crate) fn clean(&self) -> Result<()> {
+        self.forget_producers();
         let mut progress = self.cleaning.lock();
         match self.stopped() {
             None => self.retain().and_then(|()| self.compact(&mut progress)),
@@ -187,7 +188,8 @@ impl Partition {
                 Step::Batch(placed) => {
                     let Some(batch) = read_batch(&placed, &*file) else { return Ok(false) };
                     // The last batch stays, empty or not, so that the segment tells how far it reached.
-                    let must_stay = placed.header.next_offset() == bound;
+                    // So does a producer's, since its header says what the producer goes on with.
+                    let must_stay = placed.header.next_offset() == bound || self.is_last_of_producer(&placed.header);
                     match self.remainder(&batch, last, must_stay) {
                         Ok(Some(left)) => output.push(&left).map_err(at(segment.path()))?,
                         Ok(None) => {}

@@ -18,8 +18,9 @@ pub(crate) const FORMAT_FILE: &str = "format";
 pub(crate) const EPOCH: &str = "epoch";
 pub(crate) const CLEAN: &str = "clean";
 pub(crate) const BALLAST: &str = "ballast";
+pub(crate) const PRODUCER_IDS: &str = "producer-ids";
 /// What is in the folder besides topics.
-pub(crate) const OWN_FILES: [&str; 5] = [LOCK, FORMAT_FILE, EPOCH, CLEAN, BALLAST];
+pub(crate) const OWN_FILES: [&str; 6] = [LOCK, FORMAT_FILE, EPOCH, CLEAN, BALLAST, PRODUCER_IDS];
 /// Ends the name of a state file while it is written; no topic's name has it.
 const UNFINISHED: &str = "~";
 

@@ -5,9 +5,10 @@
 //! <folder>/format                       the version of all this
 //! <folder>/epoch                        the leader epoch, raised whenever offsets might be used a second time
 //! <folder>/clean                        the note of a clean stop
+//! <folder>/producer-ids                 producer ids below this number may have been given
 //! <folder>/ballast                      room that is reserved for internal topics
 //! <folder>/<topic>/topic.json           id, partitions, settings
-//! <folder>/<topic>/<partition>/<base offset>.log, .index, .timeindex
+//! <folder>/<topic>/<partition>/<base offset>.log, .index, .timeindex, .producers
 //! ```
 //!
 //! Each partition has a queue and at most one job that writes it ([`writer`]): what waits is written with one call and
@@ -22,16 +23,22 @@ mod groups;
 mod holds;
 mod index;
 mod log;
+mod mark;
 mod names;
 mod options;
 mod partition;
+mod producer_ids;
+mod producers;
+mod queue;
 mod reader;
+mod rebuild;
 mod recent;
 mod recovery;
 mod retention;
 mod roll;
 mod segment;
 mod shared;
+mod snapshots;
 mod space;
 mod topic;
 mod usage;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
     Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Membership,
-    Memberships, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
+    Memberships, Producer, Producers, Read, Result, Token, Topic, TopicPartition, TopicSettings, Topics,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -17,9 +17,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::folder::{CLEAN, Folder, at};
 use crate::groups::Groups;
+use crate::mark::CleanMark;
 use crate::options::Options;
 use crate::partition::Partition;
-use crate::recovery::{CleanMark, Recovery, open_partitions};
+use crate::producer_ids::ProducerIds;
+use crate::recovery::{Recovery, open_partitions};
 use crate::shared::Shared;
 use crate::topic::{self, Registry};
 use crate::usage::Usage;
@@ -40,6 +42,7 @@ struct Inner {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     groups: Groups,
+    producer_ids: ProducerIds,
     recovery: Recovery,
     is_cleaning: AtomicBool,
 }
@@ -93,7 +96,8 @@ impl Taken {
             let path = shared.folder.path.display();
             tracing::info!(folder = %path, millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
         }
-        Ok(Inner { shared: shared.clone(), registry, groups, recovery, is_cleaning: AtomicBool::new(false) })
+        let (producer_ids, is_cleaning) = (ProducerIds::new(shared), AtomicBool::new(false));
+        Ok(Inner { shared: shared.clone(), registry, groups, producer_ids, recovery, is_cleaning })
     }
 }
 
@@ -280,14 +284,6 @@ impl Topics for CommitLog {
         Ok(self.inner.registry.all().iter().map(|open| open.topic.clone()).collect())
     }
 
-    async fn topic(&self, name: &str) -> Result<Option<Topic>> {
-        Ok(self.inner.registry.topic(name).ok().map(|open| open.topic.clone()))
-    }
-
-    async fn topic_of(&self, id: TopicId) -> Result<Option<Topic>> {
-        Ok(self.inner.registry.topic_of(id).map(|open| open.topic.clone()))
-    }
-
     async fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
         let (name, settings) = (name.to_owned(), settings.clone());
         self.change(move |registry| registry.create(&name, partitions, &settings)).await
@@ -347,5 +343,17 @@ impl Memberships for CommitLog {
 
     async fn committed_at(&self, group: &str) -> Result<BTreeMap<TopicPartition, i64>> {
         Ok(self.inner.groups.committed_at(group))
+    }
+}
+
+#[async_trait]
+impl Producers for CommitLog {
+    async fn new_producer(&self) -> Result<i64> {
+        let inner = self.inner.clone();
+        self.inner.shared.edge.blocking(move || inner.producer_ids.take(&inner.registry)).await?
+    }
+
+    async fn producers(&self, of: &TopicPartition) -> Result<Vec<Producer>> {
+        Ok(self.inner.registry.partition(of)?.describe_producers())
     }
 }

@@ -6,6 +6,8 @@ use aqueduct_record::Offset;
 
 pub(crate) const LOG: &str = "log";
 pub(crate) const INDEX: &str = "index";
+/// What was known of producers where a segment begins.
+pub(crate) const PRODUCERS: &str = "producers";
 pub(crate) const TIME_INDEX: &str = "timeindex";
 
 /// The path of a segment's file.
@@ -20,6 +22,8 @@ pub(crate) enum Named {
     Log(Offset),
     /// An index of a segment.
     Index(Offset),
+    /// What was known of producers where a segment begins.
+    Producers(Offset),
     /// What compaction made of the segments from one offset to another, complete.
     Swap(Offset, Offset),
     /// A segment that could be read but not synced.
@@ -40,6 +44,7 @@ impl Named {
         match (offset(stem), extension) {
             (Some(base), LOG) => Named::Log(base),
             (Some(base), INDEX | TIME_INDEX) => Named::Index(base),
+            (Some(base), PRODUCERS) => Named::Producers(base),
             (Some(base), "suspect") => Named::Suspect(base),
             (Some(_), "fresh" | "cleaned") => Named::Unfinished,
             (None, "swap") => match stem.split_once('-').map(|(base, bound)| (offset(base), offset(bound))) {
@@ -54,6 +59,14 @@ impl Named {
     pub(crate) fn log(&self) -> Option<Offset> {
         match self {
             Named::Log(base) => Some(*base),
+            _ => None,
+        }
+    }
+
+    /// The base offset, if it says what was known of producers there.
+    pub(crate) fn producers(&self) -> Option<Offset> {
+        match self {
+            Named::Producers(base) => Some(*base),
             _ => None,
         }
     }
@@ -74,6 +87,7 @@ mod tests {
             ("00000000000000000007.log", Named::Log(7)),
             ("00000000000000000007.index", Named::Index(7)),
             ("00000000000000000007.timeindex", Named::Index(7)),
+            ("00000000000000000007.producers", Named::Producers(7)),
             ("00000000000000000007.fresh", Named::Unfinished),
             ("00000000000000000007.cleaned", Named::Unfinished),
             ("00000000000000000007-00000000000000000009.swap", Named::Swap(7, 9)),

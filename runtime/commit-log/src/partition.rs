@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 
-use aqueduct_api::{Appended, At, Bounds, Durability, Error, Result, TopicPartition, TopicSettings};
-use aqueduct_record::{Batch, Offset};
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use aqueduct_api::{Bounds, Durability, Error, Result, TopicPartition, TopicSettings};
+use aqueduct_record::Offset;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::holds::Holds;
+use crate::producers::Producers;
+use crate::queue::{Queue, WAITING_BYTES};
 use crate::reader::Cursors;
 use crate::segment::Segment;
 use crate::shared::Shared;
-use crate::space::For;
 use crate::writer::Writer;
-
-/// Bytes of appends that may wait for their partition's writer; more wait for their place.
-const WAITING_BYTES: usize = 32 << 20;
 
 /// A partition that is open.
 pub(crate) struct Partition {
@@ -28,9 +27,11 @@ pub(crate) struct Partition {
     pub(crate) folder: PathBuf,
     pub(crate) shared: Arc<Shared>,
     settings: RwLock<Arc<TopicSettings>>,
-    room: Arc<Semaphore>,
-    queue: Mutex<Queue>,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) queue: Mutex<Queue>,
     pub(crate) writer: Mutex<Writer>,
+    /// The offset before which everything is synced, as far as appends have to know.
+    pub(crate) safe: AtomicI64,
     /// By base offset; the last one may be written to.
     pub(crate) segments: RwLock<BTreeMap<Offset, Arc<Segment>>>,
     tail: Mutex<Tail>,
@@ -51,42 +52,6 @@ struct Tail {
     is_gone: bool,
 }
 
-/// What waits for the writer.
-struct Queue {
-    /// The offset that the next append gets.
-    next: Offset,
-    /// How often offsets of failed appends were given back.
-    given_back: u64,
-    work: Work,
-    /// Whether a job is at work, or about to be.
-    is_busy: bool,
-    stopped: Option<Stopped>,
-}
-
-/// What one round of the writer does, in this order.
-#[derive(Default)]
-pub(crate) struct Work {
-    pub(crate) appends: Vec<Pending>,
-    pub(crate) syncs: Vec<oneshot::Sender<Result<Offset>>>,
-    /// Begin a new segment, unless the last one is empty.
-    pub(crate) roll: Vec<oneshot::Sender<Result<()>>>,
-}
-
-impl Work {
-    fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.syncs.is_empty() && self.roll.is_empty()
-    }
-}
-
-/// An append that has its place and is not written yet.
-pub(crate) struct Pending {
-    pub(crate) batch: Batch,
-    pub(crate) base: Offset,
-    pub(crate) next: Offset,
-    pub(crate) answer: oneshot::Sender<Result<()>>,
-    pub(crate) _room: OwnedSemaphorePermit,
-}
-
 /// Why a partition takes nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
@@ -102,6 +67,7 @@ pub(crate) enum Stopped {
 pub(crate) struct Found {
     pub(crate) segments: BTreeMap<Offset, Arc<Segment>>,
     pub(crate) writer: Writer,
+    pub(crate) producers: Producers,
 }
 
 impl Partition {
@@ -119,8 +85,9 @@ impl Partition {
             shared: shared.clone(),
             settings: RwLock::new(settings),
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
-            queue: Mutex::new(Queue { next: end, given_back: 0, work: Work::default(), is_busy: false, stopped: None }),
+            queue: Mutex::new(Queue::new(end, found.producers)),
             writer: Mutex::new(found.writer),
+            safe: AtomicI64::new(end),
             segments: RwLock::new(found.segments),
             tail: Mutex::new(Tail { stable: end, is_gone: false }),
             tail_moved: Notify::new(),
@@ -213,122 +180,6 @@ impl Partition {
         segments.values().take(segments.len().saturating_sub(1)).cloned().collect()
     }
 
-    /// Gives a batch its place and sees to it that it gets written.
-    pub(crate) async fn append(self: &Arc<Self>, batch: Batch, at: At) -> Result<Appended> {
-        let settings = self.settings();
-        if batch.size() as u64 > settings.max_batch.0 {
-            return Err(Error::refused(format!(
-                "{}: a batch of {} bytes is larger than the topic's `max.message.bytes` of {}",
-                self.of,
-                batch.size(),
-                settings.max_batch
-            )));
-        }
-        if !self.is_internal() {
-            self.shared.room.refuse(For::of(&settings))?;
-        }
-        let permits = batch.size().min(WAITING_BYTES) as u32;
-        let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| self.refusal(Stopped::Closed))?;
-        let (answer, answered) = oneshot::channel();
-        let (base_offset, next_offset, given_back) = self.enqueue(batch, at, answer, room)?;
-        let of = self.of.clone();
-        let durable = Box::pin(async move {
-            answered
-                .await
-                .unwrap_or_else(|_| Err(Error::retry(format!("{of}: the log ended before the append was safe"))))
-        });
-        Ok(Appended { base_offset, next_offset, given_back, duplicate: None, durable })
-    }
-
-    fn enqueue(
-        self: &Arc<Self>,
-        batch: Batch,
-        at: At,
-        answer: oneshot::Sender<Result<()>>,
-        room: OwnedSemaphorePermit,
-    ) -> Result<(Offset, Offset, u64)> {
-        let mut queue = self.queue.lock();
-        if let Some(stopped) = queue.stopped {
-            return Err(self.refusal(stopped));
-        }
-        let base = match at {
-            At::End => queue.next,
-            At::EndSince(given_back) if given_back == queue.given_back => queue.next,
-            At::EndSince(_) => {
-                return Err(Error::retry(format!("{}: an append before this one has failed meanwhile", self.of)));
-            }
-            At::OwnOffset if batch.base_offset() >= queue.next => batch.base_offset(),
-            At::OwnOffset => {
-                return Err(Error::refused(format!(
-                    "{}: a batch at its own offset {} lies before the end, {}",
-                    self.of,
-                    batch.base_offset(),
-                    queue.next
-                )));
-            }
-        };
-        let next = base
-            .checked_add(i64::from(batch.header().last_offset_delta) + 1)
-            .ok_or_else(|| Error::refused(format!("{}: no offsets are left for a batch at {base}", self.of)))?;
-        queue.next = next;
-        queue.work.appends.push(Pending { batch, base, next, answer, _room: room });
-        let given_back = queue.given_back;
-        self.wake(queue);
-        Ok((base, next, given_back))
-    }
-
-    /// Syncs what has been appended so far; returns the offset before which everything is safe.
-    pub(crate) async fn sync(self: &Arc<Self>) -> Result<Offset> {
-        self.ask(|work, answer| work.syncs.push(answer)).await
-    }
-
-    /// Begins a new segment, unless the last one is empty.
-    pub(crate) async fn roll(self: &Arc<Self>) -> Result<()> {
-        self.ask(|work, answer| work.roll.push(answer)).await
-    }
-
-    async fn ask<T>(self: &Arc<Self>, put: impl FnOnce(&mut Work, oneshot::Sender<Result<T>>)) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.queue.lock();
-            if let Some(stopped) = queue.stopped {
-                return Err(self.refusal(stopped));
-            }
-            put(&mut queue.work, answer);
-            self.wake(queue);
-        }
-        answered.await.unwrap_or_else(|_| Err(Error::retry(format!("{}: the log ended", self.of))))
-    }
-
-    /// Sees to it that a job takes what was queued.
-    fn wake(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
-        let was_busy = std::mem::replace(&mut queue.is_busy, true);
-        // The job may run before this returns, and wants the queue.
-        drop(queue);
-        if !was_busy {
-            let partition = self.clone();
-            self.shared.edge.threads.blocking(Box::new(move || partition.write_queued()));
-        }
-    }
-
-    /// What waits now, for the writer; `None` ends its job.
-    pub(crate) fn take_work(&self) -> Option<Work> {
-        let mut queue = self.queue.lock();
-        if queue.work.is_empty() {
-            queue.is_busy = false;
-            return None;
-        }
-        Some(std::mem::take(&mut queue.work))
-    }
-
-    /// Gives offsets back from `next` on: all that waits behind them fails too.
-    pub(crate) fn give_back(&self, next: Offset) -> Vec<Pending> {
-        let mut queue = self.queue.lock();
-        queue.next = next;
-        queue.given_back += 1;
-        std::mem::take(&mut queue.work.appends)
-    }
-
     /// Takes nothing any more.
     pub(crate) fn stop(&self, stopped: Stopped) {
         self.queue.lock().stopped.get_or_insert(stopped);
@@ -357,7 +208,7 @@ impl Partition {
         self.tail.lock().is_gone = false;
     }
 
-    fn refusal(&self, stopped: Stopped) -> Error {
+    pub(crate) fn refusal(&self, stopped: Stopped) -> Error {
         match stopped {
             Stopped::Closed => Error::retry(format!("{}: the log is closed", self.of)),
             Stopped::Deleted => Error::refused(format!("topic `{}` was deleted", self.of.topic)),

@@ -1,22 +1,27 @@
 //! Opening a partition: as it was left by a clean stop, or batch by batch after any other end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aqueduct_api::disk::{File, Open};
+use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Error, Result, TopicPartition};
 use aqueduct_record::Offset;
 use futures::{StreamExt as _, stream};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::folder::{at, remove_if_there, sync_parent};
 use crate::index::Index;
+use crate::mark::{CleanMark, PartitionMark};
 use crate::names::{self, LOG, Named};
-use crate::partition::{Found, Partition};
+use crate::partition::Found;
+use crate::producers::Producers;
+use crate::rebuild::Rebuild;
 use crate::segment::{Extent, Segment};
 use crate::shared::Shared;
+use crate::snapshots::Snapshots;
 use crate::walk::Window;
 use crate::writer::{Active, Writer};
 
@@ -60,41 +65,6 @@ pub struct Missing {
     pub from: Offset,
     /// The offset after the last that is lost.
     pub to: Offset,
-}
-
-/// What a clean stop notes of all partitions.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct CleanMark {
-    /// By topic.
-    pub(crate) topics: BTreeMap<Arc<str>, Vec<PartitionMark>>,
-}
-
-/// What a clean stop notes of a partition.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct PartitionMark {
-    /// Base offsets and sizes.
-    segments: Vec<(Offset, u64)>,
-    /// Those of them whose sizes are only their files', because nobody has read them since a crash: void records may follow
-    /// what counts.
-    #[serde(default)]
-    unread: BTreeSet<Offset>,
-    end: Offset,
-    /// When the last segment was begun, in ms since 1970.
-    born: i64,
-}
-
-impl PartitionMark {
-    /// The mark of a partition that was finished.
-    pub(crate) fn of(partition: &Partition) -> Self {
-        let writer = partition.writer.lock();
-        let segments = partition.segments.read();
-        PartitionMark {
-            segments: segments.values().map(|segment| (segment.base, segment.extent().size)).collect(),
-            unread: segments.values().filter(|segment| !segment.is_exact()).map(|segment| segment.base).collect(),
-            end: writer.written,
-            born: writer.active.as_ref().map_or(0, |active| active.born),
-        }
-    }
 }
 
 /// Opens partitions, many at once, since a recovered one is read and synced; what was found is in their order. All that was
@@ -157,15 +127,28 @@ impl Opening<'_> {
         }
         names.sort();
         let logs: Vec<Offset> = names.iter().filter_map(|(named, _)| named.log()).collect();
-        let is_as_marked = |mark: &&PartitionMark| {
+        let is_as_marked = |(mark, _): &(&PartitionMark, Producers)| {
             let is_marked = |base: &Offset| mark.segments.binary_search_by_key(base, |(base, _)| *base).is_ok();
             logs.iter().all(is_marked) && !names.iter().any(|(named, _)| named.needs_recovery())
         };
         self.note_foreign(&names);
-        match mark.filter(is_as_marked) {
-            Some(mark) => self.reopen(mark, &logs),
-            None => self.recover(&names),
+        let snapshots = |last: Option<Offset>| {
+            let bases = names.iter().filter_map(|(named, _)| named.producers());
+            bases.filter(|base| last.is_some_and(|last| *base <= last)).collect::<Vec<_>>()
+        };
+        let mark = mark.and_then(|mark| Some((mark, mark.producers()?)));
+        let mut found = match mark.filter(is_as_marked) {
+            Some((mark, producers)) => self.reopen(mark, &logs, (producers, snapshots(logs.last().copied())))?,
+            None => {
+                let bases = self.tidy(&names)?;
+                let snapshots = snapshots(bases.last().copied());
+                self.recover(&bases, snapshots)?
+            }
+        };
+        if fault::mutated(Mutant::ProducersForgotten) {
+            found.producers = Producers::default();
         }
+        Ok(found)
     }
 
     fn note_foreign(&mut self, names: &[(Named, PathBuf)]) {
@@ -176,7 +159,12 @@ impl Opening<'_> {
     }
 
     /// The partition as a clean stop left it: nothing is read before somebody asks.
-    fn reopen(&mut self, mark: &PartitionMark, logs: &[Offset]) -> Result<Found> {
+    fn reopen(
+        &mut self,
+        mark: &PartitionMark,
+        logs: &[Offset],
+        (producers, snapshots): (Producers, Vec<Offset>),
+    ) -> Result<Found> {
         let bounds = mark.segments.iter().skip(1).map(|(base, _)| *base).chain([mark.end]);
         let mut segments = BTreeMap::new();
         let mut active = None;
@@ -200,7 +188,10 @@ impl Opening<'_> {
             };
             segments.insert(*base, segment);
         }
-        Ok(Found { segments, writer: Writer::at_end(active, mark.end) })
+        let mut writer = Writer::at_end(active, mark.end);
+        let are_due = !producers.is_empty() || !snapshots.is_empty();
+        writer.snapshots = Snapshots { bases: snapshots, are_due };
+        Ok(Found { segments, writer, producers })
     }
 
     /// Cuts what a failed sync made void and could not be cut before the stop: a recovery after the next crash would take
@@ -228,10 +219,10 @@ impl Opening<'_> {
 
     /// The partition after a crash: closed segments were synced when they were closed; of the last one, batches count up
     /// to the first that is not whole.
-    fn recover(&mut self, names: &[(Named, PathBuf)]) -> Result<Found> {
-        let bases = self.tidy(names)?;
+    fn recover(&mut self, bases: &[Offset], mut snapshots: Vec<Offset>) -> Result<Found> {
         let Some((last, closed)) = bases.split_last() else {
-            return Ok(Found { segments: BTreeMap::new(), writer: Writer::empty() });
+            let (segments, producers) = (BTreeMap::new(), Producers::default());
+            return Ok(Found { segments, writer: Writer::empty(), producers });
         };
         let mut segments = BTreeMap::new();
         for (base, bound) in closed.iter().zip(&bases[1..]) {
@@ -240,10 +231,21 @@ impl Opening<'_> {
             let extent = Extent { size, bound: *bound };
             segments.insert(*base, Arc::new(Segment::closed(self.shared, self.folder, *base, extent, false)));
         }
-        let active = self.recover_last(*last)?;
+        let rebuild = Rebuild { shared: self.shared, folder: self.folder, closed: &segments, base: *last };
+        let mut producers = rebuild.known_before(&mut snapshots)?;
+        let (mut are_due, was_known) = (!producers.is_empty(), !snapshots.is_empty());
+        let active = self.recover_last(*last, &mut producers)?;
+        if !producers.is_empty() && !was_known && !closed.is_empty() {
+            // The file that should be there was removed.
+            producers = rebuild.known_anew(&mut snapshots)?;
+            are_due = !producers.is_empty();
+            rebuild.replay(&active.segment, Offset::MIN, &mut producers)?;
+        }
         let end = active.segment.extent().bound;
         segments.insert(*last, active.segment.clone());
-        Ok(Found { segments, writer: Writer::at_end(Some(active), end) })
+        let mut writer = Writer::at_end(Some(active), end);
+        writer.snapshots = Snapshots { bases: snapshots, are_due };
+        Ok(Found { segments, writer, producers })
     }
 
     /// Finishes or removes what was under way, and returns the segments' base offsets.
@@ -267,19 +269,25 @@ impl Opening<'_> {
                     bases.push(*base);
                 }
                 Named::Index(base) if !bases.contains(base) => remove_if_there(disk, path).map_err(at(path))?,
-                Named::Log(_) | Named::Index(_) | Named::Foreign => {}
+                Named::Log(_) | Named::Index(_) | Named::Producers(_) | Named::Foreign => {}
             }
         }
         bases.sort_unstable();
+        for (named, path) in names {
+            if named.producers().is_some_and(|base| bases.last().is_none_or(|last| base > *last)) {
+                remove_if_there(disk, path).map_err(at(path))?;
+            }
+        }
         disk.sync_folder(self.folder).map_err(at(self.folder))?;
         Ok(bases)
     }
 
     /// Reads the last segment batch by batch, cuts what is torn, and syncs what is kept before it is served.
-    fn recover_last(&mut self, base: Offset) -> Result<Active> {
+    fn recover_last(&mut self, base: Offset, producers: &mut Producers) -> Result<Active> {
         let path = names::path(self.folder, base, LOG);
         let file = self.shared.disk().open(&path, Open::Write).map_err(at(&path))?;
         let found = file.metadata().map_err(at(&path))?;
+        let now = self.shared.edge.now();
         let (mut index, mut size, mut end, mut epoch) = (Index::new(), 0, base, i32::MIN);
         let mut window = Window::over_all(file.clone(), found.length);
         while let Some(header) = window.checked_header(size).map_err(at(&path))? {
@@ -291,6 +299,7 @@ impl Opening<'_> {
                 break;
             }
             index.add(base, &header, header.base_offset, size);
+            producers.replay(&header, now);
             size += header.size() as u64;
             (end, epoch) = (header.next_offset(), header.leader_epoch);
         }

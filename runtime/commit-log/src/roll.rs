@@ -10,7 +10,8 @@ use aqueduct_record::Offset;
 use crate::folder::{at, remove_if_there, sync_parent};
 use crate::index::Index;
 use crate::names::{self, LOG};
-use crate::partition::{Partition, Pending};
+use crate::partition::Partition;
+use crate::queue::Pending;
 use crate::segment::{Extent, Segment};
 use crate::writer::{Active, Writer};
 
@@ -63,6 +64,7 @@ impl Partition {
             writer.epoch_due = false;
         }
         self.remove_begun(writer, base)?;
+        self.note_producers(writer, base)?;
         let fresh = names::path(&self.folder, base, "fresh");
         let path = names::path(&self.folder, base, LOG);
         let make = || {
@@ -79,6 +81,7 @@ impl Partition {
         fault::point("roll");
         (writer.begun, writer.is_void) = (None, false);
         (writer.written, writer.synced) = (base, base);
+        self.drop_old_producers(writer);
         let extent = Extent { size: 0, bound: base };
         let segment = Arc::new(Segment::live(&self.shared, &self.folder, base, extent, Index::new()));
         self.shared.files.put(segment.id, file);

@@ -13,8 +13,9 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{self, OWN_FILES, at, read_whole, remove_all};
+use crate::mark::{CleanMark, PartitionMark};
 use crate::partition::{Found, Partition, Stopped};
-use crate::recovery::{CleanMark, PartitionMark};
+use crate::producers::Producers;
 use crate::shared::Shared;
 use crate::writer::Writer;
 
@@ -113,10 +114,6 @@ impl Registry {
         topics.get(name).cloned().ok_or_else(|| Error::refused(format!("unknown topic `{name}`")))
     }
 
-    pub(crate) fn topic_of(&self, id: TopicId) -> Option<Arc<OpenTopic>> {
-        self.topics.read().values().find(|open| open.topic.id == id).cloned()
-    }
-
     pub(crate) fn partition(&self, of: &TopicPartition) -> Result<Arc<Partition>> {
         let topic = self.topic(&of.topic)?;
         let found = usize::try_from(of.partition).ok().and_then(|partition| topic.partitions.get(partition));
@@ -197,7 +194,8 @@ impl Registry {
         let new = |partition: i32| {
             let of = TopicPartition::new(topic.name.clone(), partition);
             let folder = self.shared.folder.of(&of);
-            let found = Found { segments: BTreeMap::new(), writer: Writer::empty() };
+            let producers = Producers::default();
+            let found = Found { segments: BTreeMap::new(), writer: Writer::empty(), producers };
             let partition = Partition::new(&self.shared, of, folder, settings.clone(), found);
             partition.spare();
             partition

@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aqueduct_api::disk::File;
 use aqueduct_api::fault::{self, Mutant};
@@ -10,9 +11,11 @@ use aqueduct_api::{Durability, Error, Result, TopicSettings};
 use aqueduct_record::Offset;
 
 use crate::folder::at;
-use crate::partition::{Partition, Pending, Stopped, Work};
+use crate::partition::{Partition, Stopped};
+use crate::queue::{Again, Pending, Work};
 use crate::roll;
 use crate::segment::{Extent, Segment};
+use crate::snapshots::Snapshots;
 use crate::space::For;
 
 /// How far a partition is written.
@@ -30,6 +33,8 @@ pub(crate) struct Writer {
     pub(crate) is_void: bool,
     /// A segment past the end that was begun and came to nothing; its file may be there.
     pub(crate) begun: Option<Offset>,
+    /// What is on disk of producers.
+    pub(crate) snapshots: Snapshots,
 }
 
 /// The segment that is written to.
@@ -49,7 +54,8 @@ impl Writer {
 
     /// A partition of which everything before `end` is durable.
     pub(crate) fn at_end(active: Option<Active>, end: Offset) -> Self {
-        Writer { active, written: end, synced: end, epoch_due: false, is_void: false, begun: None }
+        let snapshots = Snapshots::default();
+        Writer { active, written: end, synced: end, epoch_due: false, is_void: false, begun: None, snapshots }
     }
 
     /// Whether a crash could bring back what failed, as long as no segment is begun that says what counts.
@@ -106,8 +112,9 @@ impl Partition {
                 fail(voided, cause);
             }
         }
+        self.answer_again(work.again, &synced);
         for waiting in work.syncs {
-            let _ = waiting.send(synced.as_ref().map(|()| writer.synced).map_err(again));
+            let _ = waiting.send(synced.as_ref().map(|()| writer.synced).map_err(same));
         }
         if !work.roll.is_empty() {
             let rolled = match &writer.active {
@@ -115,8 +122,23 @@ impl Partition {
                 _ => self.roll_active(writer).and_then(|()| self.begin_segment(writer, writer.written)),
             };
             for waiting in work.roll {
-                let _ = waiting.send(rolled.as_ref().copied().map_err(again));
+                let _ = waiting.send(rolled.as_ref().copied().map_err(same));
             }
+        }
+    }
+
+    /// Answers what was sent again: the first one is written by now, and synced where it has to be, or it has failed.
+    fn answer_again(&self, again: Vec<Again>, synced: &Result<()>) {
+        if again.is_empty() {
+            return;
+        }
+        let given_back = self.given_back();
+        for Again { given_back: before, answer, .. } in again {
+            let _ = answer.send(match synced {
+                Ok(()) if before == given_back => Ok(()),
+                Ok(()) => Err(Error::retry(format!("{}: what was sent again has failed meanwhile", self.of))),
+                Err(cause) => Err(same(cause)),
+            });
         }
     }
 
@@ -173,6 +195,11 @@ impl Partition {
         if !self.is_internal() {
             self.shared.take_room(size - active.size, For::of(settings))?;
         }
+        let base = active.segment.base;
+        if run.iter().any(|append| append.batch.header().producer_id >= 0) {
+            self.note_first_producer(writer, base)?;
+        }
+        let active = writer.active.as_mut().expect("nothing was rolled since");
         active.segment.change_index(&self.shared, |_| ())?;
         let file =
             active.segment.file(&self.shared)?.ok_or_else(|| Error::retry(format!("{} was deleted", self.of)))?;
@@ -224,7 +251,7 @@ impl Partition {
         match writer.is_dirty() {
             true => self.sync_active(writer),
             false => {
-                writer.synced = writer.written;
+                self.synced(writer);
                 Ok(())
             }
         }
@@ -244,9 +271,14 @@ impl Partition {
         fault::point("append.synced");
         active.synced_size = active.size;
         active.segment.unpin(&self.shared);
-        writer.synced = writer.written;
+        self.synced(writer);
         self.show(writer, writer.written);
         Ok(())
+    }
+
+    fn synced(&self, writer: &mut Writer) {
+        writer.synced = writer.written;
+        self.safe.store(writer.synced, Ordering::Release);
     }
 
     /// Lets readers see everything before `stable`.
@@ -298,12 +330,12 @@ fn answer(appends: Vec<Pending>) {
 
 pub(crate) fn fail(appends: Vec<Pending>, cause: &Error) {
     for append in appends {
-        let _ = append.answer.send(Err(again(cause)));
+        let _ = append.answer.send(Err(same(cause)));
     }
 }
 
 /// The same failure, for one more of those who wait.
-fn again(cause: &Error) -> Error {
+fn same(cause: &Error) -> Error {
     let told = cause.to_string();
     match cause {
         Error::Retry { after, .. } => Error::Retry { cause: told.into(), after: *after },

@@ -10,4 +10,5 @@ mod folder;
 mod full;
 mod members;
 mod opened;
+mod producers;
 mod recovery;
