@@ -9,7 +9,7 @@ use std::time::Duration;
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
     Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Membership,
-    Memberships, Producer, Producers, Read, Result, Token, Topic, TopicPartition, TopicSettings, Topics,
+    Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -282,6 +282,14 @@ impl Log for CommitLog {
 impl Topics for CommitLog {
     async fn topics(&self) -> Result<Vec<Topic>> {
         Ok(self.inner.registry.all().iter().map(|open| open.topic.clone()).collect())
+    }
+
+    async fn topic(&self, name: &str) -> Result<Option<Topic>> {
+        Ok(self.inner.registry.topic(name).ok().map(|open| open.topic.clone()))
+    }
+
+    async fn topic_of(&self, id: TopicId) -> Result<Option<Topic>> {
+        Ok(self.inner.registry.topic_of(id).map(|open| open.topic.clone()))
     }
 
     async fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {

@@ -114,6 +114,10 @@ impl Registry {
         topics.get(name).cloned().ok_or_else(|| Error::refused(format!("unknown topic `{name}`")))
     }
 
+    pub(crate) fn topic_of(&self, id: TopicId) -> Option<Arc<OpenTopic>> {
+        self.topics.read().values().find(|open| open.topic.id == id).cloned()
+    }
+
     pub(crate) fn partition(&self, of: &TopicPartition) -> Result<Arc<Partition>> {
         let topic = self.topic(&of.topic)?;
         let found = usize::try_from(of.partition).ok().and_then(|partition| topic.partitions.get(partition));
