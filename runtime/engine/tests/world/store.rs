@@ -235,6 +235,7 @@ impl Log for Memory {
                 base_offset,
                 next_offset,
                 given_back: failures,
+                duplicate: None,
                 durable: futures::future::ready(Ok(())).boxed(),
             });
         }
@@ -266,7 +267,7 @@ impl Log for Memory {
                 false => Ok(()),
             }
         };
-        Ok(Appended { base_offset, next_offset, given_back: failures, durable: durable.boxed() })
+        Ok(Appended { base_offset, next_offset, given_back: failures, duplicate: None, durable: durable.boxed() })
     }
 
     async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
