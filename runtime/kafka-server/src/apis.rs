@@ -7,14 +7,15 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeProducersRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
-use crate::{cluster, configs, fetch, metadata, offsets, produce, topics, versions};
+use crate::{cluster, configs, fetch, metadata, offsets, produce, producers, topics, versions};
 
 /// One API.
 pub(crate) struct Api {
@@ -71,6 +72,13 @@ pub(crate) const APIS: &[Api] = &[
         answer: |b, call| answered(b, call, |b, r: DeleteTopicsRequest, _| async move { topics::delete(&b, r).await }),
     },
     Api {
+        key: ApiKey::InitProducerId,
+        versions: 0..=5,
+        answer: |b, call| {
+            answered(b, call, |b, r: InitProducerIdRequest, _| async move { producers::init(&b, r).await })
+        },
+    },
+    Api {
         key: ApiKey::OffsetForLeaderEpoch,
         versions: 2..=4,
         answer: |b, call| {
@@ -103,6 +111,13 @@ pub(crate) const APIS: &[Api] = &[
         versions: 0..=2,
         answer: |b, call| {
             answered(b, call, |b, r: DescribeClusterRequest, _| async move { cluster::describe(&b, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeProducers,
+        versions: 0..=0,
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeProducersRequest, _| async move { producers::describe(&b, r).await })
         },
     },
 ];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use aqueduct_api::{Bounds, Edge, Store, Topic, TopicId, TopicPartition, TopicSettings};
+use aqueduct_api::{Bounds, Edge, Memberships, Producers, Store, Topic, TopicId, TopicPartition, TopicSettings};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OnceCell, Semaphore};
@@ -17,10 +17,15 @@ use crate::names::text;
 /// The number under which clients know this node: there is one.
 pub(crate) const NODE: i32 = 0;
 
+/// All that is asked of the log.
+pub trait Served: Store + Producers + Memberships {}
+
+impl<T: Store + Producers + Memberships> Served for T {}
+
 /// Answers requests; connections share one.
 pub struct Broker {
     /// Where records are.
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Served>,
     /// Time and threads.
     pub(crate) edge: Edge,
     /// What was declared of the endpoint.
@@ -94,7 +99,7 @@ const REST: Duration = Duration::from_secs(10);
 
 impl Broker {
     /// Answers from `store`.
-    pub fn new(store: Arc<dyn Store>, edge: Edge, options: Options, declared: Declared) -> Self {
+    pub fn new(store: Arc<dyn Served>, edge: Edge, options: Options, declared: Declared) -> Self {
         let in_flight = options.in_flight.max(options.request).min(u32::MAX as usize);
         Broker {
             store,

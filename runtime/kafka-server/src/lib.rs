@@ -27,9 +27,10 @@ mod metadata;
 mod names;
 mod offsets;
 mod produce;
+mod producers;
 mod settings;
 mod topics;
 mod versions;
 
-pub use broker::{Broker, Counters, Declared, Options};
+pub use broker::{Broker, Counters, Declared, Options, Served};
 pub use listener::serve;
