@@ -78,7 +78,7 @@ impl Client {
     async fn folder(folder: &Path, options: Options) -> aqueduct_api::Result<Client> {
         let edge = Edge::real();
         let log = CommitLog::open(edge.clone(), folder, options).await?;
-        let router = data_router(Data::new(Arc::new(log.clone()), edge));
+        let router = data_router(Data::new(Arc::new(log.clone()), None, edge));
         Ok(Client::Folder { router, log })
     }
 

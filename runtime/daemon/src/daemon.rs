@@ -105,7 +105,7 @@ impl Daemon {
         let loaded = self.loaded();
         let secrets = loaded.references.secrets.clone();
         let store = Arc::new(self.inner.log.clone());
-        let data = Data::new(store, self.inner.edge.clone());
+        let data = Data::new(store, Some(self.inner.engine.clone()), self.inner.edge.clone());
         let control = control_router(Control { daemon: self.clone(), secrets });
         let hosts = Arc::new(loaded.config.listen.hosts);
         let guard = axum::middleware::from_fn_with_state(hosts, crate::http::guard::guard);

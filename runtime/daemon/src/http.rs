@@ -25,6 +25,7 @@ pub(crate) mod topics;
 use std::sync::Arc;
 
 use aqueduct_api::{Edge, Store};
+use aqueduct_engine::Engine;
 use axum::Router;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
@@ -40,6 +41,8 @@ use crate::secrets::Secrets;
 pub(crate) struct Data {
     /// The log.
     pub(crate) store: Arc<dyn Store>,
+    /// What runs over it, if anything does.
+    pub(crate) engine: Option<Engine>,
     /// Where time comes from.
     pub(crate) edge: Edge,
     /// Held by whoever replays or discards dead letters: one at a time.
@@ -48,8 +51,8 @@ pub(crate) struct Data {
 
 impl Data {
     /// Works with a log.
-    pub(crate) fn new(store: Arc<dyn Store>, edge: Edge) -> Self {
-        Data { store, edge, settling: Arc::default() }
+    pub(crate) fn new(store: Arc<dyn Store>, engine: Option<Engine>, edge: Edge) -> Self {
+        Data { store, engine, edge, settling: Arc::default() }
     }
 }
 

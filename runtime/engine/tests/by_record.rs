@@ -224,6 +224,33 @@ fn the_newest_document_of_a_key_has_the_highest_version_wherever_it_comes_to() {
     });
 }
 
+#[test]
+fn growth_is_noted_before_a_change_is_answered() {
+    for reloads in [true, false] {
+        let mut world = world(1);
+        world.sink().chunk.age = Span::millis(100);
+        world.run(|process| async move {
+            append(&process, &t(0), &["1"]).await;
+            is_out(&process, 1).await;
+            let mut plan = process.plan.clone();
+            let topic = plan.topics.get_mut("t").unwrap();
+            topic.partitions = 2;
+            match reloads {
+                true => drop(process.engine.reload(plan).await.unwrap()),
+                false => drop(process.engine.alter_topic("t", 2, &topic.settings).await.unwrap()),
+            }
+            // At once: what moves to the new partition may be there before anybody looks again.
+            append(&process, &t(1), &["2"]).await;
+            append(&process, &t(0), &["3"]).await;
+            is_out(&process, 3).await;
+            let mut versions: Vec<_> = process.outside.documents().into_values().collect();
+            versions.sort_by(|a, b| a.value.cmp(&b.value));
+            let versions: Vec<_> = versions.into_iter().map(|document| document.version).collect();
+            assert_eq!(versions, [(1, 0), (2, 0), (2, 1)], "reloads: {reloads}");
+        });
+    }
+}
+
 /// The run passes, and does not with the mistake.
 fn check(mutant: Mutant, run: fn()) {
     mutate(None);

@@ -109,6 +109,21 @@ fn what_a_log_gives_back_later_ends_no_source_without_positions() {
 }
 
 #[test]
+fn a_topic_that_has_grown_takes_records_at_its_new_partitions_at_once() {
+    world().run(|process| async move {
+        asked(&process, &["a"]).await.unwrap();
+        let settings = TopicPlan::default().settings;
+        process.engine.alter_topic("t", 2, &settings).await.unwrap();
+        let (of, offset) = ask_for(&process.outside, &["b"], Some(1)).await.unwrap().unwrap();
+        assert_eq!((of, offset), (TopicPartition::new("t", 1), 0));
+        let restarts = process.connector("in").await.restarts;
+        let settings = aqueduct_api::TopicSettings { retention: aqueduct_api::Span::seconds(9), ..settings };
+        process.engine.alter_topic("t", 2, &settings).await.unwrap();
+        assert_eq!(process.connector("in").await.restarts, restarts, "what it does not go by changes nothing");
+    });
+}
+
+#[test]
 fn a_place_that_there_is_not_is_said() {
     world().run(|process| async move {
         let refused = ask_for(&process.outside, &["a"], Some(7)).await.unwrap().unwrap_err();

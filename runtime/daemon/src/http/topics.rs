@@ -132,7 +132,10 @@ async fn alter(State(data): State<Data>, Path(name): Path<String>, Json(change):
     if change.dry_run {
         return Ok(Json(json!({ "name": name, "partitions": partitions, "settings": settings })));
     }
-    let topic = data.store.alter(&name, partitions, &settings).await?;
+    let topic = match &data.engine {
+        Some(engine) => engine.alter_topic(&name, partitions, &settings).await?,
+        None => data.store.alter(&name, partitions, &settings).await?,
+    };
     Ok(Json(described(&*data.store, &topic).await?))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aqueduct_api::{ByteSize, Edge, Error, Problem, Registry, Result, Store};
+use aqueduct_api::{ByteSize, Edge, Error, Problem, Registry, Result, Store, Topic, TopicSettings};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -177,6 +177,37 @@ impl Engine {
         }
         let (bytes, taken) = self.inner.host.budget.usage();
         Status { connectors: told, budget: BudgetStatus { bytes, taken } }
+    }
+
+    /// Changes a topic. Before it answers, sinks know which records came before the topic grew, and sources that feed it go
+    /// by what it is now.
+    pub async fn alter_topic(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let (engine, name, settings) = (self.clone(), name.to_owned(), settings.clone());
+        // Seen through even where nobody waits any more: the growth has to be noted, and soon.
+        let altered = tokio::spawn(async move { engine.alter(&name, partitions, &settings).await });
+        altered.await.map_err(|cause| Error::fatal(format!("alter: {cause}")))?
+    }
+
+    async fn alter(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let _running = self.inner.running.lock().await;
+        let host = &self.inner.host;
+        let before = host.store.topics().await?.into_iter().find(|topic| *topic.name == *name);
+        let topic = host.store.alter(name, partitions, settings).await?;
+        host.note_growth(&topic).await?;
+        let shape = |topic: &Topic| {
+            let settings = &topic.settings;
+            (topic.partitions, settings.compression, settings.durability, settings.max_batch)
+        };
+        if before.is_some_and(|before| shape(&before) == shape(&topic)) {
+            return Ok(topic);
+        }
+        let connectors: Vec<Arc<Connector>> = self.inner.connectors.lock().values().cloned().collect();
+        let feeds = |connector: &&Arc<Connector>| {
+            matches!(&connector.declared, Declared::Source(plan) if plan.topic == name)
+                && connector.target() == Target::Started
+        };
+        join_all(connectors.iter().filter(feeds).map(|connector| connector.restart())).await;
+        Ok(topic)
     }
 
     /// Lets a connector rest, also after a restart of the process, until it is resumed. Its place in the log is kept.
