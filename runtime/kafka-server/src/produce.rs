@@ -103,6 +103,8 @@ async fn append(
     let response = PartitionProduceResponse::default()
         .with_index(data.index)
         .with_base_offset(appended.base_offset)
+        // As Kafka tells it of a batch that was sent again; the log stamps nothing itself.
+        .with_log_append_time_ms(appended.duplicate.unwrap_or(-1))
         .with_log_start_offset(bounds.start);
     Ok((response, appended.durable))
 }
