@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use aqueduct_record::{BatchBuilder, crc32c};
+use aqueduct_record::{Batch, BatchBuilder, crc32c};
 
 use crate::meter::{Cost, measured};
 
@@ -72,9 +72,9 @@ pub(crate) fn read_and_checksum(path: &Path) -> (Cost, u64) {
 }
 
 /// The bare loop from a file of lines to a file of batches: read, find newlines, encode, checksum, write.
-pub(crate) fn lines_to_batches(lines: &Path, folder: &Path) -> (Cost, u64) {
+pub(crate) fn lines_to_batches(lines: &Path, batches: &Path) -> (Cost, u64) {
     let mut input = File::open(lines).expect("the lines are there");
-    let output = File::create(folder.join("floor-batches")).expect("a new file");
+    let output = File::create(batches).expect("a new file");
     let length = input.metadata().expect("an open file").len();
     let (cost, ()) = measured(|| {
         let (mut block, mut kept, mut at) = (vec![0u8; MIB], 0, 0u64);
@@ -97,8 +97,43 @@ pub(crate) fn lines_to_batches(lines: &Path, folder: &Path) -> (Cost, u64) {
             kept = filled - start;
         }
     });
-    let _ = std::fs::remove_file(folder.join("floor-batches"));
     (cost, length)
+}
+
+/// The bare loop from a file of batches to files of lines of 64 MiB: read, checksum, decode, write, sync.
+pub(crate) fn batches_to_lines(batches: &Path, folder: &Path) -> Cost {
+    let input = File::open(batches).expect("the batches are there");
+    let length = input.metadata().expect("an open file").len();
+    let mut files = 0..;
+    let mut file = || File::create(folder.join(format!("floor-lines-{}", files.next().unwrap_or(0)))).expect("a file");
+    let (cost, ()) = measured(|| {
+        let (mut output, mut written, mut at) = (file(), 0, 0u64);
+        let mut lines = Vec::with_capacity(2 * MIB);
+        while at < length {
+            let mut head = [0u8; 12];
+            input.read_exact_at(&mut head, at).expect("the file is whole");
+            let size = 12 + u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize;
+            let mut batch = vec![0u8; size];
+            input.read_exact_at(&mut batch, at).expect("the file is whole");
+            let batch = Batch::parse(batch.into()).expect("a batch");
+            for record in batch.records().expect("records").iter() {
+                lines.extend_from_slice(record.expect("a record").value.unwrap_or_default());
+                lines.push(b'\n');
+            }
+            output.write_all(&lines).expect("room on the disk");
+            written += lines.len();
+            lines.clear();
+            at += size as u64;
+            if written >= 64 * MIB || at == length {
+                output.sync_data().expect("a disk that syncs");
+                (output, written) = (file(), 0);
+            }
+        }
+    });
+    for file in 0..files.start {
+        let _ = std::fs::remove_file(folder.join(format!("floor-lines-{file}")));
+    }
+    cost
 }
 
 /// zstd level 1 alone, over the same bytes.

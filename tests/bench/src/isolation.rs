@@ -35,6 +35,13 @@ enum Does {
     Spins,
 }
 
+/// Uses a core until it is over.
+fn spin() {
+    while !IS_OVER.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
+}
+
 /// The settings of a sink that does not work.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 struct Bad {
@@ -73,13 +80,20 @@ impl Sink for Bad {
             Does::Hangs => std::future::pending().await,
             Does::Panics => panic!("told to panic"),
             Does::Spins => {
-                while !IS_OVER.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
+                spin();
                 Err(Error::retry("told to stop"))
             }
         }
     }
+}
+
+/// What is there beside the sink that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// A thread that uses a core and has nothing to do with the engine: what a sink that spins costs at least.
+    Thread,
+    Sink(Does),
 }
 
 /// How often each is measured: the best counts.
@@ -109,11 +123,18 @@ async fn measure_all(place: &Path, table: &mut Table) {
     }
     let one = log.append(&TopicPartition::new("bad", 0), batch(&["x"], 0), At::End).await.expect("an append");
     one.durable().await.expect("a durable append");
-    let kinds = [None, Some(Does::Fails), Some(Does::Hangs), Some(Does::Panics), Some(Does::Spins)];
-    let mut best = [Duration::MAX; 5];
+    let besides = [
+        Beside::Nothing,
+        Beside::Thread,
+        Beside::Sink(Does::Fails),
+        Beside::Sink(Does::Hangs),
+        Beside::Sink(Does::Panics),
+        Beside::Sink(Does::Spins),
+    ];
+    let mut best = [Duration::MAX; 6];
     for round in 0..=ROUNDS {
-        for (kind, best) in kinds.iter().zip(&mut best) {
-            let elapsed = deliver(place, &log, *kind, round).await;
+        for (beside, best) in besides.iter().zip(&mut best) {
+            let elapsed = deliver(place, &log, *beside, round).await;
             // The first round warms memory.
             if round > 0 {
                 *best = (*best).min(elapsed);
@@ -121,26 +142,34 @@ async fn measure_all(place: &Path, table: &mut Table) {
         }
     }
     let rate = |elapsed: Duration| (BATCHES * 1024) as f64 / elapsed.as_secs_f64();
-    for (kind, elapsed) in kinds.iter().zip(best).skip(1) {
-        let Some(does) = kind else { continue };
+    for (beside, elapsed) in besides.iter().zip(best) {
+        let Beside::Sink(does) = beside else { continue };
+        let (peer, peers) = match does {
+            Does::Spins => ("beside a bare thread that spins", best[1]),
+            Does::Fails | Does::Hangs | Does::Panics => ("alone", best[0]),
+        };
         table.row(
             &format!("a sink beside one that {}", format!("{does:?}").to_lowercase()),
             format!("{:.0} records/s", rate(elapsed)),
-            format!("alone: {:.0} records/s", rate(best[0])),
-            Some(rate(elapsed) / rate(best[0])),
+            format!("{peer}: {:.0} records/s", rate(peers)),
+            Some(rate(elapsed) / rate(peers)),
             "≥ 0.95",
         );
     }
 }
 
 /// Delivers everything into a folder of its own, and says how long that took from the engine's start on.
-async fn deliver(place: &Path, log: &CommitLog, beside: Option<Does>, round: usize) -> Duration {
-    let name = format!("{}-{round}", beside.map_or("alone".into(), |does| format!("{does:?}")));
+#[expect(clippy::disallowed_methods, reason = "a thread that has nothing to do with the engine")]
+async fn deliver(place: &Path, log: &CommitLog, beside: Beside, round: usize) -> Duration {
+    let name = match beside {
+        Beside::Nothing | Beside::Thread => format!("{beside:?}-{round}"),
+        Beside::Sink(does) => format!("{does:?}-{round}"),
+    };
     let out = place.join("out");
     let mut plan = Plan { folder: place.to_owned(), ..Plan::default() };
     let settings = json!({"url": format!("file://{}", out.display()), "format": "lines", "compression": "none"});
     plan.sinks.insert(name.clone(), sink("s3", "good", settings));
-    if let Some(does) = beside {
+    if let Beside::Sink(does) = beside {
         plan.sinks.insert(format!("bad-{name}"), sink("bad", "bad", json!({"does": does})));
     }
     let parts = Parts {
@@ -152,6 +181,9 @@ async fn deliver(place: &Path, log: &CommitLog, beside: Option<Does>, round: usi
         budget: ByteSize::mib(64),
     };
     IS_OVER.store(false, Ordering::Relaxed);
+    if beside == Beside::Thread {
+        std::thread::spawn(spin);
+    }
     let start = Instant::now();
     let engine = Engine::start(parts, plan).await.expect("an engine");
     loop {
