@@ -9,8 +9,9 @@ use bytes::Bytes;
 /// How much room is worth keeping, in bytes.
 const WORTH: Range<usize> = (512 << 10)..(4 << 20);
 
-/// How many are kept while no batch needs them.
-const MOST: usize = 4;
+/// How much is kept while no batch needs it, in bytes: what one loop has in flight, so that its batches find the room of
+/// earlier ones also when many of them end at once.
+const MOST: usize = 24 << 20;
 
 /// Rooms that no batch needs at the moment.
 struct Shelf(Mutex<Vec<Vec<u8>>>);
@@ -51,7 +52,7 @@ impl Shelf {
         if WORTH.contains(&room.capacity()) {
             room.clear();
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < MOST {
+            if kept.iter().map(Vec::capacity).sum::<usize>() + room.capacity() <= MOST {
                 kept.push(room);
             }
         }
@@ -125,7 +126,7 @@ mod tests {
         let shelf = Shelf::new();
         shelf.give_back(Vec::with_capacity(1000));
         assert!(shelf.0.lock().unwrap().is_empty());
-        (0..=MOST).for_each(|_| shelf.give_back(Vec::with_capacity(WORTH.start)));
-        assert_eq!(shelf.0.lock().unwrap().len(), MOST);
+        (0..=MOST / WORTH.start).for_each(|_| shelf.give_back(Vec::with_capacity(WORTH.start)));
+        assert_eq!(shelf.0.lock().unwrap().len(), MOST / WORTH.start);
     }
 }
