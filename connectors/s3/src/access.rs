@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{Error, Problem, Result, Secret};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::protection::{Encryption, encrypted};
+use crate::protection::{Acl, Encryption, encrypted};
 use crate::role::{AssumedRole, Role};
-use crate::store::PartStore;
 
 /// How a store is reached: what the settings of source and sink say alike.
 pub(crate) struct Access<'a> {
@@ -52,7 +52,35 @@ impl Access<'_> {
 }
 
 /// A client of the store that the settings name.
-pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<Arc<dyn PartStore>> {
+pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<AmazonS3> {
+    let builder = builder(settings, bucket).with_client_options(options(settings));
+    let store = built(builder.clone(), bucket)?;
+    let Some(role) = settings.role else { return Ok(store) };
+    let region = settings.region.map(str::to_owned).or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
+    let role = AssumedRole::new(role, region.as_deref(), store.credentials().clone());
+    let role = role.map_err(|why| told(bucket, &why))?;
+    built(builder.with_credentials(Arc::new(role)), bucket)
+}
+
+/// A client with the credentials of `client` for requests that make an object or begin one. `object_store` knows no ACL,
+/// but signs a client's own headers with each request; other requests must not have this one.
+pub(crate) fn creating(settings: &Access<'_>, bucket: &str, client: &AmazonS3, acl: Acl) -> Result<AmazonS3> {
+    let headers = HeaderMap::from_iter([(ACL, HeaderValue::from_static(acl.name()))]);
+    let options = options(settings).with_default_headers(headers);
+    let builder = builder(settings, bucket).with_credentials(client.credentials().clone());
+    built(builder.with_client_options(options), bucket)
+}
+
+const ACL: HeaderName = HeaderName::from_static("x-amz-acl");
+
+fn options(settings: &Access<'_>) -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_timeout(settings.timeout)
+        .with_allow_http(settings.allow_http)
+}
+
+fn builder(settings: &Access<'_>, bucket: &str) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     if let Some(endpoint) = settings.endpoint {
         builder = builder.with_endpoint(endpoint.trim_end_matches('/')).with_allow_http(settings.allow_http);
@@ -70,21 +98,16 @@ pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<Arc<dyn Part
         builder = encrypted(builder, encryption);
     }
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
-    let options = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(settings.timeout)
-        .with_allow_http(settings.allow_http);
     // The engine retries whole chunks; these only bridge a hiccup.
     let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), ..BackoffConfig::default() };
     let retry = RetryConfig { backoff, max_retries: 2, retry_timeout: Duration::from_secs(30) };
-    let told = |cause: &dyn fmt::Display| Error::fatal(format!("s3://{bucket}: {cause}"));
-    let builder = builder.with_virtual_hosted_style_request(!path_style).with_client_options(options).with_retry(retry);
-    let mut store = builder.clone().build().map_err(|cause| told(&cause))?;
-    if let Some(role) = settings.role {
-        let region =
-            settings.region.map(str::to_owned).or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
-        let role = AssumedRole::new(role, region.as_deref(), store.credentials().clone()).map_err(|why| told(&why))?;
-        store = builder.with_credentials(Arc::new(role)).build().map_err(|cause| told(&cause))?;
-    }
-    Ok(Arc::new(store))
+    builder.with_virtual_hosted_style_request(!path_style).with_retry(retry)
+}
+
+fn built(builder: AmazonS3Builder, bucket: &str) -> Result<AmazonS3> {
+    builder.build().map_err(|cause| told(bucket, &cause))
+}
+
+fn told(bucket: &str, cause: &dyn fmt::Display) -> Error {
+    Error::fatal(format!("s3://{bucket}: {cause}"))
 }

@@ -29,6 +29,10 @@ pub(crate) fn is_gone(cause: &StoreError) -> bool {
 const WRONG_CREDENTIALS: &[&str] =
     &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "XAdminUserNotFound"];
 
+/// What is said of keys of the key management service, by MinIO with status 404.
+const NO_KEY: &[&str] =
+    &["KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "kms:KeyNotFound"];
+
 /// What passes without us, though some of it has status 400: a clock that jumped or a token that ran out is put right; a
 /// request that was cut short or damaged on its way comes whole the next time.
 const PASSING: &[&str] = &[
@@ -51,8 +55,14 @@ pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
     if says(cause, WRONG_CREDENTIALS) {
         return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
     }
+    if says(cause, NO_KEY) {
+        return Error::fatal(format!("{url}: the key does not encrypt: check settings.encryption: {cause}"));
+    }
     if says(cause, &["NoSuchBucket"]) || matches!(cause, StoreError::NotFound { .. }) {
         return Error::fatal(format!("bucket `{bucket}` of {url} does not exist: create it, or change settings.url"));
+    }
+    if says(cause, &["AccessControlListNotSupported"]) {
+        return Error::fatal(format!("bucket `{bucket}` of {url} takes no ACLs: leave out settings.acl: {cause}"));
     }
     if says(cause, PASSING) {
         return Error::retry(cause.to_string());
@@ -64,7 +74,7 @@ pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
     match cause {
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::fatal(format!(
             "the credentials for {url} do not allow it (s3:PutObject, s3:GetObject, s3:ListBucket and \
-             s3:AbortMultipartUpload are needed): {cause}"
+             s3:AbortMultipartUpload are needed, with settings.acl s3:PutObjectAcl too): {cause}"
         )),
         StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Error::fatal(cause.to_string()),
         _ if says(cause, &["status code: 400", "status code: 301", "without LOCATION", "status code: 405"]) => {

@@ -70,7 +70,7 @@ pub use cells::TakenColumns;
 pub use csv::CsvStyle;
 pub use encoder::Compression;
 pub use format::Format;
-pub use protection::Encryption;
+pub use protection::{Acl, Encryption};
 pub use role::Role;
 pub use row::RecordColumns;
 pub use schema::{Field, Kind};

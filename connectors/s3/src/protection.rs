@@ -1,4 +1,4 @@
-//! What a store is told about objects beside their bytes: encryption, storage class, tags.
+//! What a store is told about objects beside their bytes: encryption, storage class, ACL, tags.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,41 @@ pub enum Encryption {
         /// The key's id or ARN.
         key: String,
     },
+}
+
+/// Who may do what with an object, in one of S3's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acl {
+    /// Its owner everything, nobody else anything.
+    Private,
+    /// Everybody may read it.
+    PublicRead,
+    /// Everybody may read and write it.
+    PublicReadWrite,
+    /// Whoever has an account at Amazon's may read it.
+    AuthenticatedRead,
+    /// EC2 may read it, as an image of a machine.
+    AwsExecRead,
+    /// The bucket's owner may read it.
+    BucketOwnerRead,
+    /// The bucket's owner may do everything with it.
+    BucketOwnerFullControl,
+}
+
+impl Acl {
+    /// What S3 calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Acl::Private => "private",
+            Acl::PublicRead => "public-read",
+            Acl::PublicReadWrite => "public-read-write",
+            Acl::AuthenticatedRead => "authenticated-read",
+            Acl::AwsExecRead => "aws-exec-read",
+            Acl::BucketOwnerRead => "bucket-owner-read",
+            Acl::BucketOwnerFullControl => "bucket-owner-full-control",
+        }
+    }
 }
 
 /// Asks for encryption with every object that is written.
@@ -71,9 +106,13 @@ impl Marks {
 
 /// What is wrong with the settings of this module.
 pub(crate) fn problems(settings: &S3Settings, problems: &mut Vec<Problem>) {
-    let S3Settings { url, encryption, storage_class, tags, .. } = settings;
-    let are_set =
-        [("encryption", encryption.is_some()), ("storage-class", storage_class.is_some()), ("tags", !tags.is_empty())];
+    let S3Settings { url, encryption, storage_class, acl, tags, .. } = settings;
+    let are_set = [
+        ("encryption", encryption.is_some()),
+        ("storage-class", storage_class.is_some()),
+        ("acl", acl.is_some()),
+        ("tags", !tags.is_empty()),
+    ];
     for (setting, is_set) in are_set {
         if is_set && url.starts_with("file:") {
             problems.push(Problem::new(setting, "is for buckets, and the url is a folder"));

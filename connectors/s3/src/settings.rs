@@ -18,7 +18,7 @@ use crate::encoder::Compression;
 use crate::folder::Folder;
 use crate::format::Format;
 use crate::layout::{Layout, Style};
-use crate::protection::{self, Encryption};
+use crate::protection::{self, Acl, Encryption};
 use crate::role::Role;
 use crate::row::RecordColumns;
 use crate::schema::Field;
@@ -136,6 +136,10 @@ pub struct S3Settings {
     pub encryption: Option<Encryption>,
     /// The storage class of objects: `STANDARD_IA`, `INTELLIGENT_TIERING`, `GLACIER_IR` … Default: as the store says.
     pub storage_class: Option<String>,
+    /// Who may do what with objects beside what the bucket says, as one of S3's canned ACLs: `private`, `public-read`,
+    /// `bucket-owner-full-control` … An object has it from its first moment on. Buckets whose owner owns all objects, as
+    /// new ones at Amazon's do, take none but `bucket-owner-full-control`. Default: as the store says.
+    pub acl: Option<Acl>,
     /// Tags of objects, 10 at most. Default: none.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,

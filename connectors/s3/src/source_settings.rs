@@ -1,5 +1,6 @@
 //! The settings of the source: their doc comments are its manual.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{ByteSize, Error, Problem, Result, Secret, Settings, Source, SourceOpening, SourceSettings, Span};
@@ -261,14 +262,14 @@ impl SourceSettings for S3SourceSettings {
     async fn open(self, opening: SourceOpening) -> Result<Box<dyn Source>> {
         let (bucket, _) = self.bucket().map_err(Error::fatal)?;
         let store = access::client(&self.access(), &bucket)?;
-        Ok(Box::new(ObjectSource::open(self, opening, store)?))
+        Ok(Box::new(ObjectSource::open(self, opening, Arc::new(store))?))
     }
 
     async fn probe(&self, _: SourceOpening) -> Result<Vec<String>> {
         let (bucket, _) = self.bucket().map_err(Error::fatal)?;
         let store = access::client(&self.access(), &bucket)?;
         let selection = self.selection().map_err(Error::fatal)?;
-        match selection.first(&*store).await.map_err(|cause| answers::told(&cause, &bucket, &self.url))? {
+        match selection.first(&store).await.map_err(|cause| answers::told(&cause, &bucket, &self.url))? {
             Some(_) => Ok(Vec::new()),
             None => Ok(vec![format!("{} holds no object that is meant", self.url)]),
         }

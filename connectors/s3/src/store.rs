@@ -16,7 +16,7 @@ use object_store::{
 use tokio::task::JoinSet;
 
 use crate::S3Settings;
-use crate::access::client;
+use crate::access::{client, creating};
 use crate::answers::{is_gone, is_unknown, told};
 use crate::bucket::{Bucket, Note, Object, Upload};
 use crate::protection::Marks;
@@ -41,6 +41,8 @@ pub(crate) struct StoreBucket {
 
 struct Inner {
     store: Arc<dyn PartStore>,
+    /// What makes and begins objects.
+    creating: Arc<dyn PartStore>,
     bucket: String,
     prefix: String,
     part_size: usize,
@@ -50,7 +52,10 @@ struct Inner {
 /// Opens a bucket; no request is made.
 pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Arc<dyn Bucket>> {
     let store = client(&settings.access(), bucket)?;
-    Ok(Arc::new(StoreBucket::new(store, bucket, prefix, settings)))
+    let made = settings.acl.map(|acl| creating(&settings.access(), bucket, &store, acl)).transpose()?;
+    let store: Arc<dyn PartStore> = Arc::new(store);
+    let made = made.map_or_else(|| store.clone(), |made| Arc::new(made));
+    Ok(Arc::new(StoreBucket::with_creating(store, made, bucket, prefix, settings)))
 }
 
 /// Tries what the sink will need, without leaving anything: a look, and an upload in parts that is given up.
@@ -67,8 +72,18 @@ pub(crate) async fn probe(settings: &S3Settings, bucket: &str, prefix: &str) -> 
 impl StoreBucket {
     /// A bucket over `store`.
     pub(crate) fn new(store: Arc<dyn PartStore>, bucket: &str, prefix: &str, settings: &S3Settings) -> Self {
+        StoreBucket::with_creating(store.clone(), store, bucket, prefix, settings)
+    }
+
+    fn with_creating(
+        store: Arc<dyn PartStore>,
+        creating: Arc<dyn PartStore>,
+        bucket: &str,
+        prefix: &str,
+        settings: &S3Settings,
+    ) -> Self {
         let (part_size, marks) = (settings.part_size.0 as usize, Marks::new(settings));
-        let inner = Inner { store, bucket: bucket.to_owned(), prefix: prefix.to_owned(), part_size, marks };
+        let inner = Inner { store, creating, bucket: bucket.to_owned(), prefix: prefix.to_owned(), part_size, marks };
         StoreBucket { inner: Arc::new(inner), conditional: AtomicBool::new(true) }
     }
 }
@@ -133,7 +148,7 @@ impl Bucket for StoreBucket {
         fault::point("object.put");
         if self.conditional.load(Ordering::Relaxed) && !fault::mutated(Mutant::ShorterOverLonger) {
             let options = PutOptions { mode: PutMode::Create, ..options.clone() };
-            match self.inner.store.put_opts(&path, payload.clone(), options).await {
+            match self.inner.creating.put_opts(&path, payload.clone(), options).await {
                 Ok(_) => {
                     fault::point("object.put");
                     return Ok(());
@@ -152,7 +167,7 @@ impl Bucket for StoreBucket {
                 Err(cause) => return Err(self.inner.told(cause, "put", &object.name)),
             }
         }
-        let put = self.inner.store.put_opts(&path, payload, options).await;
+        let put = self.inner.creating.put_opts(&path, payload, options).await;
         put.map(drop).map_err(|cause| self.inner.told(cause, "put", &object.name))
     }
 
@@ -160,7 +175,7 @@ impl Bucket for StoreBucket {
         let path = self.inner.path(&object.name)?;
         let (attributes, tags) = (attributes(object, &self.inner.marks), self.inner.marks.tags.clone());
         let options = PutMultipartOptions { attributes, tags, ..PutMultipartOptions::default() };
-        let id = self.inner.store.create_multipart_opts(&path, options).await;
+        let id = self.inner.creating.create_multipart_opts(&path, options).await;
         let id = id.map_err(|cause| self.inner.told(cause, "begin upload of", &object.name))?;
         let (inner, name) = (self.inner.clone(), object.name.clone());
         Ok(Box::new(PartUpload { inner, name, path, id, next: 0, running: JoinSet::new(), parts: Vec::new() }))
