@@ -208,12 +208,13 @@ impl Groups {
 
     /// Commits, durably, all or nothing.
     pub(crate) async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()> {
-        let depends_on = self.check(&offsets)?;
+        self.check(&offsets)?;
         let now = self.partition.shared.edge.now();
         let batch = match offsets.is_empty() {
             true => None,
             false => Some(records::offsets(&token.group, &offsets, now)?),
         };
+        let wanted = offsets.clone();
         let apply = move |group: &Group| {
             let mut committed = group.committed.lock();
             for (of, offset) in offsets {
@@ -223,13 +224,13 @@ impl Groups {
                 }
             }
         };
-        self.write(token, batch, depends_on, apply).await
+        self.write(token, batch, || self.check(&wanted), apply).await
     }
 
     /// Saves who is in the group, durably.
     pub(crate) async fn remember(&self, token: &Token, membership: Option<Membership>) -> Result<()> {
         let batch = records::members(&token.group, membership.as_ref(), self.partition.shared.edge.now())?;
-        self.write(token, Some(batch), Vec::new(), move |group| *group.membership.lock() = membership).await
+        self.write(token, Some(batch), || Ok(Vec::new()), move |group| *group.membership.lock() = membership).await
     }
 
     /// Writes what whoever has the group decided, and applies it once it is durable.
@@ -237,7 +238,7 @@ impl Groups {
         &self,
         token: &Token,
         batch: Option<Batch>,
-        depends_on: Vec<Arc<Partition>>,
+        check: impl FnOnce() -> Result<Vec<Arc<Partition>>>,
         apply: impl FnOnce(&Group) + Send + 'static,
     ) -> Result<()> {
         let group = self.group(&token.group);
@@ -249,6 +250,8 @@ impl Groups {
             )));
         }
         let Some(batch) = batch else { return Ok(()) };
+        // With the turn: of a topic that is deleted from now on, what is committed here is forgotten after it.
+        let depends_on = check()?;
         let partition = self.partition.clone();
         // Seen through even where nobody waits any more: else the next owner would read an older state than the log has.
         let commit = self.runtime.spawn(async move {
@@ -265,6 +268,25 @@ impl Groups {
         commit
             .await
             .unwrap_or_else(|_| Err(Error::retry(format!("the log ended before group `{}` committed", token.group))))
+    }
+
+    /// Forgets, durably, what was committed for topics that are gone: whoever gets their names begins anew. Nobody may make a
+    /// topic meanwhile.
+    pub(crate) async fn forget_gone(&self) -> Result<()> {
+        let groups: Vec<_> = self.groups.lock().iter().map(|(name, group)| (name.clone(), group.clone())).collect();
+        for (name, group) in groups {
+            let _turn = group.turn.lock().await;
+            let is_gone = |of: &&TopicPartition| self.registry.topic(&of.topic).is_err();
+            let gone: Vec<_> = group.committed.lock().keys().filter(is_gone).map(|of| (of.clone(), None)).collect();
+            if gone.is_empty() {
+                continue;
+            }
+            let batch = records::offsets(&name, &gone, self.partition.shared.edge.now())?;
+            self.partition.append(batch, At::End).await?.durable.await?;
+            group.committed.lock().retain(|of, _| !is_gone(&of));
+            tracing::info!(group = name, partitions = gone.len(), "committed offsets of deleted topics were forgotten");
+        }
+        Ok(())
     }
 
     /// Refuses what can not be committed, and returns the partitions that are not synced by themselves.

@@ -42,6 +42,8 @@ struct Inner {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     groups: Groups,
+    /// Topics are made and deleted by one at a time, until what was committed for those that are gone is forgotten.
+    naming: tokio::sync::Mutex<()>,
     producer_ids: ProducerIds,
     recovery: Recovery,
     is_cleaning: AtomicBool,
@@ -91,13 +93,18 @@ impl Taken {
         let (loading, runtime) = (registry.clone(), tokio::runtime::Handle::current());
         let load = move || Groups::load(&loading, runtime).inspect(|_| loading.shared.room.take_ballast());
         let groups = edge.blocking(load).await??;
+        // A process may have been killed before it came to that.
+        if let Err(cause) = groups.forget_gone().await {
+            tracing::warn!(%cause, "committed offsets of deleted topics are forgotten at the next start");
+        }
         recovery.millis = self.begun.elapsed().as_millis() as u64;
         if !self.clean {
             let path = shared.folder.path.display();
             tracing::info!(folder = %path, millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
         }
         let (producer_ids, is_cleaning) = (ProducerIds::new(shared), AtomicBool::new(false));
-        Ok(Inner { shared: shared.clone(), registry, groups, producer_ids, recovery, is_cleaning })
+        let naming = tokio::sync::Mutex::default();
+        Ok(Inner { shared: shared.clone(), registry, groups, naming, producer_ids, recovery, is_cleaning })
     }
 }
 
@@ -293,6 +300,7 @@ impl Topics for CommitLog {
     }
 
     async fn create(&self, name: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let _naming = self.inner.naming.lock().await;
         let (name, settings) = (name.to_owned(), settings.clone());
         self.change(move |registry| registry.create(&name, partitions, &settings)).await
     }
@@ -303,8 +311,17 @@ impl Topics for CommitLog {
     }
 
     async fn delete(&self, name: &str, force: bool) -> Result<()> {
-        let name = name.to_owned();
-        self.change(move |registry| registry.delete(&name, force)).await
+        let (log, name) = (self.clone(), name.to_owned());
+        // Seen through even where nobody waits any more.
+        let deleting = tokio::spawn(async move {
+            let _naming = log.inner.naming.lock().await;
+            log.change(move |registry| registry.delete(&name, force)).await?;
+            if let Err(cause) = log.inner.groups.forget_gone().await {
+                tracing::warn!(%cause, "committed offsets of a deleted topic are forgotten with the next one, or start");
+            }
+            Ok(())
+        });
+        deleting.await.map_err(|cause| aqueduct_api::Error::fatal(format!("delete: {cause}")))?
     }
 
     async fn hold(&self, of: &TopicPartition, offset: Offset, holder: &str) -> Result<Hold> {

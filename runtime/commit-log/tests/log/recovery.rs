@@ -1,7 +1,8 @@
 //! After a kill: what was acknowledged is there, what is torn is cut, and nothing stays behind what was cut.
 
 use aqueduct_api::conformance::log::{append, batch, read_all};
-use aqueduct_api::{At, Log as _, TopicSettings, Topics as _};
+use aqueduct_api::{At, Committed, Groups as _, Log as _, TopicPartition, TopicSettings, Topics as _};
+use aqueduct_commit_log::CommitLog;
 use aqueduct_record::BatchBuilder;
 
 use crate::opened::{files, fill, filled, killed, of, open, small_segments, with_topic};
@@ -182,6 +183,50 @@ async fn a_new_partition_and_a_new_topic_survive_a_kill() {
     let topics = again.topics().await.unwrap();
     let named: Vec<_> = topics.iter().filter(|topic| !topic.is_internal()).cloned().collect();
     assert_eq!(named, [other, grown]);
+}
+
+/// Commits offset 7 of group `g` for topics.
+async fn commit(log: &CommitLog, topics: &[&str]) {
+    let token = log.join("g").await.unwrap();
+    let seven = Committed { offset: 7, leader_epoch: 0, metadata: String::new() };
+    let offsets = topics.iter().map(|topic| (TopicPartition::new(*topic, 0), Some(seven.clone())));
+    log.commit(&token, offsets.collect()).await.unwrap();
+}
+
+/// The topics that group `g` has committed offsets of.
+async fn committed(log: &CommitLog) -> Vec<String> {
+    log.committed("g").await.unwrap().into_keys().map(|of| of.topic.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_was_committed_for_a_deleted_topic_is_forgotten_also_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = with_topic(folder.path(), &TopicSettings::default()).await;
+    log.create("other", 1, &TopicSettings::default()).await.unwrap();
+    commit(&log, &["t", "other"]).await;
+    log.delete("t", false).await.unwrap();
+    assert_eq!(committed(&log).await, ["other"]);
+    log.create("t", 1, &TopicSettings::default()).await.unwrap();
+    let copy = killed(folder.path());
+    assert_eq!(committed(&open(copy.path()).await).await, ["other"], "its name is taken again");
+    log.delete("other", false).await.unwrap();
+    assert_eq!(log.groups().await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_kill_between_a_deletion_and_what_is_forgotten_with_it_keeps_no_offsets() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = with_topic(folder.path(), &TopicSettings::default()).await;
+    log.create("other", 1, &TopicSettings::default()).await.unwrap();
+    commit(&log, &["t", "other"]).await;
+    let copy = killed(folder.path());
+    // What a deletion does first.
+    std::fs::rename(copy.path().join("t"), copy.path().join("~deleted-1")).unwrap();
+    let again = open(copy.path()).await;
+    assert_eq!(committed(&again).await, ["other"]);
+    again.create("t", 1, &TopicSettings::default()).await.unwrap();
+    let later = killed(copy.path());
+    assert_eq!(committed(&open(later.path()).await).await, ["other"], "durably");
 }
 
 #[tokio::test]
