@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_api::{Error, Result, Topic, TopicPartition};
+use aqueduct_api::{Error, Result, TopicPartition};
 use aqueduct_record::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -84,7 +84,9 @@ impl Connector {
             folder,
             commands,
         });
-        connector.hold().await.map_err(|error| error.context(format!("{kind} {name}")))?;
+        let at = |error: Error| error.context(format!("{kind} {name}"));
+        connector.hold().await.map_err(at)?;
+        connector.note().await.map_err(at)?;
         Ok(Declaration { connector, orders })
     }
 
@@ -153,10 +155,8 @@ impl Connector {
     async fn hold_undelivered(&self, plan: &SinkPlan) -> Result<()> {
         let selection = Selection::new(&plan.topics).map_err(|(_, told)| Error::refused(told))?;
         let topics = self.holds.forget_gone().await?;
-        let selected: Vec<Topic> = topics.iter().filter(|topic| selection.matches(topic)).cloned().collect();
-        // Also while it does not run: the longer it takes to notice, the more records count as earlier.
-        self.host.note_incarnations(&selected).await?;
-        let all = selected.iter().flat_map(|topic| topic.all_partitions().map(|of| (topic.id, of)));
+        let selected = topics.iter().filter(|topic| selection.matches(topic));
+        let all = selected.flat_map(|topic| topic.all_partitions().map(|of| (topic.id, of)));
         let new: Vec<_> = all.filter(|(_, of)| !self.holds.has(of)).collect();
         if new.is_empty() {
             return Ok(());
@@ -187,6 +187,16 @@ impl Connector {
             self.holds.take(&TopicPartition::new(topic, 0), offset).await?;
         }
         Ok(())
+    }
+
+    /// Notes what became of topics, also while it does not run: the longer it takes to notice, the more records count as
+    /// earlier. This may wait for syncs, which nothing that is to be held waits for.
+    pub(crate) async fn note(&self) -> Result<()> {
+        let Declared::Sink(plan) = &self.declared else { return Ok(()) };
+        let selection = Selection::new(&plan.topics).map_err(|(_, told)| Error::refused(told))?;
+        let mut topics = self.host.store.topics().await?;
+        topics.retain(|topic| selection.matches(topic));
+        self.host.note_incarnations(&topics).await
     }
 
     pub(crate) fn retry_plan(&self) -> &RetryPlan {

@@ -36,7 +36,8 @@ impl Supervisor {
         tokio::select! {
             biased;
             () = self.keep_running(orders) => {}
-            never = keep_holding(&connector) => match never {}
+            never = keep_holding(&connector) => match never {},
+            never = keep_noting(&connector) => match never {},
         }
     }
 
@@ -201,6 +202,18 @@ async fn keep_holding(connector: &Connector) -> Infallible {
         // What the store does not answer now is asked again in a second.
         if let Err(error) = connector.hold().await {
             tracing::warn!(connector = connector.name, cause = %error, "holds are taken later");
+        }
+    }
+}
+
+/// Notes what became of the topics, whatever becomes of the runs.
+async fn keep_noting(connector: &Connector) -> Infallible {
+    let mut clock = interval(Duration::from_secs(1));
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        if let Err(error) = connector.note().await {
+            tracing::warn!(connector = connector.name, cause = %error, "incarnations are noted later");
         }
     }
 }
