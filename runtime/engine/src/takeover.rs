@@ -103,8 +103,12 @@ async fn come(
     let bounds = delivery.run.host.store.bounds(of).await?;
     let mark = mark(&delivery.run.host.positions, &delivery.run.name, of)?;
     let found = match (committed, mark) {
-        (None, None) => Found::Place(first_start(delivery, topic, of, start, bounds).await?),
-        (None, Some(mark)) => Found::Stopped(vanished(topic, mark)),
+        (None, None) => Found::Place(first_start(delivery, topic, of, (start, 0), bounds).await?),
+        // The log has forgotten the topic that was delivered: of this one nothing was. What it is named by is new.
+        (None, Some(mark)) if mark.topic != topic.id => {
+            Found::Place(first_start(delivery, topic, of, (Start::Beginning, mark.run + 1), bounds).await?)
+        }
+        (None, Some(_)) => Found::Stopped(told("its committed offset has vanished")),
         (Some(committed), mark) => go_on(delivery, topic, of, (committed, mark), bounds).await?,
     };
     let Found::Place(place) = &found else {
@@ -114,7 +118,7 @@ async fn come(
     };
     delivery.run.holds.take(of, place.next).await?;
     delivery.run.holds.advance(of, place.next);
-    if mark.is_some() {
+    if mark.is_some_and(|mark| mark.topic == topic.id) {
         return Ok((found, None));
     }
     let mark = Mark { topic: topic.id, epoch: bounds.leader_epoch, run: place.pin.run };
@@ -126,14 +130,14 @@ async fn first_start(
     delivery: &Delivery,
     topic: &Topic,
     of: &TopicPartition,
-    start: Start,
+    (start, run): (Start, u32),
     bounds: Bounds,
 ) -> Result<Place> {
     // On a topic that is not synced at once the end would be one that a crash can take back.
     delivery.run.host.store.sync(of).await?;
     let next = resolve(&delivery.run.host, of, start).await?;
     let epoch = delivery.run.host.epoch_before(of, next).await?.unwrap_or(-1);
-    let pin = Pin::nothing(topic.id, 0);
+    let pin = Pin::nothing(topic.id, run);
     delivery.commit(of, next, epoch, &pin).await?;
     Ok(Place { next, epoch, pin, waiting_until: bounds.stable })
 }
@@ -154,7 +158,8 @@ async fn go_on(
     if pin.topic != topic.id {
         return Ok(Found::Stopped(other(pin.topic)));
     }
-    if let Some(mark) = mark.filter(|mark| mark.topic != topic.id) {
+    // A higher run than the mark's is that of a first start which was cut off before its mark was written.
+    if let Some(mark) = mark.filter(|mark| mark.topic != topic.id && mark.run >= pin.run) {
         return Ok(Found::Stopped(other(mark.topic)));
     }
     let next = committed.offset;
@@ -178,13 +183,6 @@ async fn go_on(
         }
     }
     Ok(Found::Place(Place { next, epoch: committed.leader_epoch, pin, waiting_until: bounds.stable }))
-}
-
-fn vanished(topic: &Topic, mark: Mark) -> String {
-    match mark.topic == topic.id {
-        true => told("its committed offset has vanished"),
-        false => told(&format!("{} was delivered, {} has the name now", mark.topic, topic.id)),
-    }
 }
 
 fn told(what: &str) -> String {

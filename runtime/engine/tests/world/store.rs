@@ -33,6 +33,10 @@ pub struct Faults {
     pub full: Switch,
     /// Nothing becomes durable in topics that do not begin with `__`.
     pub stuck: Switch,
+    /// Whoever asks for a sync of topics that do not begin with `__` waits for ever.
+    pub syncs_hang: Switch,
+    /// Deleting a topic forgets what was committed for it.
+    pub forgets: Switch,
     /// The next sync fails, once.
     pub sync_fails: Switch,
     /// Commits fail for now.
@@ -330,6 +334,9 @@ impl Log for Memory {
     }
 
     async fn sync(&self, of: &TopicPartition) -> Result<Offset> {
+        if self.faults.syncs_hang.is_on() && !of.topic.starts_with("__") {
+            std::future::pending::<()>().await;
+        }
         let synced = self.with(of, |part, _| {
             part.synced = part.end;
             part.synced
@@ -377,6 +384,9 @@ impl Topics for Memory {
     async fn delete(&self, name: &str, _: bool) -> Result<()> {
         let mut state = self.state.lock();
         state.holds.retain(|_, (of, ..)| *of.topic != *name);
+        if self.faults.forgets.is_on() {
+            state.groups.values_mut().for_each(|group| group.committed.retain(|of, _| *of.topic != *name));
+        }
         let gone = state.topics.remove(name);
         gone.map(drop).ok_or_else(|| Error::refused(format!("no topic {name}")))
     }
