@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 fn open(name: &str, settings: Value) -> Box<dyn Transform> {
     let registry = Registry::default().transform::<Decode>().transform::<Encode>();
-    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real() };
+    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real(), trial: None };
     registry.transforms[name].open(settings, opening).unwrap()
 }
 

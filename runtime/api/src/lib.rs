@@ -45,7 +45,7 @@ pub use registry::{Described, Registry, SinkConnector, SourceConnector, Transfor
 pub use replayed::{REPLAYED_HEADER, Replayed};
 pub use settings::{
     NamedBy, Problem, Settings, SinkOpening, SinkSettings, SourceOpening, SourceSettings, TransformOpening,
-    TransformSettings,
+    TransformSettings, Trial,
 };
 pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Made, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};

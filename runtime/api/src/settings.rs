@@ -1,7 +1,7 @@
 //! How a connector is declared: a struct of settings that opens its source or sink.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -100,6 +100,24 @@ pub struct TransformOpening {
     pub folder: PathBuf,
     /// Disk, clock, threads and chance.
     pub edge: Edge,
+    /// Where it is only tried: nothing may be changed anywhere, and what would have been is told.
+    pub trial: Option<Trial>,
+}
+
+/// What a transform that is only tried would have changed elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Trial(Arc<Mutex<Vec<String>>>);
+
+impl Trial {
+    /// Says what would have been changed, and what stands in its place, for people.
+    pub fn tell(&self, what: impl Into<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what.into());
+    }
+
+    /// What was told since the last call.
+    pub fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What a source gets from the engine.

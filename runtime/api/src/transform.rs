@@ -9,7 +9,8 @@ use crate::Result;
 
 /// Makes records of records. Pure: what is made of a record depends on that record alone, not on which others come with
 /// it, and is the same at any time, on any machine, so that a delivery that is repeated writes the same again. No clock, no chance, no environment. A remote is asked only for what
-/// never changes (a schema by its id); when it does not answer, that is an [`Error::Retry`](crate::Error::Retry).
+/// never changes (a schema by its id); when it does not answer, that is an [`Error::Retry`](crate::Error::Retry), and when it
+/// does not know it yet, the record is unfit [for now](Unfit::for_now).
 #[async_trait]
 pub trait Transform: Send + Sync {
     /// Makes none, one or more records of each draft, in order; those made of one draft keep its offset. The future may
@@ -71,4 +72,7 @@ pub struct Unfit {
     pub offset: Offset,
     /// Why, for people.
     pub reason: String,
+    /// Whether another answer may come later, as where a schema is not known yet: on the way to a sink this record's dead letter
+    /// is durable before anything is written of those that come with it, so that it stays dead when they come again.
+    pub for_now: bool,
 }

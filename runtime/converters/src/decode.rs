@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::form::{Form, Part};
-use crate::known::Schemas;
+use crate::form::{Form, Misfit, Part};
+use crate::known::{Known, Schemas};
 use crate::plain::{self, Encoding};
 use crate::registry::Registry;
 use crate::registry_settings::RegistrySettings;
@@ -103,12 +103,13 @@ impl Transform for SchemaDecoder {
             let Frame { id, payload } = Frame::of(&bytes)?;
             let told = |why: &str| format!("names the schema {id}: {why}");
             match known.get(&id).map(|known| &**known) {
-                Some(Ok(decoder)) => {
+                Some(Known::Schema(decoder)) => {
                     let read = decoder.read(self.style, payload);
-                    read.map(|json| Some(Cow::Owned(json))).map_err(|why| format!("{why} (schema {id})"))
+                    read.map(|json| Some(Cow::Owned(json))).map_err(|why| format!("{why} (schema {id})").into())
                 }
-                Some(Err(why)) => Err(told(why)),
-                None => Err(told("it was not asked for")),
+                Some(Known::Unusable(why)) => Err(told(why).into()),
+                Some(Known::NotYet(why)) => Err(Misfit::for_now(told(why))),
+                None => Err(told("it was not asked for").into()),
             }
         }))
     }
@@ -127,7 +128,7 @@ impl Transform for PlainDecoder {
         if self.from.kind().is_some() {
             return Err(Error::fatal("setting registry: is missing"));
         }
-        Ok(self.part.replace_all(drafts, |_, bytes| self.decoded(bytes)))
+        Ok(self.part.replace_all(drafts, |_, bytes| Ok(self.decoded(bytes)?)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use aqueduct_api::{
-    Draft, Error, Problem, Result, Settings, Transform, TransformOpening, TransformSettings, Transformed,
+    Draft, Error, Problem, Result, Settings, Transform, TransformOpening, TransformSettings, Transformed, Trial,
 };
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use crate::plain::{self, Encoding};
 use crate::registry::{Reference, Registry};
 use crate::registry_settings::{self, RegistrySettings};
 use crate::schema::{self, Encoder, Kind, SchemaText};
-use crate::subject::{Given, SubjectName, Subjects};
+use crate::subject::{Given, Missing, SubjectName, Subjects};
 
 /// Writes a value or key that is JSON, or text, in another form: Avro, Protobuf or JSON with a schema in a schema registry
 /// (Confluent's wire format), or as Kafka Connect's plain converters do. A null stays null, so a tombstone stays one.
@@ -192,14 +192,14 @@ impl TransformSettings for Encode {
         };
         let subject = self.subject().map_err(|why| Error::fatal(format!("setting subject: {why}")))?;
         let registry = Registry::open(settings, &opening)?;
-        let given = self.given(kind, text)?;
+        let given = self.given(kind, text, opening.trial)?;
         let drop_unknown = self.unknown_fields == Some(UnknownFields::Drop);
         Ok(Box::new(SchemaEncoder { subjects: Subjects::new(registry, subject, given), part, drop_unknown }))
     }
 }
 
 impl Encode {
-    fn given(&self, kind: Kind, text: Option<String>) -> Result<Given> {
+    fn given(&self, kind: Kind, text: Option<String>, trial: Option<Trial>) -> Result<Given> {
         let message = self.message.clone();
         match (text, self.version) {
             (Some(text), _) => {
@@ -208,7 +208,13 @@ impl Encode {
                     subject: one.subject.clone(),
                     version: one.version,
                 });
-                Ok(Given::Text { kind, text, references: references.collect(), message, register: self.register })
+                let references = references.collect();
+                let missing = match (self.register, trial) {
+                    (false, _) => Missing::Stop,
+                    (true, None) => Missing::Register,
+                    (true, Some(trial)) => Missing::Tell(trial),
+                };
+                Ok(Given::Text { kind, text, references, message, missing })
             }
             (None, Some(version)) => Ok(Given::Version { kind, version, message }),
             (None, None) => Err(Error::fatal("setting schema: is missing")),
@@ -230,7 +236,7 @@ impl Transform for SchemaEncoder {
         let ready = self.subjects.of(topics).await?;
         Ok(self.part.replace_all(drafts, |topic, bytes| {
             let ready = ready.get(topic).ok_or_else(|| format!("is of the topic {topic}, which has no subject"))?;
-            ready.write(self.drop_unknown, &bytes).map(|bytes| Some(Cow::Owned(bytes)))
+            Ok(Some(Cow::Owned(ready.write(self.drop_unknown, &bytes)?)))
         }))
     }
 }
@@ -249,7 +255,7 @@ impl Transform for PlainEncoder {
         if self.to.kind().is_some() {
             return Err(Error::fatal("setting registry: is missing"));
         }
-        Ok(self.part.replace_all(drafts, |_, bytes| self.encoded(bytes)))
+        Ok(self.part.replace_all(drafts, |_, bytes| Ok(self.encoded(bytes)?)))
     }
 }
 

@@ -96,7 +96,7 @@ impl Part {
     pub(crate) fn replace_all<'a>(
         self,
         mut drafts: Vec<Draft<'a>>,
-        mut made: impl FnMut(&str, Cow<'a, [u8]>) -> Result<Option<Cow<'a, [u8]>>, String>,
+        mut made: impl FnMut(&str, Cow<'a, [u8]>) -> Result<Option<Cow<'a, [u8]>>, Misfit>,
     ) -> Transformed<'a> {
         let mut unfit = Vec::new();
         drafts.retain_mut(|draft| {
@@ -110,12 +110,31 @@ impl Part {
                     *place = bytes;
                     true
                 }
-                Err(why) => {
-                    unfit.push(Unfit { offset: draft.offset, reason: format!("the {} {why}", self.name()) });
+                Err(Misfit { why, for_now }) => {
+                    unfit.push(Unfit { offset: draft.offset, reason: format!("the {} {why}", self.name()), for_now });
                     false
                 }
             }
         });
         Transformed { drafts, unfit }
+    }
+}
+
+/// Why nothing is made of a part.
+pub(crate) struct Misfit {
+    why: String,
+    for_now: bool,
+}
+
+impl Misfit {
+    /// Another answer may come later.
+    pub(crate) fn for_now(why: String) -> Self {
+        Misfit { why, for_now: true }
+    }
+}
+
+impl From<String> for Misfit {
+    fn from(why: String) -> Self {
+        Misfit { why, for_now: false }
     }
 }

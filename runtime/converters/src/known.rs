@@ -24,7 +24,14 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 const MOST_UNKNOWN: usize = 10_000;
 
 /// What is known of an id.
-pub(crate) type Known = std::result::Result<Decoder, String>;
+pub(crate) enum Known {
+    /// Its schema.
+    Schema(Decoder),
+    /// Why it can not be used: never.
+    Unusable(String),
+    /// Why it can not be used, which may be otherwise at the next start, or sooner.
+    NotYet(String),
+}
 
 /// The schemas of a registry.
 pub(crate) struct Schemas {
@@ -86,7 +93,7 @@ impl Schemas {
     async fn fetch(&self, id: u32) -> Result<Arc<Known>> {
         match self.registry.schema(id).await? {
             Answer::Not(why) => {
-                let known = Arc::new(Err(format!("the schema registry does not know it ({why})")));
+                let known = Arc::new(Known::NotYet(format!("the schema registry does not know it ({why})")));
                 let mut kept = self.kept.lock();
                 if kept.unknown.len() >= MOST_UNKNOWN {
                     kept.unknown.clear();
@@ -94,7 +101,7 @@ impl Schemas {
                 kept.unknown.insert(id, (known.clone(), Instant::now() + UNKNOWN_FOR));
                 Ok(known)
             }
-            Answer::TooLarge => Ok(self.keep(id, Err("it is too large".to_owned()), 0)),
+            Answer::TooLarge => Ok(self.keep(id, Known::Unusable("it is too large".to_owned()), 0)),
             Answer::Is(registered) => {
                 let (compiled, bytes) = self.compile(registered).await?;
                 Ok(self.keep(id, compiled, bytes))
@@ -102,13 +109,12 @@ impl Schemas {
         }
     }
 
-    /// What a schema becomes, and the bytes of its texts; what can not be used today can not be used tomorrow, since a
-    /// schema never changes.
+    /// What a schema becomes, and the bytes of its texts.
     async fn compile(&self, registered: Registered) -> Result<(Known, usize)> {
         let Registered { schema, kind, references, id: _ } = registered;
         if Kind::of(kind.as_deref()) != Some(self.kind) {
             let is = kind.as_deref().unwrap_or(Kind::Avro.name());
-            return Ok((Err(format!("it is of type {is}, expected {}", self.kind.name())), 0));
+            return Ok((Known::Unusable(format!("it is of type {is}, expected {}", self.kind.name())), 0));
         }
         let references = references.unwrap_or_default();
         let referred = match self.kind {
@@ -116,12 +122,16 @@ impl Schemas {
             Kind::JsonSchema => Vec::new(),
             _ => match references::fetch(&self.registry, &references).await? {
                 Ok(referred) => referred,
-                Err(why) => return Ok((Err(format!("it {why}")), 0)),
+                Err(why) => return Ok((Known::NotYet(format!("it {why}")), 0)),
             },
         };
         let bytes = schema.len() + referred.iter().map(|one| one.text.len()).sum::<usize>();
         let schema = SchemaText { kind: self.kind, text: schema, referred };
-        Ok((Decoder::compile(&schema).map_err(|wrong| format!("it can not be read: {}", wrong.told())), bytes))
+        let known = match Decoder::compile(&schema) {
+            Ok(decoder) => Known::Schema(decoder),
+            Err(wrong) => Known::Unusable(format!("it can not be read: {}", wrong.told())),
+        };
+        Ok((known, bytes))
     }
 
     fn keep(&self, id: u32, known: Known, bytes: usize) -> Arc<Known> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aqueduct_api::{Error, Result};
+use aqueduct_api::{Error, Result, Trial};
 use parking_lot::Mutex;
 
 use crate::references;
@@ -19,10 +19,23 @@ const TOPIC: &str = "{topic}";
 /// What a record's schema is.
 pub(crate) enum Given {
     /// What the settings say.
-    Text { kind: Kind, text: String, references: Vec<Reference>, message: Option<String>, register: bool },
+    Text { kind: Kind, text: String, references: Vec<Reference>, message: Option<String>, missing: Missing },
     /// A version of the subject.
     Version { kind: Kind, version: u32, message: Option<String> },
 }
+
+/// What happens where a subject has not the schema of the settings.
+pub(crate) enum Missing {
+    /// It is registered.
+    Register,
+    /// The source or sink stops.
+    Stop,
+    /// It is told that it would be registered.
+    Tell(Trial),
+}
+
+/// What stands in a frame for the id that a schema would get.
+const PLACEHOLDER: u32 = 0;
 
 /// The name of a subject, in which `{topic}` stands for a topic.
 #[derive(Debug)]
@@ -93,9 +106,9 @@ impl Subjects {
             return Ok(ready.clone());
         }
         let ready = match &self.given {
-            Given::Text { kind, text, references, message, register } => {
+            Given::Text { kind, text, references, message, missing } => {
                 let encoder = self.encoder(*kind, text, references, message.as_deref()).await?;
-                let id = self.id(&subject, *register, &registry::body(kind.name(), text, references)).await?;
+                let id = self.id(&subject, missing, &registry::body(kind.name(), text, references)).await?;
                 Ready { id, encoder }
             }
             Given::Version { kind, version, message } => {
@@ -131,20 +144,27 @@ impl Subjects {
     }
 
     /// The id of the schema of the settings.
-    async fn id(&self, subject: &str, register: bool, body: &serde_json::Value) -> Result<u32> {
-        let answer = match register {
-            true => self.registry.register(subject, body).await?,
-            false => self.registry.find(subject, body).await?,
+    async fn id(&self, subject: &str, missing: &Missing, body: &serde_json::Value) -> Result<u32> {
+        let answer = match missing {
+            Missing::Register => self.registry.register(subject, body).await?,
+            Missing::Stop | Missing::Tell(_) => self.registry.find(subject, body).await?,
         };
-        match (answer, register) {
+        match (answer, missing) {
             (Answer::Is(id), _) => Ok(id),
-            (Answer::Not(why), false) => Err(Error::fatal(format!(
-                "the subject {subject} has not the schema of the settings: register it, or say `register: true` ({why})"
-            ))),
-            (Answer::Not(why), true) => {
+            (Answer::TooLarge, _) => Err(Error::fatal(format!("the answer about {subject} is too large"))),
+            (Answer::Not(why), Missing::Register) => {
                 Err(Error::fatal(format!("the schema can not be registered in {subject}: {why}")))
             }
-            (Answer::TooLarge, _) => Err(Error::fatal(format!("the answer about {subject} is too large"))),
+            (Answer::Not(why), Missing::Stop) => Err(Error::fatal(format!(
+                "the subject {subject} has not the schema of the settings: register it, or say `register: true` ({why})"
+            ))),
+            (Answer::Not(_), Missing::Tell(trial)) => {
+                trial.tell(format!(
+                    "the schema registry does not know the schema yet, and is left as it is: a run would register in {subject} \
+                     {body}; {PLACEHOLDER} stands for the id that it would get"
+                ));
+                Ok(PLACEHOLDER)
+            }
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn check(
         let found = kind.problems(&settings);
         if found.is_empty() {
             // Files that settings name are read here alone.
-            let opening = TransformOpening { folder: references.folder.clone(), edge: Edge::real() };
+            let opening = TransformOpening { folder: references.folder.clone(), edge: Edge::real(), trial: None };
             if let Err(cause) = kind.open(settings.clone(), opening) {
                 problems.push(Problem::at(&transform.place, &way, cause.to_string()));
             }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use aqueduct_api::{At, Content as _, Error, Rejected, Result, TopicPartition};
-use aqueduct_record::{BatchBuilder, Offset};
+use aqueduct_record::{Batch, BatchBuilder, Offset};
 
 use crate::content::LogContent;
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
@@ -32,45 +32,64 @@ impl Burial<'_> {
 
     /// Dead letters of records, ascending by offset; how many.
     pub(crate) async fn rejected(&self, rejected: &[&Rejected]) -> Result<u64> {
-        let mut waiting = rejected.iter().peekable();
+        let mut waiting = rejected;
         let mut builder = BatchBuilder::new();
-        while let Some(first) = waiting.peek() {
+        while let Some(first) = waiting.first() {
             let batches = self.content.read(first.offset).await?;
             if batches.is_empty() {
                 break;
             }
             for batch in &batches {
-                if waiting.peek().is_none_or(|next| next.offset >= batch.next_offset()) {
-                    continue;
-                }
-                for record in batch.records().map_err(Error::retry)?.iter() {
-                    let record = record.map_err(Error::retry)?;
-                    while waiting.peek().is_some_and(|next| next.offset < record.offset) {
-                        waiting.next();
-                    }
-                    let Some(hit) = waiting.next_if(|next| next.offset == record.offset) else { continue };
-                    let headers = record.headers.without(aqueduct_api::POSITION_HEADER);
-                    let original = Original {
-                        timestamp: record.timestamp,
-                        key: record.key,
-                        value: record.value,
-                        headers: headers.iter().collect(),
-                    };
-                    let size = [record.key, record.value].iter().flatten().map(|bytes| bytes.len()).sum::<usize>();
-                    // Before, not after: a record of the largest size fits a batch only alone.
-                    if !builder.is_empty() && builder.size() + size > Self::WELL {
-                        self.append(std::mem::take(&mut builder)).await?;
-                    }
-                    self.letters.push(&mut builder, original, &self.reason(hit));
-                }
-                // What the batch should have held and does not is past finding.
-                while waiting.next_if(|next| next.offset < batch.next_offset()).is_some() {}
+                self.add(batch, &mut waiting, &mut builder).await?;
             }
         }
-        if !builder.is_empty() {
-            self.append(builder).await?;
-        }
+        self.append_rest(builder).await?;
         Ok(rejected.len() as u64)
+    }
+
+    /// Dead letters of records of one batch, ascending by offset; how many.
+    pub(crate) async fn rejected_of(&self, batch: &Batch, rejected: &[&Rejected]) -> Result<u64> {
+        let mut waiting = rejected;
+        let mut builder = BatchBuilder::new();
+        self.add(batch, &mut waiting, &mut builder).await?;
+        self.append_rest(builder).await?;
+        Ok(rejected.len() as u64)
+    }
+
+    /// Adds the letters of a batch's records, and takes those off that wait.
+    async fn add(&self, batch: &Batch, waiting: &mut &[&Rejected], builder: &mut BatchBuilder) -> Result<()> {
+        let (of_batch, rest) = waiting.split_at(waiting.partition_point(|next| next.offset < batch.next_offset()));
+        // What the batch should have held and does not is past finding.
+        *waiting = rest;
+        if of_batch.is_empty() {
+            return Ok(());
+        }
+        for record in batch.records().map_err(Error::retry)?.iter() {
+            let record = record.map_err(Error::retry)?;
+            let Ok(hit) = of_batch.binary_search_by_key(&record.offset, |rejected| rejected.offset) else { continue };
+            let hit = of_batch[hit];
+            let headers = record.headers.without(aqueduct_api::POSITION_HEADER);
+            let original = Original {
+                timestamp: record.timestamp,
+                key: record.key,
+                value: record.value,
+                headers: headers.iter().collect(),
+            };
+            let size = [record.key, record.value].iter().flatten().map(|bytes| bytes.len()).sum::<usize>();
+            // Before, not after: a record of the largest size fits a batch only alone.
+            if !builder.is_empty() && builder.size() + size > Self::WELL {
+                self.append(std::mem::take(builder)).await?;
+            }
+            self.letters.push(builder, original, &self.reason(hit));
+        }
+        Ok(())
+    }
+
+    async fn append_rest(&self, builder: BatchBuilder) -> Result<()> {
+        match builder.is_empty() {
+            true => Ok(()),
+            false => self.append(builder).await,
+        }
     }
 
     async fn append(&self, builder: BatchBuilder) -> Result<()> {

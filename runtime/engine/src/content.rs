@@ -1,12 +1,13 @@
 //! What a chunk's batches are read from: the log, about a mebibyte at a time, one read ahead in the sink's own room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aqueduct_api::{
     Chunk, Content, Draft, Error, Made, Outcome, POSITION_HEADER, REPLAYED_HEADER, Read, Rejected, Replayed, Result,
-    TopicPartition,
+    TopicPartition, Unfit,
 };
 use aqueduct_record::{Batch, BatchBuilder, Offset, Record};
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
+use crate::burial::Burial;
 use crate::dead_letters::Stage;
 use crate::deliver::Delivery;
 use crate::opened::Opened;
@@ -30,6 +32,8 @@ pub(crate) struct LogContent {
     range: Range<Offset>,
     /// Under what the chunk is pinned, to be committed again with a note.
     pinned: (Pin, i32),
+    /// Records of the chunk that are dead letters already, and stay so.
+    dead: BTreeSet<Offset>,
     state: Mutex<Seen>,
 }
 
@@ -45,6 +49,8 @@ struct Seen {
     transformed: Offset,
     /// Records that transforms can make nothing of, and why: once, however often the chunk is read.
     unfit: BTreeMap<Offset, String>,
+    /// Those of them whose dead letters were written at once; `None`: it is not known which.
+    buried: Option<BTreeSet<Offset>>,
 }
 
 struct Ahead {
@@ -62,10 +68,11 @@ impl LogContent {
         of: &TopicPartition,
         range: Range<Offset>,
         pinned: (Pin, i32),
+        dead: BTreeSet<Offset>,
     ) -> LogContent {
         let (delivery, opened, runtime) = (delivery.clone(), opened.clone(), delivery.run.runtime.clone());
-        let state = Mutex::new(Seen { transformed: range.start, ..Seen::default() });
-        LogContent { delivery, opened, runtime, of: of.clone(), range, pinned, state }
+        let state = Seen { transformed: range.start, buried: Some(BTreeSet::new()), ..Seen::default() };
+        LogContent { delivery, opened, runtime, of: of.clone(), range, pinned, dead, state: Mutex::new(state) }
     }
 
     /// Gives back what it holds while nobody reads.
@@ -85,6 +92,11 @@ impl LogContent {
     /// Ranges that could not be read.
     pub(crate) fn lost(&self) -> Vec<Range<Offset>> {
         self.state.lock().lost.clone()
+    }
+
+    /// Records that became dead letters while the sink was reading; `None`: it is not known which.
+    pub(crate) fn buried(&self) -> Option<BTreeSet<Offset>> {
+        self.state.lock().buried.clone()
     }
 
     /// The note that was saved, if one was.
@@ -175,6 +187,27 @@ impl LogContent {
         }
     }
 
+    /// Writes the dead letters of records of a batch that are unfit for now. It has to be before the sink sees the others: were the
+    /// chunk written again and the record fit by then, it could be missing under a name that is kept, or come twice.
+    async fn bury(&self, batch: &Batch, for_now: Vec<Offset>) -> Result<()> {
+        let (false, Some(letters)) = (for_now.is_empty(), &self.delivery.dead_letters) else { return Ok(()) };
+        let (known, rejected) = {
+            let mut state = self.state.lock();
+            let reason = |offset: &Offset| state.unfit.get(offset).cloned().unwrap_or_default();
+            let rejected = for_now.iter().map(|offset| Rejected { chunk: 0, offset: *offset, reason: reason(offset) });
+            let rejected: Vec<_> = rejected.collect();
+            (state.buried.take(), rejected)
+        };
+        let run = &self.delivery.run;
+        let burial = Burial { letters, of: &self.of, content: self, now: run.host.edge.now() };
+        let buried = burial.rejected_of(batch, &rejected.iter().collect::<Vec<_>>()).await.map_err(later)?;
+        tracing::warn!(sink = run.name, partition = %self.of, records = buried,
+            first = rejected[0].offset, reason = rejected[0].reason, "records became dead letters");
+        run.counters.dead_letters.fetch_add(buried, Ordering::Relaxed);
+        self.state.lock().buried = known.map(|known| known.into_iter().chain(for_now).collect());
+        Ok(())
+    }
+
     fn note_lost(&self, lost: &Range<Offset>) {
         let lost = lost.start.max(self.range.start)..lost.end.min(self.range.end);
         let mut state = self.state.lock();
@@ -190,18 +223,18 @@ impl LogContent {
 impl Content for LogContent {
     async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
         // A topic that was deleted refuses: that is not what the sink is asked about, and the next look forgets it.
-        self.batches(from).await.map_err(|error| match error {
-            Error::Refused { cause } => Error::Retry { cause, after: None },
-            error => error,
-        })
+        self.batches(from).await.map_err(later)
     }
 
     async fn transformed(&self, batch: &Batch, span: Range<Offset>, ranges: &[Range<Offset>]) -> Result<Option<Made>> {
         // A batch with replayed records is never compressed; where only bytes look like it, nothing is left out.
         let is_replayed = memchr::memmem::find(batch.bytes(), REPLAYED_HEADER.as_bytes()).is_some();
-        if self.opened.transforms.is_empty() && !is_replayed {
+        let is_dead = self.dead.range(span.clone()).next().is_some();
+        if self.opened.transforms.is_empty() && !is_replayed && !is_dead {
             return Ok(None);
         }
+        // What was said of a record holds, also where a transform would say something else by now.
+        let known: BTreeSet<Offset> = self.state.lock().unfit.range(span.clone()).map(|(offset, _)| *offset).collect();
         let records = batch.records().map_err(|cause| unreadable(&self.of, cause))?;
         // By offset: transforms do not see it, and what they make of a record keeps it.
         let mut replayed: BTreeMap<Offset, &[u8]> = BTreeMap::new();
@@ -209,7 +242,8 @@ impl Content for LogContent {
         for record in records.iter() {
             let record = record.map_err(|cause| unreadable(&self.of, cause))?;
             let is_wanted = ranges.iter().any(|range| range.contains(&record.offset));
-            if !is_wanted || is_replayed && !self.is_for_us(&record) {
+            let is_settled = self.dead.contains(&record.offset) || known.contains(&record.offset);
+            if !is_wanted || is_settled || is_replayed && !self.is_for_us(&record) {
                 continue;
             }
             if let Some(Some(header)) = record.headers.get(REPLAYED_HEADER).filter(|_| is_replayed) {
@@ -232,8 +266,10 @@ impl Content for LogContent {
             }
             offsets.push(draft.offset);
         }
+        let for_now: Vec<Offset> = made.unfit.iter().filter(|unfit| unfit.for_now).map(|unfit| unfit.offset).collect();
+        self.state.lock().unfit.extend(made.unfit.into_iter().map(|Unfit { offset, reason, .. }| (offset, reason)));
+        self.bury(batch, for_now).await?;
         let mut state = self.state.lock();
-        state.unfit.extend(made.unfit.into_iter().map(|unfit| (unfit.offset, unfit.reason)));
         if span.start <= state.transformed {
             state.transformed = state.transformed.max(span.end);
         }
@@ -256,6 +292,14 @@ impl Content for LogContent {
 impl Drop for LogContent {
     fn drop(&mut self) {
         self.rest();
+    }
+}
+
+/// A refusal that is not about what the sink was given.
+fn later(error: Error) -> Error {
+    match error {
+        Error::Refused { cause } => Error::Retry { cause, after: None },
+        error => error,
     }
 }
 

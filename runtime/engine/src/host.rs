@@ -55,7 +55,7 @@ impl Host {
 
     /// Transforms, open.
     pub(crate) fn transforms(&self, plans: &[TransformPlan], folder: &Path) -> Result<Transforms> {
-        let opening = TransformOpening { folder: folder.to_owned(), edge: self.edge.clone() };
+        let opening = TransformOpening { folder: folder.to_owned(), edge: self.edge.clone(), trial: None };
         Transforms::open(&self.registry, &self.resolve, plans, &opening)
     }
 

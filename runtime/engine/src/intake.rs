@@ -167,7 +167,7 @@ async fn targets<'a>(
             Ok(target) => drop(targets.insert(name.into_owned(), target)),
             Err(reason) => {
                 let sent = drafts.iter().filter(|draft| draft.topic == name);
-                unfit.extend(sent.map(|draft| Unfit { offset: draft.offset, reason: reason.clone() }));
+                unfit.extend(sent.map(|draft| Unfit { offset: draft.offset, reason: reason.clone(), for_now: false }));
             }
         }
     }

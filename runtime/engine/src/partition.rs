@@ -1,5 +1,6 @@
 //! The way out of one partition: wait until a chunk is ripe, pin it, let the sink write it, commit, again.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -141,13 +142,22 @@ impl Partition {
         while let Some(offer) = work.offer() {
             let opened = delivery.opened_for(self.place.pin.settings.as_deref()).await?;
             let pinned = (self.place.pin.clone(), self.place.epoch);
-            let content = LogContent::new((&delivery, &opened), &self.of, work.range.clone(), pinned);
+            let offer = offer.to_vec();
+            let dead = self.dead(work).await?;
+            let content = LogContent::new((&delivery, &opened), &self.of, work.range.clone(), pinned, dead);
             let content = Arc::new(content);
-            let chunk = self.chunk(offer.to_vec(), work, &content).await?;
+            let chunk = self.chunk(offer, work, &content).await?;
             let order = Order { opened: opened.clone(), chunk, bytes: work.bytes, alone: work.alone };
             work.redelivered = true;
+            // What is buried while the sink reads is known once it has answered.
+            let dead = work.dead.take();
             let Some(written) = delivery.writes.write(order, &delivery.run.stop).await? else { return Ok(false) };
             content.rest();
+            if let (Some(mut dead), Some(buried)) = (dead, content.buried()) {
+                work.not_delivered += buried.len() as u64;
+                dead.extend(buried);
+                work.dead = Some(dead);
+            }
             if let Some(note) = content.note() {
                 self.place.pin.note = Some(note);
             }
@@ -155,6 +165,19 @@ impl Partition {
             self.account(work, written, (&opened, &content)).await?;
         }
         Ok(true)
+    }
+
+    /// The records of the chunk that are dead letters already: they are not delivered, whatever a transform or a destination would
+    /// say of them now. After a failure it is not known which they are.
+    async fn dead(&self, work: &mut Work) -> Result<BTreeSet<Offset>> {
+        if work.dead.is_none() {
+            let from = self.place.pin.dead_letters.unwrap_or(0);
+            work.dead = Some(match &self.delivery.dead_letters {
+                Some(letters) => letters.written(from, &self.of, work.range.clone()).await?,
+                None => BTreeSet::new(),
+            });
+        }
+        Ok(work.dead.clone().unwrap_or_default())
     }
 
     async fn chunk(&self, ranges: Vec<Range<Offset>>, work: &Work, content: &Arc<LogContent>) -> Result<Chunk> {
@@ -229,14 +252,14 @@ impl Partition {
             let (offset, reason) = (first.offset, &first.reason);
             return Err(Error::fatal(format!("offset {offset} was rejected: {reason} (dead letters are off)")));
         };
-        // After a failure it is not known which of them are there.
-        let mut dead = match work.dead.take() {
-            Some(dead) => dead,
-            None => {
-                let from = self.place.pin.dead_letters.unwrap_or(0);
-                letters.written(from, &self.of, work.range.clone()).await?
-            }
-        };
+        // Some were buried while the sink, or nobody but us, was reading.
+        let buried = content.buried();
+        if buried.is_none() {
+            work.dead = None;
+        }
+        let mut dead = self.dead(work).await?;
+        dead.extend(buried.unwrap_or_default());
+        work.dead = None;
         let burial = Burial { letters, of: &self.of, content, now: run.host.edge.now() };
         let (mut buried, mut gone) = (0, 0);
         for lost in lost.iter().filter(|lost| !dead.contains(&lost.start)) {

@@ -33,7 +33,7 @@ fn rate(name: &str, program: &str, value: &str) -> Result<f64, Box<dyn Error>> {
     let registry = Registry::default().transform::<Vrl>().transform::<Filter>().transform::<Route>();
     let runtime = tokio::runtime::Runtime::new()?;
     let guard = runtime.enter();
-    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real() };
+    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real(), trial: None };
     let transform = registry.transforms[name].open(program.into(), opening)?;
     drop(guard);
     let draft = |offset| Draft {

@@ -45,7 +45,7 @@ impl Transform for Filtered {
             Ok((kept, _)) => kept == Value::Boolean(true),
             Err(Stopped::Aborted) => false,
             Err(Stopped::Failed(reason)) => {
-                unfit.push(Unfit { offset: draft.offset, reason });
+                unfit.push(Unfit { offset: draft.offset, reason, for_now: false });
                 false
             }
         });

@@ -58,7 +58,7 @@ impl Transform for Routed {
             };
             match sent {
                 Ok(()) => done.drafts.push(draft),
-                Err(reason) => done.unfit.push(Unfit { offset, reason }),
+                Err(reason) => done.unfit.push(Unfit { offset, reason, for_now: false }),
             }
         }
         Ok(done)

@@ -58,7 +58,7 @@ impl Transform for Programmed {
                 Err(Stopped::Failed(reason)) => Err(reason),
             };
             if let Err(reason) = settled {
-                done.unfit.push(Unfit { offset, reason });
+                done.unfit.push(Unfit { offset, reason, for_now: false });
             }
         }
         Ok(done)

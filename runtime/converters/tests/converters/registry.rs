@@ -1,10 +1,10 @@
 //! What a registry answers, and what becomes of the records.
 
-use aqueduct_api::Error;
+use aqueduct_api::{Error, Trial};
 use serde_json::{Value, json};
 
 use crate::server::{Fault, Server};
-use crate::world::{draft, frame, made, open, problems, text, try_open};
+use crate::world::{draft, frame, made, open, open_for, problems, text, try_open};
 
 const USER: &str = r#"{"type":"record","name":"User","fields":[{"name":"id","type":"long"}]}"#;
 
@@ -54,6 +54,8 @@ async fn an_unknown_id_is_a_dead_letter_and_the_others_go_on() {
     assert!(reasons[0].contains("the value names the schema 99: the schema registry does not know it"), "{reasons:?}");
     assert!(reasons[1].contains("names the schema 2: it is of type JSON, expected AVRO"), "{reasons:?}");
     assert!(reasons[2].contains("begins with 0x7b and not with 0x00"), "{reasons:?}");
+    let for_now: Vec<bool> = done.unfit.iter().map(|unfit| unfit.for_now).collect();
+    assert_eq!(for_now, [true, false, false], "the registry may know it later, what a schema is never changes");
     server.requests();
     decode.apply(drafts).await.unwrap();
     assert_eq!(server.requests(), Vec::<String>::new(), "an unknown id is not asked for again at once");
@@ -287,6 +289,26 @@ async fn a_schema_that_must_not_be_registered_is_looked_up() {
     assert_eq!(server.versions("users"), 0);
     let id = server.add("users", "AVRO", USER, json!([]));
     assert_eq!(made(&*encode, br#"{"id":5}"#).await.unwrap(), frame(id, &[0x0a]));
+}
+
+#[tokio::test]
+async fn who_only_tries_registers_nothing_and_is_told_what_would_be_registered() {
+    let server = Server::start().await;
+    let trial = Trial::default();
+    let encode_for_trial = open_for("encode", encode(&server), Some(trial.clone())).unwrap();
+    for _ in 0..2 {
+        assert_eq!(made(&*encode_for_trial, br#"{"id":5}"#).await.unwrap(), frame(0, &[0x0a]));
+    }
+    assert_eq!(server.requests(), ["POST /subjects/orders-value"]);
+    assert_eq!(server.versions("orders-value"), 0);
+    let told = trial.told();
+    assert!(told.len() == 1 && told[0].contains("would register in orders-value {\"schema\":"), "{told:?}");
+    assert!(told[0].contains("0 stands for the id"), "{told:?}");
+
+    let id = server.add("orders-value", "AVRO", USER, json!([]));
+    let known = open_for("encode", encode(&server), Some(trial.clone())).unwrap();
+    assert_eq!(made(&*known, br#"{"id":5}"#).await.unwrap(), frame(id, &[0x0a]));
+    assert_eq!(trial.told(), Vec::<String>::new());
 }
 
 #[tokio::test]

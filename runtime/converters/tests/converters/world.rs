@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aqueduct_api::{Draft, Edge, Problem, Registry, Result, Transform, TransformOpening};
+use aqueduct_api::{Draft, Edge, Problem, Registry, Result, Transform, TransformOpening, Trial};
 use aqueduct_converters::{Decode, Encode};
 use serde_json::Value;
 
@@ -16,7 +16,12 @@ pub(crate) fn problems(name: &str, settings: Value) -> Vec<Problem> {
 
 /// To be called on a runtime.
 pub(crate) fn try_open(name: &str, settings: Value) -> Result<Box<dyn Transform>> {
-    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real() };
+    open_for(name, settings, None)
+}
+
+/// The same, only to be tried where `trial` is given.
+pub(crate) fn open_for(name: &str, settings: Value, trial: Option<Trial>) -> Result<Box<dyn Transform>> {
+    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real(), trial };
     registry().transforms[name].open(settings, opening)
 }
 

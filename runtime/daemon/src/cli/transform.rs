@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use aqueduct_api::{Draft, Edge, Transform, TransformOpening};
+use aqueduct_api::{Draft, Edge, Transform, TransformOpening, Trial};
 use aqueduct_engine::TransformPlan;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ impl Transforms {
     }
 }
 
-/// Show records before and after, without delivering or keeping anything
+/// Show records before and after, without delivering, keeping or registering anything
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -85,6 +85,8 @@ struct Tried {
     /// The topic that records are of which say none.
     topic: String,
     source: bool,
+    /// What they would change elsewhere.
+    trial: Trial,
 }
 
 /// What became of a record.
@@ -227,14 +229,15 @@ fn tried(loaded: &Loaded, name: &str) -> Result<Tried, Failure> {
         }
     };
     let registry = crate::connectors::registry();
-    let mut transforms = Vec::new();
+    let (mut transforms, trial) = (Vec::new(), Trial::default());
     for (index, plan) in plans.iter().enumerate() {
         let Some(kind) = registry.transforms.get(plan.transform.as_str()) else { continue };
-        let opening = TransformOpening { folder: loaded.plan.folder.clone(), edge: Edge::real() };
+        let opening =
+            TransformOpening { folder: loaded.plan.folder.clone(), edge: Edge::real(), trial: Some(trial.clone()) };
         let transform = kind.open(loaded.references.resolve(&plan.settings)?, opening)?;
         transforms.push((format!("transforms[{index}].{}", plan.transform), transform));
     }
-    Ok(Tried { transforms, topic: topic.to_owned(), source })
+    Ok(Tried { transforms, topic: topic.to_owned(), source, trial })
 }
 
 async fn try_one(
@@ -246,6 +249,9 @@ async fn try_one(
 ) -> Result<(), Failure> {
     let before = draft(given, tried);
     let outcome = outcome(tried, before.clone()).await?;
+    for told in tried.trial.told() {
+        terminal.note(harmless(&told));
+    }
     counts.records += 1;
     match &outcome {
         Outcome::Made(drafts) => counts.made += drafts.len(),

@@ -1,6 +1,7 @@
 //! A transform that does something else with each line, by its number.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use aqueduct_api::{
     Draft, Error, POSITION_HEADER, Result, Settings, Transform, TransformOpening, TransformSettings, Transformed, Unfit,
 };
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,6 +24,23 @@ pub struct Sevenths {
     #[serde(default)]
     #[schemars(extend("x-shaping" = false))]
     fails: bool,
+    /// Where unfit lines are so for now: they are known later, after a line's own number of questions. Who asks under the same
+    /// name knows the same.
+    #[serde(default)]
+    #[schemars(extend("x-shaping" = false))]
+    learns: Option<String>,
+}
+
+/// How often each line was asked about, by who asked.
+static ASKED: Mutex<BTreeMap<(String, String), u64>> = Mutex::new(BTreeMap::new());
+
+/// Whether a line is known by now.
+fn learnt(name: &str, line: &str) -> bool {
+    let mut asked = ASKED.lock();
+    let asked = asked.entry((name.to_owned(), line.to_owned())).or_default();
+    *asked += 1;
+    let number: u64 = line.split(' ').next_back().and_then(|number| number.parse().ok()).unwrap_or_default();
+    *asked > number % 4
 }
 
 /// What becomes of a line.
@@ -65,7 +84,7 @@ struct Opened {
 impl Transform for Opened {
     async fn apply<'a>(&self, drafts: Vec<Draft<'a>>) -> Result<Transformed<'a>> {
         tokio::task::yield_now().await;
-        let Sevenths { suffix, route, fails } = &self.settings;
+        let Sevenths { suffix, route, fails, learns } = &self.settings;
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
         if *fails && calls.is_power_of_two() {
             return Err(Error::retry("the transform has to be asked again"));
@@ -79,8 +98,13 @@ impl Transform for Opened {
                     let made = |line: String| Draft { value: Some(Cow::Owned(line.into_bytes())), ..draft.clone() };
                     all.drafts.extend(lines.into_iter().map(made));
                 }
+                Fate::Unfit if learns.as_ref().is_some_and(|name| learnt(name, &line)) => {
+                    let value = Some(Cow::Owned(format!("{line}{suffix}").into_bytes()));
+                    all.drafts.push(Draft { value, ..draft });
+                }
                 Fate::Unfit => {
-                    all.unfit.push(Unfit { offset: draft.offset, reason: format!("nothing to be made of {line}") });
+                    let (reason, for_now) = (format!("nothing to be made of {line}"), learns.is_some());
+                    all.unfit.push(Unfit { offset: draft.offset, reason, for_now });
                 }
                 Fate::Sent(_) => {
                     let topic = Cow::Owned(route.clone().unwrap_or_default());

@@ -21,7 +21,7 @@ pub(crate) fn problems(name: &str, program: &str) -> Vec<Problem> {
 pub(crate) fn open(name: &str, program: &str) -> Box<dyn Transform> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _on_it = runtime.enter();
-    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real() };
+    let opening = TransformOpening { folder: PathBuf::from("/"), edge: Edge::real(), trial: None };
     let opened = registry().transforms[name].open(program.into(), opening);
     opened.unwrap_or_else(|error| panic!("{program}: {error}"))
 }
