@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeProducersRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest,
+    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
-use crate::{cluster, configs, fetch, metadata, offsets, produce, producers, topics, versions};
+use crate::{cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions};
 
 /// One API.
 pub(crate) struct Api {
@@ -50,10 +51,82 @@ pub(crate) const APIS: &[Api] = &[
         },
     },
     Api {
+        key: ApiKey::OffsetCommit,
+        versions: 2..=9,
+        answer: |b, call| {
+            answered(b, call, |b, r: OffsetCommitRequest, c| async move {
+                groups::offsets_apis::commit(&b, &b.groups, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::OffsetFetch,
+        versions: 1..=9,
+        answer: |b, call| {
+            answered(b, call, |b, r: OffsetFetchRequest, c| async move {
+                groups::offsets_apis::fetch(&b.groups, r, &c).await
+            })
+        },
+    },
+    Api {
         key: ApiKey::FindCoordinator,
         versions: 0..=6,
         answer: |b, call| {
             answered(b, call, |b, r: FindCoordinatorRequest, c| async move { cluster::coordinator(&b, r, &c) })
+        },
+    },
+    Api {
+        key: ApiKey::JoinGroup,
+        versions: 0..=9,
+        answer: |b, call| {
+            answered(
+                b,
+                call,
+                |b, r: JoinGroupRequest, c| async move { groups::members_apis::join(&b.groups, r, &c).await },
+            )
+        },
+    },
+    Api {
+        key: ApiKey::Heartbeat,
+        versions: 0..=4,
+        answer: |b, call| {
+            answered(
+                b,
+                call,
+                |b, r: HeartbeatRequest, _| async move { groups::members_apis::heartbeat(&b.groups, r).await },
+            )
+        },
+    },
+    Api {
+        key: ApiKey::LeaveGroup,
+        versions: 0..=5,
+        answer: |b, call| {
+            answered(b, call, |b, r: LeaveGroupRequest, c| async move {
+                groups::members_apis::leave(&b.groups, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::SyncGroup,
+        versions: 0..=5,
+        answer: |b, call| {
+            answered(b, call, |b, r: SyncGroupRequest, _| async move { groups::members_apis::sync(&b.groups, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeGroups,
+        versions: 0..=6,
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeGroupsRequest, c| async move {
+                groups::groups_apis::describe(&b.groups, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::ListGroups,
+        versions: 0..=5,
+        answer: |b, call| {
+            answered(b, call, |b, r: ListGroupsRequest, _| async move { groups::groups_apis::list(&b.groups, r).await })
         },
     },
     Api {
@@ -97,6 +170,26 @@ pub(crate) const APIS: &[Api] = &[
         versions: 0..=3,
         answer: |b, call| {
             answered(b, call, |b, r: CreatePartitionsRequest, _| async move { topics::grow(&b, r).await })
+        },
+    },
+    Api {
+        key: ApiKey::DeleteGroups,
+        versions: 0..=2,
+        answer: |b, call| {
+            answered(
+                b,
+                call,
+                |b, r: DeleteGroupsRequest, _| async move { groups::groups_apis::delete(&b.groups, r).await },
+            )
+        },
+    },
+    Api {
+        key: ApiKey::OffsetDelete,
+        versions: 0..=0,
+        answer: |b, call| {
+            answered(b, call, |b, r: OffsetDeleteRequest, _| async move {
+                groups::offsets_apis::delete(&b, &b.groups, r).await
+            })
         },
     },
     Api {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::call::Wrong;
 use crate::frame::Limits;
+use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
 
 /// The number under which clients know this node: there is one.
@@ -38,6 +39,8 @@ pub struct Broker {
     pub(crate) room: Arc<Semaphore>,
     /// Bytes of records that may be on their way to clients.
     pub(crate) outgoing: Arc<Semaphore>,
+    /// Who is in which group.
+    pub(crate) groups: Coordinator,
     /// What has happened.
     pub(crate) counters: Counters,
     cluster_id: OnceCell<StrBytes>,
@@ -62,6 +65,8 @@ pub struct Options {
     pub outgoing: usize,
     /// How long a connection may say nothing.
     pub idle: Duration,
+    /// How groups are coordinated.
+    pub groups: GroupSettings,
 }
 
 impl Options {
@@ -76,6 +81,7 @@ impl Options {
             in_flight: 128 << 20,
             outgoing: 128 << 20,
             idle: Duration::from_secs(600),
+            groups: GroupSettings::default(),
         }
     }
 }
@@ -102,6 +108,7 @@ impl Broker {
     pub fn new(store: Arc<dyn Served>, edge: Edge, options: Options, declared: Declared) -> Self {
         let in_flight = options.in_flight.max(options.request).min(u32::MAX as usize);
         Broker {
+            groups: Coordinator::new(store.clone(), edge.clone(), options.groups.clone()),
             store,
             edge,
             declared,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -18,6 +19,8 @@ const NO_FILE_LEFT: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let places = Arc::new(Semaphore::new(broker.options.connections));
     let mut connections = JoinSet::new();
+    let groups = std::pin::pin!(broker.groups.watch());
+    let mut groups = groups.fuse();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -39,6 +42,7 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
                     tokio::time::sleep(NO_FILE_LEFT).await;
                 }
             },
+            () = &mut groups => {}
             Some(ended) = connections.join_next() => {
                 if let Err(cause) = ended {
                     tracing::error!(%cause, "a Kafka client's connection panicked");

@@ -1,0 +1,220 @@
+//! OffsetCommit, OffsetFetch and OffsetDelete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aqueduct_api::{Committed, TopicPartition};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+    OffsetFetchResponse, TopicName,
+};
+
+use super::coordinator::{Coordinator, Request};
+use super::members_apis::{claimed, code};
+use crate::broker::Broker;
+use crate::call::Caller;
+use crate::names::text;
+
+/// As `offset.metadata.max.bytes` of Kafka.
+const LONGEST_METADATA: usize = 4096;
+/// From this version of OffsetCommit on a group that is not there is told as such.
+const KNOWS_MISSING_GROUPS: i16 = 9;
+/// From this version of OffsetFetch on several groups are asked for.
+const MANY_GROUPS: i16 = 8;
+
+/// OffsetCommit.
+pub(crate) async fn commit(
+    broker: &Broker,
+    groups: &Coordinator,
+    request: OffsetCommitRequest,
+    caller: &Caller,
+) -> OffsetCommitResponse {
+    let mut offsets = Vec::new();
+    let mut answers = Vec::new();
+    for topic in &request.topics {
+        let partitions = match broker.topic(&topic.name.0).await {
+            Ok(found) => Ok(found.partitions),
+            Err(wrong) => Err(wrong.error),
+        };
+        for asked in &topic.partitions {
+            let checked = partitions.and_then(|partitions| check(asked, partitions));
+            if let Ok(committed) = checked.clone() {
+                offsets.push((TopicPartition::new(&*topic.name.0, asked.partition_index), committed));
+            }
+            answers.push(checked.map(drop));
+        }
+    }
+    let outcome = take(groups, &request, offsets, caller).await;
+    let mut answers = answers.into_iter().map(|checked| outcome.and(checked));
+    let topics = request.topics.into_iter().map(|topic| {
+        let answer = |asked: OffsetCommitRequestPartition| {
+            let answer = answers.next().unwrap_or(Ok(()));
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(asked.partition_index)
+                .with_error_code(code(answer))
+        };
+        let partitions = topic.partitions.into_iter().map(answer).collect();
+        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+fn check(asked: &OffsetCommitRequestPartition, partitions: i32) -> Result<Committed, ResponseError> {
+    let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
+    if !(0..partitions).contains(&asked.partition_index) {
+        Err(ResponseError::UnknownTopicOrPartition)
+    } else if metadata.len() > LONGEST_METADATA {
+        Err(ResponseError::OffsetMetadataTooLarge)
+    } else if asked.committed_offset < 0 {
+        Err(ResponseError::OffsetOutOfRange)
+    } else {
+        let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
+        Ok(Committed { offset, leader_epoch, metadata: metadata.to_owned() })
+    }
+}
+
+async fn take(
+    groups: &Coordinator,
+    request: &OffsetCommitRequest,
+    offsets: Vec<(TopicPartition, Committed)>,
+    caller: &Caller,
+) -> Result<(), ResponseError> {
+    let generation = request.generation_id_or_member_epoch;
+    if generation >= 0 && !request.group_id.is_empty() && !groups.exists(&request.group_id).await? {
+        return Err(match caller.version < KNOWS_MISSING_GROUPS {
+            true => ResponseError::IllegalGeneration,
+            false => ResponseError::GroupIdNotFound,
+        });
+    }
+    let who = claimed(&request.member_id, request.group_instance_id.as_ref(), generation);
+    groups.ask_named(&request.group_id, |answer| Request::Commit(who, offsets, answer)).await?
+}
+
+/// OffsetFetch. What is committed is stable at once: transactions' offsets are not taken.
+pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, caller: &Caller) -> OffsetFetchResponse {
+    if caller.version >= MANY_GROUPS {
+        let mut found = Vec::new();
+        for group in request.groups {
+            found.push(fetch_of(groups, group).await);
+        }
+        return OffsetFetchResponse::default().with_groups(found);
+    }
+    let topics = request.topics.map(|topics| {
+        let many = topics.into_iter().map(|topic| {
+            OffsetFetchRequestTopics::default().with_name(topic.name).with_partition_indexes(topic.partition_indexes)
+        });
+        many.collect()
+    });
+    let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics);
+    let found = fetch_of(groups, group).await;
+    let topics = found.topics.into_iter().map(|topic| {
+        let one = |partition: OffsetFetchResponsePartitions| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_committed_offset(partition.committed_offset)
+                .with_committed_leader_epoch(partition.committed_leader_epoch)
+                .with_metadata(partition.metadata)
+        };
+        OffsetFetchResponseTopic::default()
+            .with_name(topic.name)
+            .with_partitions(topic.partitions.into_iter().map(one).collect())
+    });
+    OffsetFetchResponse::default().with_error_code(found.error_code).with_topics(topics.collect())
+}
+
+async fn fetch_of(groups: &Coordinator, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let found = groups.committed(&asked.group_id).await;
+    let response = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+    let committed = match found {
+        Ok(committed) => committed,
+        Err(error) => return response.with_error_code(error.code()),
+    };
+    let topics = match asked.topics {
+        Some(topics) => topics.into_iter().map(|topic| (Arc::from(&*topic.name.0), topic.partition_indexes)).collect(),
+        None => by_topic(&committed),
+    };
+    let topics = topics.into_iter().map(|(topic, partitions): (Arc<str>, Vec<i32>)| {
+        let one = |partition| told(partition, committed.get(&TopicPartition::new(topic.clone(), partition)));
+        let partitions = partitions.into_iter().map(one).collect();
+        OffsetFetchResponseTopics::default().with_name(TopicName(text(&topic))).with_partitions(partitions)
+    });
+    response.with_topics(topics.collect())
+}
+
+fn by_topic(committed: &BTreeMap<TopicPartition, Committed>) -> Vec<(Arc<str>, Vec<i32>)> {
+    let mut topics = BTreeMap::<Arc<str>, Vec<i32>>::new();
+    for of in committed.keys() {
+        topics.entry(of.topic.clone()).or_default().push(of.partition);
+    }
+    topics.into_iter().collect()
+}
+
+fn told(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
+    let told = OffsetFetchResponsePartitions::default().with_partition_index(partition);
+    match committed {
+        Some(committed) => told
+            .with_committed_offset(committed.offset)
+            .with_committed_leader_epoch(committed.leader_epoch)
+            .with_metadata(Some(text(&committed.metadata))),
+        None => told.with_committed_offset(-1).with_committed_leader_epoch(-1).with_metadata(Some(text(""))),
+    }
+}
+
+/// OffsetDelete.
+pub(crate) async fn delete(
+    broker: &Broker,
+    groups: &Coordinator,
+    request: OffsetDeleteRequest,
+) -> OffsetDeleteResponse {
+    let mut offsets = Vec::new();
+    let mut is_known = Vec::new();
+    for topic in &request.topics {
+        let partitions = broker.topic(&topic.name.0).await.map_or(0, |found| found.partitions);
+        for asked in &topic.partitions {
+            let known = (0..partitions).contains(&asked.partition_index);
+            is_known.push(known);
+            if known {
+                offsets.push(TopicPartition::new(&*topic.name.0, asked.partition_index));
+            }
+        }
+    }
+    let answers = match forget(groups, &request, offsets).await {
+        Ok(answers) => answers,
+        Err(error) => return OffsetDeleteResponse::default().with_error_code(error.code()),
+    };
+    let mut answers = answers.into_iter();
+    let mut is_known = is_known.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter().map(|asked| {
+            let error = match is_known.next() {
+                Some(true) => answers.next().flatten(),
+                _ => Some(ResponseError::UnknownTopicOrPartition),
+            };
+            OffsetDeleteResponsePartition::default()
+                .with_partition_index(asked.partition_index)
+                .with_error_code(error.map_or(0, |error| error.code()))
+        });
+        OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    OffsetDeleteResponse::default().with_topics(topics.collect())
+}
+
+async fn forget(
+    groups: &Coordinator,
+    request: &OffsetDeleteRequest,
+    offsets: Vec<TopicPartition>,
+) -> Result<Vec<Option<ResponseError>>, ResponseError> {
+    if !request.group_id.is_empty() && !groups.exists(&request.group_id).await? {
+        return Err(ResponseError::GroupIdNotFound);
+    }
+    groups.ask_named(&request.group_id, |answer| Request::Forget(offsets, answer)).await?
+}

@@ -1,0 +1,8 @@
+//! Groups without disk, network or clock: what each request is answered in each state, and many members at once.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod clients;
+mod requests;
+mod simulation;
+mod world;

@@ -1,0 +1,54 @@
+//! Thousands of simulated worlds, in which nothing may go wrong, and some in which a deliberate mistake has to be noticed.
+
+use aqueduct_api::fault::{Mutant, mutate};
+
+use super::world::run;
+
+const SEEDS: u64 = 4000;
+/// How many worlds may pass before a mistake is noticed.
+const NOTICED_WITHIN: u64 = 300;
+
+#[test]
+fn members_share_partitions_whatever_happens() {
+    let (mut handed_out, mut commits) = (0, 0);
+    for seed in 0..SEEDS {
+        let world = run(seed);
+        assert!(world.violations.is_empty(), "seed {seed}: {:#?}", world.violations);
+        handed_out += world.handed_out;
+        commits += world.commits;
+    }
+    assert!(handed_out > 10 * SEEDS as usize, "only {handed_out} assignments in {SEEDS} worlds");
+    assert!(commits > 50 * SEEDS as usize, "only {commits} commits in {SEEDS} worlds");
+}
+
+fn is_noticed(mutant: Mutant) {
+    mutate(Some(mutant));
+    let noticed = (0..NOTICED_WITHIN).find(|seed| !run(*seed).violations.is_empty());
+    mutate(None);
+    assert!(noticed.is_some(), "{mutant:?} is not noticed in {NOTICED_WITHIN} worlds");
+}
+
+#[test]
+fn a_session_without_an_end_is_noticed() {
+    is_noticed(Mutant::SessionForEver);
+}
+
+#[test]
+fn a_commit_of_an_old_generation_is_noticed() {
+    is_noticed(Mutant::CommitOfOldGeneration);
+}
+
+#[test]
+fn an_answer_before_the_leader_has_assigned_is_noticed() {
+    is_noticed(Mutant::SyncBeforeLeader);
+}
+
+#[test]
+fn an_assignment_that_is_not_saved_is_noticed() {
+    is_noticed(Mutant::AssignBeforeSave);
+}
+
+#[test]
+fn a_static_member_that_is_not_fenced_is_noticed() {
+    is_noticed(Mutant::UnfencedInstance);
+}
