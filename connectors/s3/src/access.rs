@@ -9,6 +9,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::keys::AnyKey;
 use crate::protection::{Acl, Encryption, encrypted};
 use crate::role::{AssumedRole, Role};
 
@@ -56,8 +57,7 @@ pub(crate) fn client(settings: &Access<'_>, bucket: &str) -> Result<AmazonS3> {
     let builder = builder(settings, bucket).with_client_options(options(settings));
     let store = built(builder.clone(), bucket)?;
     let Some(role) = settings.role else { return Ok(store) };
-    let region = settings.region.map(str::to_owned).or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
-    let role = AssumedRole::new(role, region.as_deref(), store.credentials().clone());
+    let role = AssumedRole::new(role, region(settings, &builder), store.credentials().clone());
     let role = role.map_err(|why| told(bucket, &why))?;
     built(builder.with_credentials(Arc::new(role)), bucket)
 }
@@ -71,7 +71,20 @@ pub(crate) fn creating(settings: &Access<'_>, bucket: &str, client: &AmazonS3, a
     built(builder.with_client_options(options), bucket)
 }
 
+/// A client with the credentials of `client` that lists and reads objects whatever their keys are, by names of ours.
+pub(crate) fn reading(settings: &Access<'_>, bucket: &str, client: &AmazonS3) -> Result<AmazonS3> {
+    let credentials = client.credentials().clone();
+    let builder = builder(settings, bucket).with_client_options(options(settings));
+    let keys = AnyKey { credentials: credentials.clone(), region: region(settings, &builder) };
+    built(builder.with_credentials(credentials).with_http_connector(keys), bucket)
+}
+
 const ACL: HeaderName = HeaderName::from_static("x-amz-acl");
+
+fn region(settings: &Access<'_>, builder: &AmazonS3Builder) -> String {
+    let region = settings.region.map(str::to_owned).or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
+    region.unwrap_or_else(|| "us-east-1".to_owned())
+}
 
 fn options(settings: &Access<'_>) -> ClientOptions {
     ClientOptions::new()

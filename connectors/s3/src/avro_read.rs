@@ -1,19 +1,16 @@
 //! Avro container files on their way in: <https://avro.apache.org/docs/1.12.0/specification/#object-container-files>.
 
 use std::io::Read as _;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
-use crate::arriving::Arriving;
+use crate::arriving::{Arriving, Stored};
 use crate::avro_schema::AvroSchema;
 use crate::avro_values::{self, Wrong};
 use crate::cells::TakenColumns;
-use crate::listing::Listed;
 use crate::reading::{Content, Failure, Next, Progress};
-use crate::store::PartStore;
 
 /// The most bytes of a block, stored and inflated, and of the head of an object.
 const LARGEST: usize = 64 << 20;
@@ -66,14 +63,13 @@ struct Block {
 impl AvroContent {
     /// Begins to read an object, or goes on at a block.
     pub(crate) async fn open(
-        store: &Arc<dyn PartStore>,
-        object: &Listed,
+        stored: &Stored,
         progress: Progress,
         columns: &TakenColumns,
         longest: usize,
     ) -> Result<AvroContent, Failure> {
         let mut content = AvroContent {
-            arriving: Arriving::open(store, object, 0).await?,
+            arriving: Arriving::open(stored, 0).await?,
             is_ended: false,
             buffer: Vec::new(),
             offset: 0,
@@ -88,7 +84,7 @@ impl AvroContent {
                 content.more().await?;
                 content.read_head()?;
             }
-            content.arriving = Arriving::open(store, object, progress.at).await?;
+            content.arriving = Arriving::open(stored, progress.at).await?;
             content.buffer.clear();
             (content.offset, content.is_ended) = (progress.at, false);
         }

@@ -7,6 +7,7 @@
 
 mod access;
 mod address;
+mod ahead;
 mod answers;
 mod arriving;
 mod avro;
@@ -28,6 +29,7 @@ mod format;
 mod infer;
 mod inflate;
 mod instant;
+mod keys;
 mod layout;
 mod levels;
 mod lines;

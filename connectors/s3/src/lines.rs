@@ -1,18 +1,15 @@
 //! An object of lines on its way in.
 
 use std::io;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::arriving::Arriving;
+use crate::arriving::{Arriving, Stored};
 use crate::decode::{self, Columns, Decoded};
 use crate::inflate::Inflate;
-use crate::listing::Listed;
 use crate::reading::{Content, Failure, Next, Progress};
 use crate::source_settings::{ObjectFormat, S3SourceSettings};
 use crate::split::{Cut, Split};
-use crate::store::PartStore;
 
 /// An object whose lines are records.
 pub(crate) struct LineContent {
@@ -38,8 +35,7 @@ enum Lines {
 impl LineContent {
     /// Begins to read an object, or goes on.
     pub(crate) async fn open(
-        store: &Arc<dyn PartStore>,
-        object: &Listed,
+        stored: &Stored,
         progress: Progress,
         settings: &S3SourceSettings,
         longest: usize,
@@ -55,7 +51,7 @@ impl LineContent {
         // Without its head a CSV object does not say its columns.
         let from = if progress.is_plain && !is_csv { progress.at } else { 0 };
         Ok(LineContent {
-            arriving: Arriving::open(store, object, from).await?,
+            arriving: Arriving::open(stored, from).await?,
             head: Vec::new(),
             inflate: if from > 0 { Inflate::Plain } else { Inflate::Unknown },
             split: Split::new(if is_csv { 0 } else { progress.at }, longest, is_csv),

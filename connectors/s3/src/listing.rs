@@ -1,13 +1,17 @@
 //! What a bucket holds that has not been read, in the order in which it is to be read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::future::ready;
 
-use futures::TryStreamExt as _;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use globset::GlobMatcher;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::finished::{Finished, Place};
+use crate::keys;
 
 /// How many objects are remembered of one list: of a bucket with more the next ones are found by the next list.
 const REMEMBERED: usize = 50_000;
@@ -17,12 +21,27 @@ const REMEMBERED: usize = 50_000;
 pub(crate) struct Listed {
     /// Where it stands in the order.
     pub(crate) place: Place,
-    /// Its whole key.
-    pub(crate) key: Path,
+    /// What the store knows it by, see [`keys`].
+    pub(crate) path: Path,
     /// Which version of it.
     pub(crate) e_tag: Option<String>,
     /// How many bytes are stored.
     pub(crate) size: u64,
+}
+
+impl Listed {
+    /// Its whole key.
+    pub(crate) fn key(&self) -> Cow<'_, str> {
+        keys::key(&self.path)
+    }
+
+    /// Its key for people.
+    pub(crate) fn shown(&self) -> String {
+        match self.key() {
+            Cow::Borrowed(key) => key.to_owned(),
+            Cow::Owned(key) => format!("{key:?}"),
+        }
+    }
 }
 
 /// What one list of the bucket found.
@@ -49,14 +68,26 @@ pub(crate) struct Selection {
 
 impl Selection {
     fn matches(&self, object: &ObjectMeta) -> bool {
-        let key = object.location.as_ref();
-        let rest = key.strip_prefix(self.prefix.as_str()).unwrap_or(key).trim_start_matches('/');
+        let key = keys::key(&object.location);
+        // What stands for a folder holds nothing.
+        if object.size == 0 && key.ends_with('/') {
+            return false;
+        }
+        let rest = key.strip_prefix(self.prefix.as_str()).unwrap_or(&key);
+        let rest = rest.strip_prefix('/').filter(|_| !self.prefix.is_empty()).unwrap_or(rest);
         self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(rest))
     }
 
+    fn list(&self, store: &dyn ObjectStore) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        // Not made safe, as a path made from a text would be: it is what keys begin with.
+        match Path::parse(&self.prefix) {
+            Ok(prefix) => store.list(Some(&prefix).filter(|prefix| !prefix.is_root())),
+            Err(cause) => stream::once(ready(Err(cause.into()))).boxed(),
+        }
+    }
+
     async fn each(&self, store: &dyn ObjectStore, mut seen: impl FnMut(ObjectMeta)) -> object_store::Result<()> {
-        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
-        let mut listed = store.list(prefix.as_ref());
+        let mut listed = self.list(store);
         while let Some(object) = listed.try_next().await? {
             if self.matches(&object) {
                 seen(object);
@@ -67,8 +98,7 @@ impl Selection {
 
     /// An object that is meant, if there is one.
     pub(crate) async fn first(&self, store: &dyn ObjectStore) -> object_store::Result<Option<ObjectMeta>> {
-        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
-        let mut listed = store.list(prefix.as_ref()).try_filter(|object| std::future::ready(self.matches(object)));
+        let mut listed = self.list(store).try_filter(|object| ready(self.matches(object)));
         listed.try_next().await
     }
 
@@ -105,7 +135,7 @@ impl Selection {
             if finished.contains(&place) {
                 return;
             }
-            let listed = Listed { place, key: object.location, e_tag: object.e_tag, size: object.size };
+            let listed = Listed { place, path: object.location, e_tag: object.e_tag, size: object.size };
             if begun == Some(listed.place.hash) {
                 listing.begun = Some(listed);
                 return;

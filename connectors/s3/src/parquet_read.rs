@@ -14,14 +14,12 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::record::reader::TreeBuilder;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::arriving;
+use crate::arriving::Stored;
 use crate::cells::TakenColumns;
 use crate::decode::Decoded;
-use crate::listing::Listed;
 use crate::parquet_cells;
 use crate::parquet_ranges::{Group, Ranges};
 use crate::reading::{Content, Failure, Next, Progress};
-use crate::store::PartStore;
 use crate::thrift;
 
 /// How much of the end of a file is asked for first: all of a small one.
@@ -52,8 +50,7 @@ pub(crate) struct Row {
 
 /// An object that is a Parquet file.
 pub(crate) struct ParquetContent {
-    store: Arc<dyn PartStore>,
-    object: Listed,
+    stored: Stored,
     told: Receiver<Told>,
     /// What the thread waits for.
     wanted: Option<(Range<u64>, SyncSender<Bytes>)>,
@@ -65,18 +62,16 @@ impl ParquetContent {
     /// Begins to read an object, or goes on at a row of a row group. When it is dropped, the thread ends.
     pub(crate) fn open(
         edge: &Edge,
-        store: &Arc<dyn PartStore>,
-        object: &Listed,
+        stored: &Stored,
         progress: Progress,
         columns: &TakenColumns,
         longest: usize,
     ) -> ParquetContent {
         let (tell, told) = channel(2);
         let file = File { tell, columns: columns.clone(), longest };
-        let size = object.size;
+        let size = stored.object.size;
         edge.threads.blocking(Box::new(move || file.read(size, progress)));
-        let (store, object) = (store.clone(), object.clone());
-        ParquetContent { store, object, told, wanted: None, rows: VecDeque::new(), is_ended: false }
+        ParquetContent { stored: stored.clone(), told, wanted: None, rows: VecDeque::new(), is_ended: false }
     }
 }
 
@@ -93,7 +88,7 @@ impl Content for ParquetContent {
             }
         }
         if let Some((range, _)) = &self.wanted {
-            let bytes = arriving::part(&self.store, &self.object, range).await?;
+            let bytes = self.stored.part(range).await?;
             if let Some((_, answer)) = self.wanted.take() {
                 // Whoever asked has ended: what it told last is read next.
                 let _ = answer.send(bytes);

@@ -1,20 +1,19 @@
 //! One object on its way in.
 
 use std::fmt;
-use std::sync::Arc;
 
 use aqueduct_api::Edge;
 use async_trait::async_trait;
 use object_store::Error as StoreError;
 use serde::{Deserialize, Serialize};
 
+use crate::arriving::Stored;
 use crate::avro_read::AvroContent;
 use crate::decode::Decoded;
 use crate::lines::LineContent;
 use crate::listing::Listed;
 use crate::parquet_read::ParquetContent;
 use crate::source_settings::{ObjectFormat, S3SourceSettings};
-use crate::store::PartStore;
 
 /// How far an object has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,8 +94,7 @@ impl Reading {
     /// Begins to read an object, or goes on. The version that was listed is read, no other.
     pub(crate) async fn open(
         edge: &Edge,
-        store: &Arc<dyn PartStore>,
-        object: &Listed,
+        stored: Stored,
         progress: Progress,
         settings: &S3SourceSettings,
         longest: usize,
@@ -104,18 +102,18 @@ impl Reading {
         let unit = settings.format.unit();
         let content: Box<dyn Content> = match settings.format {
             ObjectFormat::Avro => {
-                let content = AvroContent::open(store, object, progress, &settings.columns, longest).await;
+                let content = AvroContent::open(&stored, progress, &settings.columns, longest).await;
                 Box::new(content.map_err(|failure| failure.at(unit, progress))?)
             }
             ObjectFormat::Parquet => {
-                Box::new(ParquetContent::open(edge, store, object, progress, &settings.columns, longest))
+                Box::new(ParquetContent::open(edge, &stored, progress, &settings.columns, longest))
             }
             _ => {
-                let content = LineContent::open(store, object, progress, settings, longest).await;
+                let content = LineContent::open(&stored, progress, settings, longest).await;
                 Box::new(content.map_err(|failure| failure.at(unit, progress))?)
             }
         };
-        Ok(Reading { object: object.clone(), progress, content, unit })
+        Ok(Reading { object: stored.object, progress, content, unit })
     }
 
     /// Waits for more of the object. May be dropped.

@@ -64,8 +64,7 @@ impl fmt::Debug for AssumedRole {
 
 impl AssumedRole {
     /// Assumes `role` with the keys of `base`; no request is made yet.
-    pub(crate) fn new(role: &Role, region: Option<&str>, base: AwsCredentialProvider) -> Result<Self, String> {
-        let region = region.unwrap_or("us-east-1").to_owned();
+    pub(crate) fn new(role: &Role, region: String, base: AwsCredentialProvider) -> Result<Self, String> {
         let client = Client::builder().timeout(PATIENCE).build().map_err(|cause| cause.to_string())?;
         Ok(AssumedRole { role: role.clone(), region, base, client, current: Mutex::new(None) })
     }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::ahead::Ahead;
 use crate::answers::told;
+use crate::arriving::Stored;
 use crate::finished::{Finished, Saved};
 use crate::listing::{Listed, Selection};
 use crate::reading::{Failure, Next, Progress, Reading};
@@ -35,6 +37,7 @@ pub(crate) struct ObjectSource {
     reading: Option<Reading>,
     /// What is to be read, the next one last.
     unread: Vec<Listed>,
+    ahead: Ahead,
     /// Whether the last list found more than is remembered.
     is_cut: bool,
     next_list: Instant,
@@ -90,6 +93,7 @@ impl ObjectSource {
             stream: Arc::new(Stream { key: id.clone(), id }),
             store,
             bucket,
+            ahead: Ahead::new(settings.read_ahead.0),
             settings,
             finished,
             begun,
@@ -177,15 +181,17 @@ impl ObjectSource {
         let Some(object) = self.unread.last().cloned() else { return Ok(()) };
         let begun = self.begun.as_ref().filter(|begun| begun.hash == object.place.hash);
         let progress = begun.map_or_else(Progress::default, |begun| begun.progress);
-        let edge = &self.opening.edge;
-        let opened = Reading::open(edge, &self.store, &object, progress, &self.settings, self.longest).await;
+        self.ahead.fetch(&self.store, &self.unread);
+        let here = self.ahead.take(&object).await;
+        let stored = Stored { store: self.store.clone(), object: object.clone(), here };
+        let opened = Reading::open(&self.opening.edge, stored, progress, &self.settings, self.longest).await;
         match opened {
             Ok(reading) => {
                 self.unread.pop();
                 self.begun = None;
                 self.reading = Some(reading);
             }
-            Err(Failure::Store(cause)) => return Err(self.told(&cause, &format!("get {}", object.key))),
+            Err(Failure::Store(cause)) => return Err(self.told(&cause, &format!("get {}", object.shown()))),
             Err(Failure::Lost(reason)) => {
                 self.unread.pop();
                 self.flush()?;
@@ -199,7 +205,7 @@ impl ObjectSource {
 
     /// The rest of an object will never come.
     fn lost(&mut self, object: &Listed, reason: &str) -> Result<()> {
-        let reason = format!("object {} {reason}", object.key);
+        let reason = format!("object {} {reason}", object.shown());
         tracing::warn!(source = self.opening.name, url = self.settings.url, reason);
         let headers = self.told_of(object);
         self.bury(DeadLetter { value: None, headers, reason })
@@ -207,7 +213,7 @@ impl ObjectSource {
 
     fn told_of(&self, object: &Listed) -> Vec<(String, Bytes)> {
         let header = |name: &str, value: &str| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
-        let mut headers = vec![header("bucket", &self.bucket), header("key", object.key.as_ref())];
+        let mut headers = vec![header("bucket", &self.bucket), header("key", &object.key())];
         headers.extend(object.e_tag.as_deref().map(|tag| header("etag", tag)));
         headers
     }
@@ -252,7 +258,7 @@ impl ObjectSource {
                 Ok(()) => Ok(()),
                 Err(Failure::Store(cause)) => {
                     let error = told(&cause, &self.bucket, &self.settings.url);
-                    let error = error.context(format_args!("get {}", reading.object.key));
+                    let error = error.context(format_args!("get {}", reading.object.shown()));
                     self.give_back();
                     Err(error)
                 }
@@ -338,7 +344,7 @@ fn gather(
     names: &[ObjectHeader],
     bucket: &str,
 ) -> Gathered {
-    let (key, tag) = (reading.object.key.to_string(), reading.object.e_tag.clone().unwrap_or_default());
+    let (key, tag) = (reading.object.key().into_owned(), reading.object.e_tag.clone().unwrap_or_default());
     let own: Vec<(&str, Option<&[u8]>)> = names
         .iter()
         .map(|name| match name {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aqueduct_api::{ByteSize, Error, Problem, Result, Secret, Settings, Source, SourceOpening, SourceSettings, Span};
 use async_trait::async_trait;
 use globset::{GlobBuilder, GlobMatcher};
+use object_store::aws::AmazonS3;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,7 +22,8 @@ use crate::source::ObjectSource;
 /// Objects are read in the order of the times that the store gave them, each version once: one that is written anew is
 /// read again. Exactly once also across restarts: how far reading has come is saved with the records, and takes up less
 /// than 4 KiB however many objects there are. What is gone or written anew while it is being read becomes a dead letter
-/// that says how far reading came.
+/// that says how far reading came. So does what can not be asked for: objects of which a part of the key is `.` or `..`. Empty
+/// objects whose keys end in a slash stand for folders, and are passed over.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct S3SourceSettings {
@@ -62,6 +64,9 @@ pub struct S3SourceSettings {
     /// Default: 16 MiB.
     #[serde(default = "max_record")]
     pub max_record: ByteSize,
+    /// How many bytes of the objects that come next are fetched while one is read, 16 objects at most; 0: none. Default: 16 MiB.
+    #[serde(default = "read_ahead")]
+    pub read_ahead: ByteSize,
     /// Headers that each record gets: `bucket`, `key`, `etag`. Default: none.
     #[serde(default)]
     pub headers: Vec<ObjectHeader>,
@@ -161,6 +166,10 @@ fn max_record() -> ByteSize {
     ByteSize::mib(16)
 }
 
+fn read_ahead() -> ByteSize {
+    ByteSize::mib(16)
+}
+
 /// Where the source starts for the very first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -228,6 +237,11 @@ impl S3SourceSettings {
         }
     }
 
+    fn store(&self, bucket: &str) -> Result<AmazonS3> {
+        let client = access::client(&self.access(), bucket)?;
+        access::reading(&self.access(), bucket, &client)
+    }
+
     /// Bucket and prefix.
     pub(crate) fn bucket(&self) -> Result<(String, String), String> {
         match Address::parse(&self.url)? {
@@ -261,13 +275,13 @@ impl S3SourceSettings {
 impl SourceSettings for S3SourceSettings {
     async fn open(self, opening: SourceOpening) -> Result<Box<dyn Source>> {
         let (bucket, _) = self.bucket().map_err(Error::fatal)?;
-        let store = access::client(&self.access(), &bucket)?;
+        let store = self.store(&bucket)?;
         Ok(Box::new(ObjectSource::open(self, opening, Arc::new(store))?))
     }
 
     async fn probe(&self, _: SourceOpening) -> Result<Vec<String>> {
         let (bucket, _) = self.bucket().map_err(Error::fatal)?;
-        let store = access::client(&self.access(), &bucket)?;
+        let store = self.store(&bucket)?;
         let selection = self.selection().map_err(Error::fatal)?;
         match selection.first(&store).await.map_err(|cause| answers::told(&cause, &bucket, &self.url))? {
             Some(_) => Ok(Vec::new()),
