@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod clients;
+mod coordinated;
 mod requests;
 mod simulation;
+mod store;
 mod world;
