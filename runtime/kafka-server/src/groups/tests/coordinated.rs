@@ -39,10 +39,6 @@ fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
-fn code(error: Option<E>) -> i16 {
-    error.map_or(0, |error| error.code())
-}
-
 impl Case {
     fn new(log: &Memory) -> Self {
         let declared = Arc::new(|_: &str| (1, TopicSettings::default()));
