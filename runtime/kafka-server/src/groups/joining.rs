@@ -46,9 +46,9 @@ impl Group {
         if self.state == State::Empty || self.members.is_empty() {
             return !join.protocol_type.is_empty() && !join.protocols.is_empty();
         }
-        let all_know = |name: &str| self.members.values().all(|member| member.knows(name));
+        let common = self.common();
         self.protocol_type.as_deref() == Some(&join.protocol_type)
-            && join.protocols.iter().any(|protocol| all_know(&protocol.name))
+            && join.protocols.iter().any(|protocol| common.contains(&*protocol.name))
     }
 
     fn join_new(&mut self, now: Millis, ticket: Ticket, join: Join, out: &mut Vec<Effect>) {

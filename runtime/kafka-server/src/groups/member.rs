@@ -1,5 +1,7 @@
 //! One member of a group.
 
+use std::collections::BTreeSet;
+
 use aqueduct_api::Member as Saved;
 use bytes::Bytes;
 
@@ -92,9 +94,9 @@ impl Member {
         known.map(|known| known.metadata.clone()).unwrap_or_default()
     }
 
-    /// Whether it knows a protocol.
-    pub(crate) fn knows(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|known| known.name == protocol)
+    /// The protocols that it knows.
+    pub(crate) fn known(&self) -> BTreeSet<&str> {
+        self.protocols.iter().map(|protocol| &*protocol.name).collect()
     }
 
     /// Whether it stays though it was silent: it waits for an answer, which is not its fault.

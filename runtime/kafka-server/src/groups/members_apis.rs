@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     SyncGroupRequest, SyncGroupResponse,
@@ -22,6 +25,8 @@ const NEEDS_ID: i16 = 4;
 const ABSENT_PROTOCOL: i16 = 7;
 /// From this version of JoinGroup on a leader can be told to assign nothing.
 const MAY_SKIP: i16 = 9;
+/// What a member may say of itself, in bytes: more could never be saved.
+const LONGEST: usize = 1 << 20;
 /// From this version of LeaveGroup on several members leave at once.
 const MANY_LEAVE: i16 = 3;
 
@@ -55,6 +60,10 @@ fn check(groups: &Coordinator, request: &JoinGroupRequest) -> Result<(), Respons
     if request.group_id.is_empty() {
         return Err(ResponseError::InvalidGroupId);
     }
+    let lengths = request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
+    if lengths.sum::<usize>() > LONGEST {
+        return Err(ResponseError::InvalidRequest);
+    }
     let timeout = u64::try_from(request.session_timeout_ms).map(Duration::from_millis);
     match timeout.is_ok_and(|timeout| groups.settings().session_timeout.contains(&timeout)) {
         true => Ok(()),
@@ -66,9 +75,10 @@ fn to_join(groups: &Coordinator, request: JoinGroupRequest, caller: &Caller) -> 
     let millis = |timeout: i32| Millis::try_from(timeout).unwrap_or(0);
     let session_timeout = millis(request.session_timeout_ms);
     let instance_id = request.group_instance_id.as_ref().map(StrBytes::to_string);
-    let named = |protocol: kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol| Protocol {
+    let named = |protocol: JoinGroupRequestProtocol| Protocol {
         name: protocol.name.to_string(),
-        metadata: protocol.metadata,
+        // A copy: else it would keep the whole request.
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
     };
     Join {
         member_id: request.member_id.to_string(),
@@ -108,7 +118,7 @@ pub(crate) async fn sync(groups: &Coordinator, request: SyncGroupRequest) -> Syn
         who: claimed(&request.member_id, request.group_instance_id.as_ref(), request.generation_id),
         protocol_type: request.protocol_type.map(|text| text.to_string()),
         protocol: request.protocol_name.map(|text| text.to_string()),
-        assignments: request.assignments.into_iter().map(|of| (of.member_id.to_string(), of.assignment)).collect(),
+        assignments: request.assignments.iter().map(copied).collect(),
     };
     let asked = groups.ask_named(&request.group_id, |answer| Request::Sync(sync, answer)).await;
     match asked.and_then(|answer| answer) {
@@ -118,6 +128,11 @@ pub(crate) async fn sync(groups: &Coordinator, request: SyncGroupRequest) -> Syn
             .with_assignment(assignment),
         Err(error) => SyncGroupResponse::default().with_error_code(error.code()),
     }
+}
+
+/// A member's part, without the request that it came in.
+fn copied(of: &SyncGroupRequestAssignment) -> (String, Bytes) {
+    (of.member_id.to_string(), Bytes::copy_from_slice(&of.assignment))
 }
 
 /// Heartbeat.

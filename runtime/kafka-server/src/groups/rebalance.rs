@@ -1,12 +1,13 @@
 //! How a group comes from one generation to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aqueduct_api::fault::{self, Mutant};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::group::{Group, JoinWait, Saving, State};
+use super::member::Member;
 use super::request::{Effect, Millis, Stamp, Sync, Synced, Ticket};
 
 impl Group {
@@ -115,12 +116,23 @@ impl Group {
         true
     }
 
+    /// The protocols that all members know. What they say is looked at once, however much it is.
+    pub(super) fn common(&self) -> BTreeSet<&str> {
+        let mut members = self.members.values();
+        let mut common = members.next().map(Member::known).unwrap_or_default();
+        for member in members {
+            let known = member.known();
+            common.retain(|name| known.contains(name));
+        }
+        common
+    }
+
     /// The protocol that most members like best of those that all know; of equals the first by name.
     pub(super) fn vote(&self) -> Option<String> {
-        let all_know = |name: &str| self.members.values().all(|member| member.knows(name));
+        let common = self.common();
         let mut votes = BTreeMap::<&str, usize>::new();
         for member in self.members.values() {
-            if let Some(liked) = member.protocols.iter().find(|protocol| all_know(&protocol.name)) {
+            if let Some(liked) = member.protocols.iter().find(|protocol| common.contains(&*protocol.name)) {
                 *votes.entry(&liked.name).or_default() += 1;
             }
         }

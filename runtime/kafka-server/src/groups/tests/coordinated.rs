@@ -186,6 +186,51 @@ async fn groups_that_are_not_there_are_told_as_kafka_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn joins_that_ask_for_too_much_are_refused() {
+    let case = Case::new(&Memory::default());
+    let protocol = |length| {
+        let metadata = Bytes::from(vec![0; length]);
+        JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(metadata)
+    };
+    let join = |session: i32, length: usize| {
+        let request = JoinGroupRequest::default()
+            .with_group_id(group("g"))
+            .with_protocol_type(text("consumer"))
+            .with_session_timeout_ms(session)
+            .with_protocols(vec![protocol(length)]);
+        let case = &case;
+        async move { members_apis::join(&case.broker.groups, request, &caller(9)).await.error_code }
+    };
+    assert_eq!(join(10_000, 1 << 20).await, E::InvalidRequest.code());
+    for session in [i32::MIN, -1, 0, 5_999, 1_800_001, i32::MAX] {
+        assert_eq!(join(session, 10).await, E::InvalidSessionTimeout.code(), "{session}");
+    }
+    assert_eq!(join(6_000, 10).await, E::MemberIdRequired.code());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_with_many_protocols_costs_little() {
+    let case = Case::new(&Memory::default());
+    let many = |prefix: &str| -> Vec<_> {
+        (0..20_000).map(|n| JoinGroupRequestProtocol::default().with_name(text(&format!("{prefix}{n}")))).collect()
+    };
+    let join = |protocols| {
+        let request = JoinGroupRequest::default()
+            .with_group_id(group("g"))
+            .with_protocol_type(text("consumer"))
+            .with_session_timeout_ms(10_000)
+            .with_rebalance_timeout_ms(60_000)
+            .with_protocols(protocols);
+        let case = &case;
+        async move { members_apis::join(&case.broker.groups, request, &caller(3)).await.error_code }
+    };
+    let shared = many("a");
+    let others = (0..5).map(|_| join(shared.clone()));
+    let (codes, strange) = futures::join!(futures::future::join_all(others), join(many("b")));
+    assert_eq!((codes, strange), (vec![0; 5], E::InconsistentGroupProtocol.code()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn offsets_are_checked_one_by_one() {
     let case = Case::new(&Memory::default());
     let nobody = ("", -1);
