@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-use aqueduct_api::{Edge, TopicPartition};
+use aqueduct_api::{ByteSize, Edge, TopicPartition};
 use aqueduct_record::Offset;
 use parking_lot::Mutex;
 
@@ -24,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) lost: AtomicU64,
     pub(crate) streams: AtomicU64,
     pub(crate) in_flight_bytes: AtomicU64,
+    /// How often a source's batches were made smaller, by four each time.
+    smaller: AtomicU32,
     partitions: Mutex<BTreeMap<TopicPartition, Arc<Progress>>>,
 }
 
@@ -72,6 +74,7 @@ impl Counters {
             lost: AtomicU64::default(),
             streams: AtomicU64::default(),
             in_flight_bytes: AtomicU64::default(),
+            smaller: AtomicU32::default(),
             partitions: Mutex::default(),
         }
     }
@@ -93,6 +96,18 @@ impl Counters {
 
     pub(crate) fn progressed_at(&self) -> Option<i64> {
         Some(self.progressed.load(Ordering::Relaxed)).filter(|millis| *millis != 0)
+    }
+
+    /// Has the next run of a source make smaller batches than this one; false where they can not be much smaller.
+    pub(crate) fn make_smaller(&self) -> bool {
+        const MOST: u32 = 10;
+        let next = |smaller| (smaller < MOST).then_some(smaller + 1);
+        self.smaller.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    /// A size of batches, as small as it was made.
+    pub(crate) fn smaller(&self, batch: ByteSize) -> ByteSize {
+        ByteSize((batch.0 >> (2 * self.smaller.load(Ordering::Relaxed))).max(1))
     }
 
     /// A failure that is tried again.

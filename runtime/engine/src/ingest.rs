@@ -55,7 +55,7 @@ pub(crate) enum Ended {
 /// How large sources make their batches.
 const BATCH: ByteSize = ByteSize::mib(1);
 /// What a position header may add to a batch, and more.
-const HEADER_ROOM: u64 = 16 << 10;
+pub(crate) const HEADER_ROOM: u64 = 16 << 10;
 /// How often positions are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -120,7 +120,7 @@ impl Ingest {
             folder: run.folder.clone(),
             edge: host.edge.clone(),
             positions: positions.filter_map(|known| Some((known.stream.clone(), known.position.clone()?))).collect(),
-            batch: batch_size(&topic, &transforms),
+            batch: run.counters.smaller(batch_size(&topic, &transforms)),
             largest: ByteSize(topic.settings.max_batch.0.saturating_sub(HEADER_ROOM)),
         };
         let source = connector.open(settings, opening).await?;
@@ -189,6 +189,9 @@ impl Ingest {
                     match passed {
                         Ok(Some(passed)) => {
                             retry.succeeded();
+                            if let Some(why) = passed.too_many {
+                                return Err(Error::retry(why));
+                            }
                             idle = Some(intake);
                             hand.extend(self.streams.take(passed)?);
                         }

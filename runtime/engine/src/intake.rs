@@ -9,12 +9,12 @@ use aqueduct_api::{
     DeadLetter, Done, Draft, Error, Incoming, POSITION_HEADER, Position, REPLAYED_HEADER, Result, Source, Stream,
     Topic, TopicSettings, Transformed, Unfit,
 };
-use aqueduct_record::{Batch, BatchBuilder, Compression, Record};
+use aqueduct_record::{Batch, BatchBuilder, Compression, Header, Record};
 use tokio::time::Instant;
 
 use crate::check::kafka_name;
 use crate::host::Host;
-use crate::ingest::SourceRun;
+use crate::ingest::{HEADER_ROOM, SourceRun};
 use crate::transforms::{self, Transforms};
 
 /// A source with what its records go through.
@@ -34,6 +34,8 @@ pub(crate) struct Passed {
     pub(crate) stream: Arc<Stream>,
     pub(crate) position: Option<Position>,
     pub(crate) last: bool,
+    /// Why it is to be read again in smaller batches: nothing of it goes on.
+    pub(crate) too_many: Option<String>,
     /// Where `records` go.
     pub(crate) topic: Topic,
     /// The partition that was chosen for them.
@@ -97,11 +99,24 @@ impl Intake {
             }
         };
         let Some(incoming) = self.waiting.take() else { return Ok(None) };
+        let read = incoming.records.count();
         let Made { records, elsewhere, unfit } = match made {
             Some(made) => made,
             None => Made { records: honest(incoming.records)?, elsewhere: Vec::new(), unfit: None },
         };
+        // A position rides with one batch, so only the source can cut what it reads into smaller parts.
+        let is_too_many =
+            incoming.position.is_some() && read > 1 && !self.transforms.is_empty() && !fits(&records, &topic);
+        let too_many = is_too_many && self.run.counters.make_smaller();
         Ok(Some(Passed {
+            too_many: too_many.then(|| {
+                let (made, most) = (records.size(), topic.settings.max_batch);
+                format!(
+                    "transforms make {made} bytes of {read} records, and a batch of topic {} has {most} at most: they are read again \
+                     in smaller batches",
+                    topic.name
+                )
+            }),
             stream: incoming.stream,
             position: incoming.position,
             last: incoming.last,
@@ -134,18 +149,28 @@ async fn made(transforms: &Transforms, topics: &mut Topics, topic: &Topic, batch
     }
     let Transformed { mut drafts, mut unfit } = transforms.apply(drafts).await?;
     let targets = targets(topics, topic, &mut drafts, &mut unfit).await?;
+    refuse_too_large(&mut drafts, (topic, &targets), &mut unfit);
     let mut records = BatchBuilder::with_capacity(batch.size());
-    let mut elsewhere: BTreeMap<&str, (&Topic, BatchBuilder)> = BTreeMap::new();
+    let mut elsewhere: BTreeMap<&str, (&Topic, Vec<BatchBuilder>)> = BTreeMap::new();
     for draft in &drafts {
         match targets.get(&*draft.topic) {
             None => transforms::push(&mut records, draft),
             Some(target) => {
-                let (_, builder) = elsewhere.entry(&target.name).or_insert_with(|| (target, BatchBuilder::new()));
-                transforms::push(builder, draft);
+                let (_, builders) = elsewhere.entry(&target.name).or_insert_with(|| (target, Vec::new()));
+                let is_full = |builder: &BatchBuilder| builder.size() + size(draft) > room(target);
+                if builders.last().is_none_or(is_full) {
+                    builders.push(BatchBuilder::new());
+                }
+                if let Some(builder) = builders.last_mut() {
+                    transforms::push(builder, draft);
+                }
             }
         }
     }
-    let elsewhere = elsewhere.into_values().map(|(topic, builder)| (topic.clone(), builder)).collect();
+    let parts = |(topic, builders): (&Topic, Vec<BatchBuilder>)| {
+        builders.into_iter().map(|builder| (topic.clone(), builder)).collect::<Vec<_>>()
+    };
+    let elsewhere = elsewhere.into_values().flat_map(parts).collect();
     drop(drafts);
     let unfit = (!unfit.is_empty()).then(|| (batch.clone(), unfit));
     Ok(Made { records, elsewhere, unfit })
@@ -175,6 +200,57 @@ async fn targets<'a>(
     unfit.dedup_by_key(|unfit| unfit.offset);
     drafts.retain(|draft| unfit.binary_search_by_key(&draft.offset, |unfit| unfit.offset).is_err());
     Ok(targets)
+}
+
+/// How large records may be in a batch of a topic, with a position.
+fn room(topic: &Topic) -> usize {
+    let most = topic.settings.max_batch.0;
+    usize::try_from(most - HEADER_ROOM.min(most / 4)).unwrap_or(usize::MAX)
+}
+
+/// Whether a topic takes a batch of these records.
+fn fits(records: &BatchBuilder, topic: &Topic) -> bool {
+    let room = room(topic);
+    records.size() <= room
+        || match topic.settings.compression {
+            Compression::None => false,
+            compression => records.clone().compressed(compression).finish().size() <= room,
+        }
+}
+
+/// What a draft adds to a batch, at the most.
+fn size(draft: &Draft<'_>) -> usize {
+    const FRAME: usize = 40;
+    let of = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+    let headers = draft.headers.iter().map(|(name, value)| name.len() + of(value) + FRAME).sum::<usize>();
+    FRAME + of(&draft.key) + of(&draft.value) + headers
+}
+
+/// Takes out what is too large for any batch of where it goes: what it was made of is unfit.
+fn refuse_too_large(
+    drafts: &mut Vec<Draft<'_>>,
+    (topic, targets): (&Topic, &BTreeMap<String, Topic>),
+    unfit: &mut Vec<Unfit>,
+) {
+    let before = unfit.len();
+    for draft in drafts.iter() {
+        let to = targets.get(&*draft.topic).unwrap_or(topic);
+        if size(draft) + Header::LEN <= room(to) {
+            continue;
+        }
+        let mut alone = BatchBuilder::new();
+        transforms::push(&mut alone, draft);
+        if !fits(&alone, to) {
+            let (made, most) = (alone.size(), to.settings.max_batch);
+            let reason = format!("becomes {made} bytes, and a batch of topic {} has {most} at most", to.name);
+            unfit.push(Unfit { offset: draft.offset, reason, for_now: false });
+        }
+    }
+    if unfit.len() > before {
+        unfit.sort_by_key(|unfit| unfit.offset);
+        unfit.dedup_by_key(|unfit| unfit.offset);
+        drafts.retain(|draft| unfit.binary_search_by_key(&draft.offset, |unfit| unfit.offset).is_err());
+    }
 }
 
 /// Records without headers that claim to be the runtime's.

@@ -8,10 +8,10 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aqueduct_api::{Durability, Span, TopicPartition};
+use aqueduct_api::{ByteSize, Durability, Span, TopicPartition};
 use aqueduct_engine::{State, TopicPlan, TransformPlan};
 use serde_json::json;
-use world::{Do, Fate, Process, World, fate};
+use world::{Do, Fate, Process, Seed, World, fate};
 
 fn sevenths(settings: serde_json::Value) -> Vec<TransformPlan> {
     vec![TransformPlan { transform: "sevenths".into(), settings }]
@@ -121,6 +121,49 @@ fn records_sent_where_none_may_go_are_unfit() {
 }
 
 #[test]
+fn a_batch_that_is_enlarged_too_much_is_read_in_smaller_ones_and_only_what_is_too_large_alone_is_a_dead_letter() {
+    let suffix = "!".repeat(600);
+    let mut world = World::new();
+    let mut topic = TopicPlan::default();
+    topic.settings.max_batch = ByteSize(4096);
+    for name in ["t", "other"] {
+        world.plan.topics.insert(name.into(), topic.clone());
+    }
+    world.source().transforms = sevenths(json!({"suffix": suffix, "route": "other"}));
+    *world.outside.at_once.lock() = Some(40);
+    world.outside.put_many("x", 30);
+    // It fits as it is, and not with the suffix.
+    let long = format!("{} 4", "x".repeat(2800));
+    world.outside.put("x", &[&long]);
+    world.outside.put_many("x", 60);
+    world.run(|process| async move {
+        let lines = process.outside.lines();
+        let fits: Vec<String> = lines.iter().filter(|line| line.len() < 2000).cloned().collect();
+        let expected: Vec<String> = fits
+            .iter()
+            .filter_map(|line| match fate(line, &suffix, true) {
+                Fate::Made(made) => Some(made),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        process.until("everything is out", |process| out(process, "x").len() >= expected.len()).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(out(&process, "x"), expected);
+        let mut buried = unfit(&fits);
+        buried.push(long.clone());
+        buried.sort();
+        assert_eq!(values(&process, "in.dead-letters"), buried);
+        let letters = process.store.records(&TopicPartition::new("in.dead-letters", 0));
+        let letter = letters.iter().find(|letter| letter.value.as_ref() == Some(&long)).unwrap();
+        let message = letter.header("__connect.errors.exception.message").unwrap();
+        assert!(message.contains("bytes, and a batch of topic t has 4 KiB at most"), "{message}");
+        let sent = values(&process, "other").into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(sent.len(), fits.iter().filter(|line| matches!(fate(line, "", true), Fate::Sent(_))).count());
+    });
+}
+
+#[test]
 fn a_sink_can_not_send_records_to_another_topic() {
     let mut world = World::new();
     world.sink().transforms = sevenths(json!({"suffix": "!", "route": "other"}));
@@ -183,19 +226,6 @@ fn letters_that_came_before_their_position_are_not_written_again_however_the_str
         });
     }
     world.run(|process| async move { settled(&process, false, "in.dead-letters").await });
-}
-
-/// SplitMix64.
-struct Seed(u64);
-
-impl Seed {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % bound
-    }
 }
 
 fn world(seed: &mut Seed) -> (World, bool, &'static str) {

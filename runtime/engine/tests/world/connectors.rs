@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aqueduct_api::{
-    Chunk, DeadLetter, Error, Incoming, NamedBy, Outcome, Position, Problem, Registry, Rejected, Result, Settings,
-    Sink, SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings, Stream, TopicPartition,
+    ByteSize, Chunk, DeadLetter, Error, Incoming, NamedBy, Outcome, Position, Problem, Registry, Rejected, Result,
+    Settings, Sink, SinkOpening, SinkSettings, Source, SourceOpening, SourceSettings, Stream, TopicPartition,
 };
 use aqueduct_record::{BatchBuilder, Offset};
 use async_trait::async_trait;
@@ -230,7 +230,7 @@ impl SourceSettings for Script {
             let position: serde_json::Value = position.read()?;
             at.insert(id["stream"].as_str().unwrap().to_owned(), position["at"].as_u64().unwrap() as usize);
         }
-        Ok(Box::new(ScriptSource { outside, at, lines: self.lines }))
+        Ok(Box::new(ScriptSource { outside, at, lines: self.lines, batch: opening.batch }))
     }
 
     async fn probe(&self, _: SourceOpening) -> Result<Vec<String>> {
@@ -242,6 +242,7 @@ struct ScriptSource {
     outside: Arc<Outside>,
     at: BTreeMap<String, usize>,
     lines: usize,
+    batch: ByteSize,
 }
 
 impl ScriptSource {
@@ -254,7 +255,8 @@ impl ScriptSource {
         let most = self.outside.at_once.lock().unwrap_or(self.lines);
         for line in lines[from..].iter().take(most) {
             let is_special = ["bad", "end", "panic", "big"].iter().any(|word| line.starts_with(word));
-            if is_special && at > from {
+            let is_full = records.size() + line.len() > self.batch.0 as usize;
+            if (is_special || is_full) && at > from {
                 break;
             }
             at += 1;
