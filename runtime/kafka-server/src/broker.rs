@@ -14,6 +14,7 @@ use crate::call::Wrong;
 use crate::frame::Limits;
 use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
+use crate::produce::INFLATED_AT_ONCE;
 
 /// The number under which clients know this node: there is one.
 pub(crate) const NODE: i32 = 0;
@@ -39,6 +40,8 @@ pub struct Broker {
     pub(crate) room: Arc<Semaphore>,
     /// Bytes of records that may be on their way to clients.
     pub(crate) outgoing: Arc<Semaphore>,
+    /// Bytes that batches may inflate to while they are checked.
+    pub(crate) inflating: Semaphore,
     /// Who is in which group.
     pub(crate) groups: Coordinator,
     /// What has happened.
@@ -115,6 +118,7 @@ impl Broker {
             limits: Limits { frame: options.request, idle: options.idle, rest: REST },
             room: Arc::new(Semaphore::new(in_flight)),
             outgoing: Arc::new(Semaphore::new(options.outgoing.min(u32::MAX as usize))),
+            inflating: Semaphore::new(INFLATED_AT_ONCE),
             counters: Counters::default(),
             cluster_id: OnceCell::new(),
             options,

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A request whose frame has been checked.
 pub(crate) struct Call {
@@ -36,6 +37,8 @@ pub(crate) struct Caller {
 pub(crate) enum Reply {
     /// A whole frame.
     Now(Bytes),
+    /// A whole frame, and the room that is given back once the client has it.
+    Held(Bytes, Option<OwnedSemaphorePermit>),
     /// A whole frame, for which the connection's next request need not wait; the order of answers holds.
     Later(BoxFuture<'static, Result<Reply, Broken>>),
     /// Nothing: the client asked for no answer.
@@ -56,7 +59,12 @@ impl Call {
 
     /// An answer at once.
     pub(crate) fn reply<E: Encodable>(&self, response: &E) -> Result<Reply, Broken> {
-        frame(self.key, self.caller.version, self.correlation, response).map(Reply::Now)
+        self.frame(response).map(Reply::Now)
+    }
+
+    /// A whole frame with an answer.
+    pub(crate) fn frame<E: Encodable>(&self, response: &E) -> Result<Bytes, Broken> {
+        frame(self.key, self.caller.version, self.correlation, response)
     }
 }
 

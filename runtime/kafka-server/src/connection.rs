@@ -59,17 +59,18 @@ async fn take<R: AsyncRead + Unpin>(
 async fn give<W: AsyncWrite + Unpin>(writer: W, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
     let mut writer = BufWriter::with_capacity(BUFFER, writer);
     while let Some((reply, _room)) = waiting.recv().await {
-        let frame = match reply {
-            Reply::Nothing => continue,
-            Reply::Now(frame) => frame,
+        let reply = match reply {
             Reply::Later(reply) => {
                 // What is answered already does not wait for what is not.
                 in_time(writer.flush()).await?;
-                match reply.await? {
-                    Reply::Now(frame) => frame,
-                    _ => continue,
-                }
+                reply.await?
             }
+            reply => reply,
+        };
+        let (frame, _held) = match reply {
+            Reply::Now(frame) => (frame, None),
+            Reply::Held(frame, held) => (frame, held),
+            Reply::Later(_) | Reply::Nothing => continue,
         };
         for stretch in frame.chunks(STRETCH) {
             in_time(writer.write_all(stretch)).await?;

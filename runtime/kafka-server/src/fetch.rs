@@ -38,6 +38,8 @@ struct Reading {
     most: usize,
     records: Vec<Bytes>,
     size: usize,
+    /// Whether the next batch does not fit any more.
+    is_full: bool,
     response: PartitionData,
 }
 
@@ -70,10 +72,8 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
         let Reading { topic, records, size, response, .. } = reading;
         responses[topic].partitions.push(response.with_records(Some(joined(records, size))));
     }
-    let reply = call.reply(&FetchResponse::default().with_responses(responses));
-    // The records are in the answer by now, which is bounded by what the client takes.
-    drop(room);
-    reply
+    let frame = call.frame(&FetchResponse::default().with_responses(responses))?;
+    Ok(Reply::Held(frame, room))
 }
 
 /// What a fetch asks for as a whole.
@@ -100,6 +100,7 @@ async fn open(
         most: partition.partition_max_bytes.max(0) as usize,
         records: Vec::new(),
         size: 0,
+        is_full: false,
         response,
     };
     let opened = match found {
@@ -125,37 +126,51 @@ impl Reading {
         self.response.last_stable_offset = -1;
     }
 
-    /// Reads what is there by now, at most `most` bytes unless `at_least_one`.
-    async fn read(&mut self, broker: &Broker, most: usize, at_least_one: bool) {
-        let Some(of) = self.of.clone() else { return };
-        let most = most.min(self.most.saturating_sub(self.size));
+    /// Whether there is more than was read; tells the client how far the partition has come.
+    async fn has_more(&mut self, broker: &Broker) -> bool {
+        let Some(of) = &self.of else { return false };
+        match broker.store.bounds(of).await {
+            Ok(bounds) => {
+                self.response.high_watermark = bounds.stable;
+                self.response.last_stable_offset = bounds.stable;
+                self.response.log_start_offset = bounds.start;
+                self.next < bounds.stable
+            }
+            Err(cause) => {
+                self.fail(Wrong::from(cause).error);
+                false
+            }
+        }
+    }
+
+    /// Reads on, at most `most` bytes unless `at_least_one`; returns how many.
+    async fn read(&mut self, broker: &Broker, most: usize, at_least_one: bool) -> usize {
+        let Some(of) = self.of.clone() else { return 0 };
         let read = async {
-            let bounds = broker.store.bounds(&of).await?;
-            self.response.high_watermark = bounds.stable;
-            self.response.last_stable_offset = bounds.stable;
-            self.response.log_start_offset = bounds.start;
-            if self.next >= bounds.stable || (most == 0 && !at_least_one) {
-                return Ok(Bytes::new());
-            }
-            let mut found = broker.store.read(&of, self.next, most).await?;
-            if let Some(lost) = found.lost {
-                // A client has no word for it: it goes on after them, as after records that compaction removed.
-                tracing::error!(partition = %of, from = lost.start, to = lost.end, "offsets can not be read: a Kafka client passes them");
-                self.next = lost.end;
-                found = broker.store.read(&of, self.next, most).await?;
-            }
-            Ok(found.batches)
+            let found = broker.store.read(&of, self.next, most).await?;
+            let Some(lost) = found.lost else { return Ok(found.batches) };
+            // A client has no word for it: it goes on after them, as after records that compaction removed.
+            let (from, to) = (lost.start, lost.end);
+            tracing::error!(partition = %of, from, to, "offsets can not be read: a Kafka client passes them");
+            self.next = to;
+            broker.store.read(&of, to, most).await.map(|found| found.batches)
         };
         match read.await {
-            Ok(batches) if batches.is_empty() || (batches.len() > most && !at_least_one) => {}
+            Ok(batches) if batches.len() > most && !at_least_one => {
+                self.is_full = true;
+                0
+            }
             Ok(batches) => {
+                let size = batches.len();
                 self.next = end_of(&batches).unwrap_or(self.next);
-                self.size += batches.len();
-                self.records.push(batches);
+                self.size += size;
+                self.records.extend((size > 0).then_some(batches));
+                size
             }
             Err(cause) => {
                 let cause: aqueduct_api::Error = cause;
                 self.fail(Wrong::from(cause).error);
+                0
             }
         }
     }
@@ -170,42 +185,40 @@ async fn read_until(
 ) -> Option<OwnedSemaphorePermit> {
     let mut room: Option<OwnedSemaphorePermit> = None;
     loop {
+        let mut is_full = false;
         let mut size: usize = readings.iter().map(|reading| reading.size).sum();
         for reading in readings.iter_mut() {
-            let left = wanted.most.saturating_sub(size);
-            if reading.of.is_none() || (left == 0 && size > 0) {
+            let most = wanted.most.saturating_sub(size).min(reading.most.saturating_sub(reading.size));
+            if !reading.has_more(broker).await || (most == 0 && size > 0) {
                 continue;
             }
-            let before = reading.size;
-            reading.read(broker, left, size == 0).await;
-            let grown = reading.size - before;
+            let Some(mut taken) = take_room(broker, room.is_some(), most).await else {
+                is_full = true;
+                break;
+            };
+            let grown = reading.read(broker, most, size == 0).await;
             size += grown;
-            room = charge(broker, room, grown).await;
+            // What was not read is given back.
+            let _unused = taken.split(most.saturating_sub(grown).min(taken.num_permits()));
+            match &mut room {
+                Some(room) => room.merge(taken),
+                None => room = Some(taken),
+            }
+            is_full |= reading.is_full;
         }
         let has_failed = readings.iter().any(|reading| reading.response.error_code != 0);
-        if size >= wanted.least || size >= wanted.most || has_failed || Instant::now() >= due {
-            return room;
-        }
-        if !grown(broker, readings, due).await {
+        let is_enough = size >= wanted.least || size >= wanted.most || is_full || has_failed;
+        if is_enough || Instant::now() >= due || !grown(broker, readings, due).await {
             return room;
         }
     }
 }
 
-/// Takes room for more bytes that were read: waits for it only while it holds none, so that two fetches never wait for each
-/// other.
-async fn charge(broker: &Broker, room: Option<OwnedSemaphorePermit>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-    let permits = bytes.min(broker.options.outgoing) as u32;
-    match room {
-        _ if bytes == 0 => room,
-        None => broker.outgoing.clone().acquire_many_owned(permits).await.ok(),
-        Some(mut room) => {
-            if let Ok(more) = broker.outgoing.clone().try_acquire_many_owned(permits) {
-                room.merge(more);
-            }
-            Some(room)
-        }
-    }
+/// Room for so many bytes. Who has some already does not wait for more, so that no two fetches wait for each other.
+async fn take_room(broker: &Broker, has_some: bool, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let permits = bytes.min(broker.options.outgoing).min(u32::MAX as usize) as u32;
+    let room = broker.outgoing.clone();
+    if has_some { room.try_acquire_many_owned(permits).ok() } else { room.acquire_many_owned(permits).await.ok() }
 }
 
 /// Waits until one of the partitions has more than was read of it; `false` when the time is over first.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aqueduct_api::{At, CleanupPolicy, Durable, ProducerError, Topic, TopicPartition};
-use aqueduct_record::{Batch, BatchError, Compression, Inflation};
+use aqueduct_record::{Batch, BatchError, Compression, Header, Inflation};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -15,7 +15,9 @@ use crate::call::{Broken, Call, Reply, Wrong, frame};
 use crate::names;
 
 /// Batches that are larger are checked off the async threads.
-const CHECKED_AT_ONCE: usize = 64 << 10;
+const CHECKED_AT_ONCE: usize = 16 << 10;
+/// Bytes that all batches which are being checked may inflate to.
+pub(crate) const INFLATED_AT_ONCE: usize = 256 << 20;
 /// The first version whose clients know zstd.
 const ZSTD_SINCE: i16 = 7;
 /// The first version that names topics by their ids.
@@ -116,11 +118,18 @@ async fn checked(broker: &Broker, topic: &Topic, bytes: Bytes, version: i16) -> 
         return Err(Wrong::new(ResponseError::MessageTooLarge, format!("a batch has at most {most} in this topic")));
     }
     let needs_keys = topic.settings.cleanup == CleanupPolicy::Compact;
-    let check = move || check(bytes, version, needs_keys);
-    match topic.settings.max_batch.0 as usize <= CHECKED_AT_ONCE {
-        true => check(),
-        false => broker.edge.blocking(check).await?,
+    if bytes.len() <= CHECKED_AT_ONCE {
+        return check(bytes, version, needs_keys);
     }
+    let size = bytes.len();
+    let inflated = match Header::peek(&bytes).map(|header| header.attributes.compression()) {
+        Ok(Compression::None) | Err(_) => 0,
+        Ok(_) => Inflation::default().limit(size),
+    };
+    // All that is inflated at once is bounded, not only each batch.
+    let permits = inflated.min(INFLATED_AT_ONCE) as u32;
+    let _room = broker.inflating.acquire_many(permits).await;
+    broker.edge.blocking(move || check(bytes, version, needs_keys)).await?
 }
 
 fn check(bytes: Bytes, version: i16, needs_keys: bool) -> Result<Batch, Wrong> {
