@@ -34,3 +34,6 @@ mod versions;
 
 pub use broker::{Broker, Counters, Declared, Options, Served};
 pub use listener::serve;
+
+#[cfg(test)]
+mod malformed;

@@ -1,18 +1,17 @@
 //! ApiVersions: what is answered, in which versions.
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 
 use crate::apis::{APIS, Api};
 
 /// The table of APIs, for clients.
 pub(crate) fn answer() -> ApiVersionsResponse {
     let row = |api: &Api| {
-        ApiVersion::default()
-            .with_api_key(api.key as i16)
-            .with_min_version(*api.versions.start())
-            .with_max_version(*api.versions.end())
+        // Old versions of librdkafka compress nothing unless they are told of version 0 (KAFKA-18659), which they do not use.
+        let first = if api.key == ApiKey::Produce { 0 } else { *api.versions.start() };
+        ApiVersion::default().with_api_key(api.key as i16).with_min_version(first).with_max_version(*api.versions.end())
     };
     ApiVersionsResponse::default().with_api_keys(APIS.iter().map(row).collect())
 }
@@ -20,4 +19,28 @@ pub(crate) fn answer() -> ApiVersionsResponse {
 /// For a client that asked in a version which is not known here (KIP-511).
 pub(crate) fn refused() -> ApiVersionsResponse {
     answer().with_error_code(ResponseError::UnsupportedVersion.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_on_compatibility_says_what_clients_are_told() {
+        let page = include_str!("../../../docs/kafka-compatibility.md");
+        let answered = page.split("## Absent").next().unwrap();
+        let rows = answered.lines().filter(|line| line.starts_with("| ")).skip(1);
+        let mut told: Vec<String> = rows.map(|row| row.split(" | ").take(3).collect::<Vec<_>>().join(" ")).collect();
+        let row = |api: &ApiVersion| {
+            let versions = match (api.min_version, api.max_version) {
+                (first, last) if first == last => first.to_string(),
+                (first, last) => format!("{first}–{last}"),
+            };
+            format!("| {:?} {} {versions}", ApiKey::try_from(api.api_key).unwrap(), api.api_key)
+        };
+        let mut expected: Vec<String> = answer().api_keys.iter().map(row).collect();
+        told.sort();
+        expected.sort();
+        assert_eq!(told, expected);
+    }
 }

@@ -1,0 +1,272 @@
+//! What comes over the wire and is no request: of every API and version, and of frames. Nothing of it may end the process.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Decodable, Request};
+
+use crate::apis::APIS;
+use crate::guard;
+use crate::shapes::{Field, Kind, Shape, shape_of};
+
+/// How a request is decoded once it was let through: how many bytes are left.
+type Decode = fn(&[u8], i16) -> Option<usize>;
+
+fn decode<R: Request + Decodable>(bytes: &[u8], version: i16) -> Option<usize> {
+    let mut bytes = bytes::Bytes::copy_from_slice(bytes);
+    R::decode(&mut bytes, version).ok().map(|_| bytes.len())
+}
+
+fn decoder(key: ApiKey) -> Decode {
+    match key {
+        ApiKey::Produce => decode::<ProduceRequest>,
+        ApiKey::Fetch => decode::<FetchRequest>,
+        ApiKey::ListOffsets => decode::<ListOffsetsRequest>,
+        ApiKey::Metadata => decode::<MetadataRequest>,
+        ApiKey::OffsetCommit => decode::<OffsetCommitRequest>,
+        ApiKey::OffsetFetch => decode::<OffsetFetchRequest>,
+        ApiKey::FindCoordinator => decode::<FindCoordinatorRequest>,
+        ApiKey::JoinGroup => decode::<JoinGroupRequest>,
+        ApiKey::Heartbeat => decode::<HeartbeatRequest>,
+        ApiKey::LeaveGroup => decode::<LeaveGroupRequest>,
+        ApiKey::SyncGroup => decode::<SyncGroupRequest>,
+        ApiKey::DescribeGroups => decode::<DescribeGroupsRequest>,
+        ApiKey::ListGroups => decode::<ListGroupsRequest>,
+        ApiKey::ApiVersions => decode::<ApiVersionsRequest>,
+        ApiKey::CreateTopics => decode::<CreateTopicsRequest>,
+        ApiKey::DeleteTopics => decode::<DeleteTopicsRequest>,
+        ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>,
+        ApiKey::InitProducerId => decode::<InitProducerIdRequest>,
+        ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>,
+        ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>,
+        ApiKey::DescribeLogDirs => decode::<DescribeLogDirsRequest>,
+        ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>,
+        ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>,
+        ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>,
+        ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>,
+        ApiKey::DescribeCluster => decode::<DescribeClusterRequest>,
+        ApiKey::DescribeProducers => decode::<DescribeProducersRequest>,
+        key => panic!("{key:?} has no decoder in this test"),
+    }
+}
+
+/// A request by its shape: one element in each array, `x` in each text, each tagged field.
+struct Example<'a> {
+    shape: &'a Shape,
+    version: i16,
+    bytes: Vec<u8>,
+    /// Where lengths and counts are, and how many bytes they take.
+    lengths: Vec<(usize, usize)>,
+}
+
+impl<'a> Example<'a> {
+    fn of(shape: &'a Shape, version: i16) -> Self {
+        let mut example = Example { shape, version, bytes: Vec::new(), lengths: Vec::new() };
+        example.structure(shape.fields);
+        example
+    }
+
+    fn is_flexible(&self) -> bool {
+        self.version >= self.shape.flexible
+    }
+
+    fn structure(&mut self, fields: &[Field]) {
+        let (tagged, plain): (Vec<&Field>, Vec<&Field>) = fields.iter().partition(|field| field.tag.is_some());
+        let version = self.version;
+        plain.into_iter().filter(|field| field.is_in(version)).for_each(|field| self.value(field.kind));
+        if !self.is_flexible() {
+            return;
+        }
+        let tagged: Vec<_> = tagged.into_iter().filter(|field| field.is_in(self.version)).collect();
+        self.varint(tagged.len());
+        for field in tagged {
+            let mut content = Example { bytes: Vec::new(), lengths: Vec::new(), ..*self };
+            content.value(field.kind);
+            self.bytes.push(field.tag.unwrap() as u8);
+            self.varint(content.bytes.len());
+            let at = self.bytes.len();
+            self.lengths.extend(content.lengths.iter().map(|(position, size)| (at + position, *size)));
+            self.bytes.extend(content.bytes);
+        }
+    }
+
+    fn value(&mut self, kind: Kind) {
+        match kind {
+            Kind::Fixed(bytes) => self.bytes.extend(vec![0; bytes]),
+            Kind::Text => self.text(),
+            Kind::Blob => {
+                self.length(1, 4);
+                self.bytes.push(b'x');
+            }
+            Kind::Numbers(bytes) => {
+                self.length(1, 4);
+                self.bytes.extend(vec![0; bytes]);
+            }
+            Kind::Texts => {
+                self.length(1, 4);
+                self.text();
+            }
+            Kind::Many(fields) => {
+                self.length(1, 4);
+                self.structure(fields);
+            }
+            Kind::One(fields) => self.structure(fields),
+            Kind::Maybe(fields) => {
+                self.bytes.push(1);
+                self.structure(fields);
+            }
+        }
+    }
+
+    fn text(&mut self) {
+        self.length(1, 2);
+        self.bytes.push(b'x');
+    }
+
+    fn length(&mut self, length: usize, bytes: usize) {
+        if self.is_flexible() {
+            self.varint(length + 1);
+        } else {
+            self.lengths.push((self.bytes.len(), bytes));
+            self.bytes.extend(&(length as u32).to_be_bytes()[4 - bytes..]);
+        }
+    }
+
+    fn varint(&mut self, value: usize) {
+        assert!(value < 0x80);
+        self.lengths.push((self.bytes.len(), 1));
+        self.bytes.push(value as u8);
+    }
+}
+
+/// Every API in every version, with an example of its requests.
+fn every_version(mut check: impl FnMut(&str, Decode, &Shape, i16, &Example<'_>)) {
+    let mut checked = 0;
+    for api in APIS {
+        let shape = shape_of(api.key).unwrap();
+        for version in api.versions.clone() {
+            let what = format!("{:?} version {version}", api.key);
+            check(&what, decoder(api.key), shape, version, &Example::of(shape, version));
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}
+
+#[test]
+fn shapes_are_those_of_the_messages() {
+    every_version(|what, decode, shape, version, example| {
+        assert_eq!(guard::check(shape, version, &example.bytes), Ok(&[][..]), "{what}");
+        assert_eq!(decode(&example.bytes, version), Some(0), "{what}: {:?}", example.bytes);
+    });
+}
+
+#[test]
+fn what_is_cut_off_is_refused_before_it_is_decoded() {
+    every_version(|what, _, shape, version, example| {
+        for length in 0..example.bytes.len() {
+            assert!(guard::check(shape, version, &example.bytes[..length]).is_err(), "{what}, cut at {length}");
+        }
+    });
+}
+
+#[test]
+fn lengths_that_lie_are_refused_before_anything_is_decoded() {
+    every_version(|what, _, shape, version, example| {
+        for (at, size) in &example.lengths {
+            let lies: &[&[u8]] = match size {
+                1 => &[&[0xff, 0xff, 0xff, 0xff, 0x07], &[0xff; 10], &[0x80, 0x80, 0x04]],
+                2 => &[&[0x7f, 0xff], &[0x80, 0x00], &[0xff, 0xfe]],
+                _ => &[&[0x7f, 0xff, 0xff, 0xff], &[0x80, 0, 0, 0], &[0xff, 0xff, 0xff, 0xfe], &[0, 1, 0, 0]],
+            };
+            for lie in lies {
+                let bytes = [&example.bytes[..*at], lie, &example.bytes[at + size..]].concat();
+                assert!(guard::check(shape, version, &bytes).is_err(), "{what}, {lie:?} at {at}");
+            }
+        }
+    });
+}
+
+#[test]
+fn whatever_a_byte_is_turned_into_is_refused_or_decoded() {
+    every_version(|_, decode, shape, version, example| {
+        for at in 0..example.bytes.len() {
+            for byte in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+                let mut bytes = example.bytes.clone();
+                bytes[at] = byte;
+                if guard::check(shape, version, &bytes).is_ok() {
+                    // Whether it makes sense is another matter.
+                    let _ = decode(&bytes, version);
+                }
+            }
+        }
+    });
+}
+
+mod frames {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::frame::{self, Limits};
+
+    const LIMITS: Limits = Limits { frame: 1000, idle: Duration::from_secs(600), rest: Duration::from_secs(10) };
+
+    /// What comes, whether the client closes then, and what becomes of it: how long the frame is.
+    type Case<'a> = (&'a [u8], bool, Result<Option<usize>, &'a str>);
+
+    /// What becomes of bytes, and of a client that says nothing afterwards but stays.
+    async fn read(bytes: &[u8], closes: bool) -> Result<Option<usize>, String> {
+        let (mut client, mut server) = tokio::io::duplex(4096);
+        client.write_all(bytes).await.unwrap();
+        let client = (!closes).then_some(client);
+        let room = Arc::new(Semaphore::new(1000));
+        let read = frame::read(&mut server, &LIMITS, &room).await;
+        drop(client);
+        read.map(|frame| frame.map(|frame| frame.bytes.len())).map_err(|broken| broken.0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_is_as_long_as_may_be_and_comes_in_time() {
+        let cases: &[Case<'_>] = &[
+            (&[0, 0, 0, 2, 7, 7], false, Ok(Some(2))),
+            (&[0, 0, 0, 0], false, Ok(Some(0))),
+            (&[], true, Ok(None)),
+            (&[0, 0], true, Err("it broke off within a frame")),
+            (&[0, 0, 0, 2, 7], true, Err("it broke off within a frame")),
+            (&[0x7f, 0xff, 0xff, 0xff], false, Err("a frame of 2147483647 bytes")),
+            (&[0, 0, 3, 0xe9], false, Err("a frame of 1001 bytes")),
+            (&[0xff, 0xff, 0xff, 0xff], false, Err("a frame of -1 bytes")),
+            (b"GET / HTTP/1.1\r\n\r\n", false, Err("a frame of 1195725856 bytes")),
+            (&[], false, Err("nothing was said for too long")),
+            (&[0], false, Err("a frame came too slowly")),
+            (&[0, 0, 0, 2, 7], false, Err("a frame came too slowly")),
+        ];
+        for (bytes, closes, expected) in cases {
+            match (read(bytes, *closes).await, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, *expected, "{bytes:?}"),
+                (Err(why), Err(expected)) => assert!(why.starts_with(expected), "{bytes:?}: {why}"),
+                (found, _) => panic!("{bytes:?}: {found:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_waits_while_others_take_all_the_memory() {
+        let (mut client, mut server) = tokio::io::duplex(4096);
+        let room = Arc::new(Semaphore::new(1000));
+        let others = room.clone().try_acquire_many_owned(999).unwrap();
+        client.write_all(&[0, 0, 0, 2, 7, 7]).await.unwrap();
+        let reading = async { frame::read(&mut server, &LIMITS, &room).await.unwrap().unwrap() };
+        tokio::pin!(reading);
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, &mut reading).await.is_err(), "nothing may be read yet");
+        drop(others);
+        let frame = reading.await;
+        assert_eq!((frame.bytes.len(), room.available_permits()), (2, 998));
+        drop(frame);
+        assert_eq!(room.available_permits(), 1000);
+    }
+}
