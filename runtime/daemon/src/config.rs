@@ -9,6 +9,7 @@ use aqueduct_api::{ByteSize, Span};
 use aqueduct_commit_log::{DiskLimit, WhenFull};
 use aqueduct_engine::{SinkPlan, SourcePlan, TopicPlan};
 use schemars::JsonSchema;
+use serde::de::IntoDeserializer as _;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 
@@ -104,6 +105,8 @@ pub(crate) struct Listen {
     pub(crate) http: SocketAddr,
     /// Lets `http` be an address that other machines can reach: it asks for no password. Default: false.
     pub(crate) expose: bool,
+    /// For Kafka clients: an address like `127.0.0.1:9092`, or a mapping. Default: nowhere.
+    pub(crate) kafka: Option<KafkaListen>,
     /// Names under which browsers and clients may reach it, besides `localhost` and addresses: requests for any other
     /// name are refused, so that a web page cannot reach the daemon through its reader's browser.
     pub(crate) hosts: Vec<String>,
@@ -111,7 +114,56 @@ pub(crate) struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Listen { http: SocketAddr::from(([127, 0, 0, 1], 8083)), expose: false, hosts: Vec::new() }
+        Listen { http: SocketAddr::from(([127, 0, 0, 1], 8083)), expose: false, kafka: None, hosts: Vec::new() }
+    }
+}
+
+/// Where Kafka clients are answered.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", remote = "Self")]
+pub(crate) struct KafkaListen {
+    /// The address. Whoever can reach it can read and write all topics, so it must be an address of this machine alone
+    /// unless `expose` is true.
+    #[serde(deserialize_with = "address")]
+    #[schemars(with = "String")]
+    pub(crate) address: SocketAddr,
+    /// Lets `address` be one that other machines can reach: it asks for no password. Default: false.
+    #[serde(default)]
+    pub(crate) expose: bool,
+    /// The host that clients are told to connect to, where that is not the address itself. Default: the address, or
+    /// `localhost` where it stands for all addresses of the machine.
+    #[serde(default)]
+    pub(crate) advertise: Option<String>,
+    /// Whether a topic that does not exist is made when a client asks for it. Default: true.
+    #[serde(default = "yes")]
+    pub(crate) auto_create: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// An address alone, or a mapping.
+impl<'de> Deserialize<'de> for KafkaListen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = KafkaListen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address like `127.0.0.1:9092`, or a mapping with `address`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<KafkaListen, E> {
+                let address = address(text.into_deserializer())?;
+                Ok(KafkaListen { address, expose: false, advertise: None, auto_create: true })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<KafkaListen, A::Error> {
+                KafkaListen::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::connectors::registry;
 use crate::http::control::{Control, control_router};
 use crate::http::{Data, data_router};
+use crate::kafka::Endpoint;
 use crate::load::{self, Loaded};
 use crate::problems::Problem;
 
@@ -39,6 +40,8 @@ struct Inner {
     /// True: the HTTP interface ends.
     ending: watch::Sender<bool>,
     serving: Mutex<Option<JoinHandle<()>>>,
+    /// Answers Kafka clients.
+    kafka: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Why a reload changed nothing.
@@ -73,6 +76,10 @@ impl Daemon {
         let taken = |cause: std::io::Error| Error::fatal(format!("listen.http: {wanted}: {cause}"));
         let listener = TcpListener::bind(wanted).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
+        let kafka = match loaded.config.listen.kafka.clone() {
+            Some(declared) => Some(Endpoint::bind(declared).await?),
+            None => None,
+        };
         let references = loaded.references.clone();
         let parts = Parts {
             store: Arc::new(log.clone()),
@@ -95,9 +102,13 @@ impl Daemon {
             reloading: tokio::sync::Mutex::new(()),
             ending: watch::Sender::new(false),
             serving: Mutex::new(None),
+            kafka: Mutex::new(None),
         };
         let daemon = Daemon { inner: Arc::new(inner) };
         daemon.serve(listener);
+        if let Some(kafka) = kafka {
+            daemon.serve_kafka(kafka);
+        }
         Ok(daemon)
     }
 
@@ -121,6 +132,19 @@ impl Daemon {
             }
         });
         *self.inner.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
+    }
+
+    fn serve_kafka(&self, endpoint: Endpoint) {
+        let inside = Arc::downgrade(&self.inner);
+        let declared = move |name: &str| {
+            let inner = inside.upgrade();
+            let loaded = inner.as_ref().map(|inner| inner.loaded.lock().unwrap_or_else(PoisonError::into_inner));
+            let plan = loaded.as_ref().and_then(|loaded| loaded.config.topics.get(name)).cloned().unwrap_or_default();
+            (plan.partitions, plan.settings)
+        };
+        let store = Arc::new(self.inner.log.clone());
+        let serving = tokio::spawn(endpoint.serve(store, self.inner.edge.clone(), Arc::new(declared)));
+        *self.inner.kafka.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
     }
 
     /// Where it listens.
@@ -196,6 +220,9 @@ impl Daemon {
     pub(crate) async fn stop(self) -> Result<()> {
         let deadline = self.loaded().config.stop_within.duration();
         self.inner.engine.shutdown(deadline.unwrap_or(Duration::from_secs(u64::from(u32::MAX)))).await;
+        if let Some(kafka) = self.inner.kafka.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            kafka.abort();
+        }
         // Requests that wait for records would wait on; whoever asks for a record a moment later is refused.
         self.inner.ending.send_replace(true);
         let serving = self.inner.serving.lock().unwrap_or_else(PoisonError::into_inner).take();

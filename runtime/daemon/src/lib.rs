@@ -20,6 +20,7 @@ mod yaml;
 // What runs and answers.
 mod daemon;
 mod http;
+mod kafka;
 mod logging;
 mod records;
 

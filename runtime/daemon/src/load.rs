@@ -75,11 +75,10 @@ pub(crate) fn url_of_wrong(path: &Path, environment: &Environment, secrets: &Sec
 }
 
 /// Parts of the design that this version does not have: a key of the first name's mapping, `*` standing for each.
-const UNSUPPORTED: [(&[&str], &str); 6] = [
+const UNSUPPORTED: [(&[&str], &str); 5] = [
     (&[], "clusters"),
     (&[], "mirrors"),
     (&["log"], "kafka"),
-    (&["listen"], "kafka"),
     (&["sources", "*"], "placement"),
     (&["sinks", "*"], "placement"),
 ];
@@ -351,16 +350,21 @@ fn check_settings(root: &Node, registry: &Registry, references: &References, pro
 
 fn check_listen(root: &Node, config: &Config, problems: &mut Vec<Problem>) {
     let listen = &config.listen;
-    if listen.http.ip().is_loopback() || listen.expose {
-        return;
+    let mut check = |key: &str, address: SocketAddr, expose: bool, may: &str| {
+        if address.ip().is_loopback() || expose {
+            return;
+        }
+        let way = ["listen", key].map(|key| Step::Key(key.to_owned()));
+        let message = format!(
+            "{address} can be reached from other machines, and whoever reaches it can {may}: use 127.0.0.1, or say \
+             `expose: true` beside it"
+        );
+        problems.push(Problem::at(root.place_of(&way, false), &way, message));
+    };
+    check("http", listen.http, listen.expose, "read and change everything");
+    if let Some(kafka) = &listen.kafka {
+        check("kafka", kafka.address, kafka.expose, "read and write all topics");
     }
-    let way = ["listen", "http"].map(|key| Step::Key(key.to_owned()));
-    let message = format!(
-        "{} can be reached from other machines, and whoever reaches it can read and change everything: use 127.0.0.1, or \
-         say `expose: true` beside it",
-        listen.http
-    );
-    problems.push(Problem::at(root.place_of(&way, false), &way, message));
 }
 
 /// What only the engine knows to be wrong, unless something there was told already.

@@ -198,11 +198,24 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
         ("log: [x]\n", &["aqueduct.yaml:1:1: log: expected a folder, or a mapping with `path`, found a list"]),
         ("log: { kafka: \"b:9092\" }\n", &["aqueduct.yaml:1:8: log.kafka: `kafka` is not supported yet"]),
         (
-            "clusters: {}\nmirrors: {}\nlisten: { kafka: \"127.0.0.1:9092\" }\n",
+            "clusters: {}\nmirrors: {}\n",
             &[
                 "aqueduct.yaml:1:1: clusters: `clusters` is not supported yet",
                 "aqueduct.yaml:2:1: mirrors: `mirrors` is not supported yet",
-                "aqueduct.yaml:3:11: listen.kafka: `kafka` is not supported yet",
+            ],
+        ),
+        (
+            "listen: { kafka: 0.0.0.0:9092 }\n",
+            &[
+                "aqueduct.yaml:1:18: listen.kafka: 0.0.0.0:9092 can be reached from other machines, and whoever reaches it \
+              can read and write all topics: use 127.0.0.1, or say `expose: true` beside it",
+            ],
+        ),
+        (
+            "listen: { kafka: 9092 }\n",
+            &[
+                "aqueduct.yaml:1:18: listen.kafka: expected an address like `127.0.0.1:9092`, or a mapping with `address`, \
+              found 9092",
             ],
         ),
         (

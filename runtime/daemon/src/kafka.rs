@@ -1,0 +1,40 @@
+//! The endpoint for Kafka clients, as the configuration declares it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aqueduct_api::{Edge, Error, Result};
+use aqueduct_kafka_server::{Broker, Declared, Options, Served};
+use tokio::net::TcpListener;
+
+use crate::config::KafkaListen;
+
+/// An endpoint that has its address.
+pub(crate) struct Endpoint {
+    listener: TcpListener,
+    address: SocketAddr,
+    declared: KafkaListen,
+}
+
+impl Endpoint {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// `Fatal` when it is taken.
+    pub(crate) async fn bind(declared: KafkaListen) -> Result<Endpoint> {
+        let wanted = declared.address;
+        let taken = |cause: std::io::Error| Error::fatal(format!("listen.kafka: {wanted}: {cause}"));
+        let listener = TcpListener::bind(wanted).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        Ok(Endpoint { listener, address, declared })
+    }
+
+    /// Answers from `store`, until dropped.
+    pub(crate) async fn serve(self, store: Arc<dyn Served>, edge: Edge, topics: Declared) {
+        let ip = self.address.ip();
+        let itself = || if ip.is_unspecified() { "localhost".to_owned() } else { ip.to_string() };
+        let host = self.declared.advertise.unwrap_or_else(itself);
+        let options = Options { auto_create: self.declared.auto_create, ..Options::at(host, self.address.port()) };
+        aqueduct_kafka_server::serve(self.listener, Arc::new(Broker::new(store, edge, options, topics))).await;
+    }
+}
