@@ -5,15 +5,14 @@
 
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use aqueduct_api::fault::{Mutant, mutate};
+use aqueduct_api::fault::Mutant;
 use aqueduct_api::{At, Log, Span, TopicPartition, Topics};
 use aqueduct_engine::{DeadLetterPlan, RewindTo, Start, State, TopicPlan};
 use aqueduct_record::BatchBuilder;
 use serde_json::json;
-use world::{Do, Process, World};
+use world::{Do, Process, World, check, seconds};
 
 /// Topic `t` of so many partitions, no source, and a sink that names by record.
 fn world(partitions: i32) -> World {
@@ -29,10 +28,6 @@ fn t(partition: i32) -> TopicPartition {
 
 fn letters() -> TopicPartition {
     TopicPartition::new("out.dead-letters", 0)
-}
-
-async fn seconds(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 /// Appends records of key `k`, each a batch of its own.
@@ -249,16 +244,6 @@ fn growth_is_noted_before_a_change_is_answered() {
             assert_eq!(versions, [(1, 0), (2, 0), (2, 1)], "reloads: {reloads}");
         });
     }
-}
-
-/// The run passes, and does not with the mistake.
-fn check(mutant: Mutant, run: fn()) {
-    mutate(None);
-    run();
-    mutate(Some(mutant));
-    let noticed = catch_unwind(AssertUnwindSafe(run)).is_err();
-    mutate(None);
-    assert!(noticed, "{mutant:?} was not noticed");
 }
 
 #[test]

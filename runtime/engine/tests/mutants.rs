@@ -4,30 +4,15 @@
 
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use aqueduct_api::TopicPartition;
-use aqueduct_api::fault::{Mutant, mutate};
+use aqueduct_api::fault::Mutant;
 use serde_json::json;
-use world::{Do, World};
-
-/// The run passes, and does not with the mistake.
-fn check(mutant: Mutant, run: fn()) {
-    mutate(None);
-    run();
-    mutate(Some(mutant));
-    let noticed = catch_unwind(AssertUnwindSafe(run)).is_err();
-    mutate(None);
-    assert!(noticed, "{mutant:?} was not noticed");
-}
+use world::{Do, World, check, seconds};
 
 fn letters() -> TopicPartition {
     TopicPartition::new("out.dead-letters", 0)
-}
-
-async fn seconds(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 #[test]
@@ -109,8 +94,11 @@ fn a_chunk_is_not_finished_under_other_settings() {
         world.sink().settings["place"] = json!("b");
         world.run(|process| async move {
             seconds(10).await;
+            process.outside.put_many("a", 3);
             process.delivered().await;
         });
+        let places: Vec<_> = world.outside.objects().into_keys().map(|name| (name.place, name.end)).collect();
+        assert_eq!(places, [("a".into(), 3), ("b".into(), 6)]);
     });
 }
 

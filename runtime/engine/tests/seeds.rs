@@ -11,24 +11,7 @@ use std::time::Duration;
 use aqueduct_api::{Durability, Span, TopicPartition, Topics};
 use aqueduct_engine::{State, TopicPlan};
 use serde_json::json;
-use world::{Do, Process, World};
-
-/// SplitMix64.
-struct Seed(u64);
-
-impl Seed {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % bound
-    }
-
-    fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
+use world::{Do, Process, Seed, World, number};
 
 fn world(seed: &mut Seed) -> World {
     let mut world = match seed.once_in(2) {
@@ -150,8 +133,4 @@ fn every_line_comes_out_once_under_every_seed() {
         let passed = std::panic::catch_unwind(|| check(seed));
         assert!(passed.is_ok(), "seed {seed}");
     }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

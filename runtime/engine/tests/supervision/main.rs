@@ -14,16 +14,12 @@ use std::time::Duration;
 use aqueduct_api::{ByteSize, Span, Store, TopicPartition};
 use aqueduct_engine::State;
 use serde_json::json;
-use world::{Do, Process, World, sink};
+use world::{Do, Process, World, seconds, sink};
 
 const GROUP: &str = "connect-out";
 
 fn t(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
-}
-
-async fn seconds(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 #[test]

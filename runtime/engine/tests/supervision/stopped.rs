@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aqueduct_api::{Committed, TopicPartition, Topics};
 use aqueduct_engine::{RewindTo, Start, State, TopicPlan};
-use serde_json::json;
 
 use crate::world::{Do, Process, World, source};
 use crate::{GROUP, seconds, t};
@@ -166,24 +165,6 @@ fn a_log_that_has_lost_what_was_delivered_stops_its_partition() {
         |process| async move { process.until("appended", |process| process.store.records(&t(0)).len() == 9).await },
     );
     world.run(|process| async move { stopped(&process, "written under leader epoch").await });
-}
-
-#[test]
-fn a_chunk_is_finished_under_the_settings_that_it_was_pinned_under() {
-    let mut world = World::new();
-    world.outside.put_many("a", 3);
-    world.outside.script(&[Do::WriteAndHang]);
-    world.run(|process| async move {
-        process.until("written", |process| process.outside.is_all_out()).await;
-    });
-    world.sink().settings["place"] = json!("b");
-    world.run(|process| async move {
-        seconds(5).await;
-        process.outside.put_many("a", 3);
-        process.delivered().await;
-    });
-    let places: Vec<_> = world.outside.objects().into_keys().map(|name| (name.place, name.end)).collect();
-    assert_eq!(places, [("a".into(), 3), ("b".into(), 6)]);
 }
 
 #[test]

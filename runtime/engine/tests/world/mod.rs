@@ -6,16 +6,19 @@
 
 mod clients;
 mod connectors;
+mod seed;
 mod sevenths;
 mod store;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aqueduct_api::disk::RealDisk;
 use aqueduct_api::edge::{Abort, Chance, Clock, Threads};
+use aqueduct_api::fault::{Mutant, mutate};
 use aqueduct_api::{ByteSize, Edge, Span};
 use aqueduct_engine::{ChunkPlan, Engine, Parts, Plan, RetryPlan, SinkPlan, SourcePlan, Start, State};
 use futures::future::BoxFuture;
@@ -24,6 +27,7 @@ use serde_json::json;
 
 pub use clients::{ask, ask_for};
 pub use connectors::{Do, Document, Given, Id, Name, Outside, registry};
+pub use seed::{Seed, number};
 pub use sevenths::{Fate, fate};
 pub use store::{Kept, Memory};
 
@@ -227,6 +231,20 @@ impl Chance for Counted {
     fn bits(&self) -> u64 {
         self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
+}
+
+/// The run passes, and does not with the mistake.
+pub fn check(mutant: Mutant, run: fn()) {
+    mutate(None);
+    run();
+    mutate(Some(mutant));
+    let noticed = catch_unwind(AssertUnwindSafe(run)).is_err();
+    mutate(None);
+    assert!(noticed, "{mutant:?} was not noticed");
+}
+
+pub async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 /// A switch that tests turn.
