@@ -5,6 +5,7 @@ mod body;
 mod formats;
 mod intake;
 mod listen;
+mod live;
 mod patience;
 mod pattern;
 mod queue;

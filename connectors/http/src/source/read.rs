@@ -47,7 +47,7 @@ impl HttpSource {
                 timeout: within(settings.answer_timeout),
                 turn: AtomicU64::new(0),
             },
-            turns: Semaphore::new(settings.requests as usize),
+            turns: Arc::new(Semaphore::new(settings.requests as usize)),
             settings,
         };
         let (stop, stopped) = watch::channel(false);

@@ -1,24 +1,27 @@
 //! Answers to requests that were not done.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Either, Full};
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// An answer.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// An answer: whole, or piece by piece.
+pub(crate) type Answer = Response<Either<Full<Bytes>, UnsyncBoxBody<Bytes, Infallible>>>;
 
 /// Why a request was not done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// The status, or Kafka REST's finer code.
     pub(crate) code: u32,
     pub(crate) message: String,
     /// In seconds.
-    retry_after: Option<u64>,
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -74,7 +77,7 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 
 /// An answer of any type.
 pub(crate) fn bytes(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer

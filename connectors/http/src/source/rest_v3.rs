@@ -93,12 +93,13 @@ pub(crate) fn batch(body: &Bytes, now: i64) -> Result<Vec<Asked>, Refusal> {
 }
 
 impl Asked {
-    fn wrong(id: String, refusal: Refusal) -> Self {
+    pub(crate) fn wrong(id: String, refusal: Refusal) -> Self {
         Asked { id, entry: Err(refusal), kinds: Default::default() }
     }
 }
 
-fn read(body: &Bytes, raw: &RawValue, now: i64) -> Asked {
+/// What a record of a body asks for.
+pub(crate) fn read(body: &Bytes, raw: &RawValue, now: i64) -> Asked {
     let record: Record<'_> = match serde_json::from_str(raw.get()) {
         Ok(record) => record,
         Err(cause) => return Asked::wrong(String::new(), Refusal::bad(format!("the record makes no sense: {cause}"))),
@@ -195,11 +196,16 @@ fn outcomes<'a>(
     asked.iter().filter_map(outcome).collect()
 }
 
+/// A line for each record, in order.
+pub(crate) fn reports(asked: &[Asked], places: &[Result<Place, Refusal>], cluster: &str) -> String {
+    let outcomes = outcomes(asked, places);
+    outcomes.iter().map(|(one, outcome)| format!("{}\r\n", report(one, outcome, cluster))).collect()
+}
+
 /// The answer to `records`: a report for each, in order.
 pub(crate) fn stream_answer(asked: &[Asked], places: &[Result<Place, Refusal>], cluster: &str) -> Answer {
+    let answer = bytes(StatusCode::OK, "application/json", reports(asked, places, cluster).into_bytes());
     let outcomes = outcomes(asked, places);
-    let lines = outcomes.iter().map(|(one, outcome)| format!("{}\r\n", report(one, outcome, cluster)));
-    let answer = bytes(StatusCode::OK, "application/json", lines.collect::<String>().into_bytes());
     // Who looks at the status alone is not told that all is well when nothing is.
     match outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err()) {
         Some(refusal) if outcomes.iter().all(|(_, outcome)| outcome.is_err()) => refusal.decorate(answer),

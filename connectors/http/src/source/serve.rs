@@ -21,7 +21,7 @@ use crate::source::queue::Held;
 use crate::source::refusal::{Answer, Refusal, json as answer_json};
 use crate::source::route::{Route, route};
 use crate::source::settings::{Format, HttpSourceSettings, PathSettings};
-use crate::source::{rest, rest_v3};
+use crate::source::{live, rest, rest_v3};
 
 /// What answers requests.
 pub(crate) struct Service {
@@ -32,7 +32,7 @@ pub(crate) struct Service {
     pub(crate) held: Held,
     pub(crate) intake: Intake,
     /// How many more requests may be under way.
-    pub(crate) turns: Semaphore,
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 impl Service {
@@ -46,7 +46,7 @@ impl Service {
         })
     }
 
-    async fn respond(&self, parts: &Parts, body: Incoming) -> Result<Answer, Refusal> {
+    async fn respond(self: &Arc<Self>, parts: &Parts, body: Incoming) -> Result<Answer, Refusal> {
         let path = parts.uri.path();
         if path == self.settings.health {
             route(&self.settings, &parts.method, path)?;
@@ -55,7 +55,8 @@ impl Service {
         let rights = self.access.rights(&parts.headers)?;
         let route = route(&self.settings, &parts.method, path)?;
         rights.path(path)?;
-        let _turn = self.turns.try_acquire().map_err(|_| Refusal::busy("too many requests are under way"))?;
+        let turn =
+            self.turns.clone().try_acquire_owned().map_err(|_| Refusal::busy("too many requests are under way"))?;
         match route {
             Route::Health => Ok(answer_json(StatusCode::OK, &json!({ "status": "ok" }))),
             Route::Clusters => Ok(self.clusters()),
@@ -73,6 +74,9 @@ impl Service {
                 if !matches!(media_type.as_str(), "application/json" | "") {
                     let message = "the content type is not application/json";
                     return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+                }
+                if !batch && live::is_live(&parts.headers, &body) {
+                    return live::answer(self.clone(), topic, body, turn).await;
                 }
                 let (body, charge) = self.read(&parts.headers, body).await?;
                 let read = if batch { rest_v3::batch } else { rest_v3::stream };

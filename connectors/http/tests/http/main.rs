@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
 mod limits;
+mod live;
 mod seeds;
 mod server;
 mod sink;
