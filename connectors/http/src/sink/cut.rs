@@ -288,10 +288,9 @@ fn lengths(made: &[(Arc<Target>, usize)]) -> impl Iterator<Item = usize> {
 mod tests {
     use std::ops::Range;
 
-    use aqueduct_api::conformance::sink::Script;
-    use aqueduct_api::{Content, Made, REPLAYED_HEADER, TopicId};
-    use aqueduct_record::{Batch, BatchBuilder};
-    use async_trait::async_trait;
+    use aqueduct_api::conformance::sink::{Multiplied, Script};
+    use aqueduct_api::{REPLAYED_HEADER, TopicId};
+    use aqueduct_record::BatchBuilder;
     use serde_json::{Value, json};
 
     use super::*;
@@ -385,31 +384,6 @@ mod tests {
         for from in [100, 101, 107, 150, 299] {
             let rest = Chunk { ranges: vec![from..from + 1, from + 3..chunk.end], ..clone(&chunk) };
             assert_eq!(cut(&plan, &rest).await.0, whole, "from {from} on");
-        }
-    }
-
-    /// Makes `count(offset)` records of each.
-    struct Multiplied(Arc<dyn Content>, fn(Offset) -> usize);
-
-    #[async_trait]
-    impl Content for Multiplied {
-        async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
-            self.0.read(from).await
-        }
-
-        async fn save_note(&self, _: &str) -> Result<()> {
-            Ok(())
-        }
-
-        async fn transformed(&self, batch: &Batch, _: Range<Offset>, _: &[Range<Offset>]) -> Result<Option<Made>> {
-            let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::new());
-            for record in batch.records().unwrap().iter().map(Result::unwrap) {
-                for _ in 0..(self.1)(record.offset) {
-                    builder.push(record.timestamp, record.key, record.value, &[]);
-                    offsets.push(record.offset);
-                }
-            }
-            Ok(Some(Made { batch: builder.finish(), offsets }))
         }
     }
 

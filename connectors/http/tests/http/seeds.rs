@@ -6,11 +6,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aqueduct_api::conformance::sink::Script;
+use aqueduct_api::conformance::sink::{Multiplied, Script};
 use aqueduct_api::fault::{Mutant, mutate};
-use aqueduct_api::{Chunk, Content, Error, Made, Outcome, REPLAYED_HEADER, Replayed, Result, TopicId};
-use aqueduct_record::{Batch, BatchBuilder, Offset};
-use async_trait::async_trait;
+use aqueduct_api::{Chunk, Error, Outcome, REPLAYED_HEADER, Replayed, Result, TopicId};
+use aqueduct_record::{BatchBuilder, Offset};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -43,33 +42,7 @@ impl Ledger {
     }
 }
 
-/// Makes three records of some, and none of others.
-struct Multiplied(Arc<dyn Content>);
-
-#[async_trait]
-impl Content for Multiplied {
-    async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
-        self.0.read(from).await
-    }
-
-    async fn save_note(&self, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    async fn transformed(&self, batch: &Batch, _: Range<Offset>, _: &[Range<Offset>]) -> Result<Option<Made>> {
-        let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::new());
-        for record in batch.records().unwrap().iter().map(Result::unwrap) {
-            let headers: Vec<_> = record.headers.iter().collect();
-            for part in 0..made_of(record.offset) {
-                let value = format!("{} {part}", String::from_utf8_lossy(record.value.unwrap()));
-                builder.push(record.timestamp, record.key, Some(value.as_bytes()), &headers);
-                offsets.push(record.offset);
-            }
-        }
-        Ok(Some(Made { batch: builder.finish(), offsets }))
-    }
-}
-
+/// How many records a transform makes of one.
 fn made_of(offset: Offset) -> usize {
     match offset % 11 {
         3 => 0,
@@ -158,7 +131,7 @@ impl Way {
 
     fn chunk(&self, is_again: bool) -> Chunk {
         let mut chunk = if is_again { self.script.again() } else { self.script.chunk() };
-        chunk.content = Arc::new(Multiplied(chunk.content));
+        chunk.content = Arc::new(Multiplied(chunk.content, made_of));
         chunk.ranges = self.ranges.clone();
         chunk
     }

@@ -9,7 +9,7 @@ use aqueduct_record::{Batch, BatchBuilder, Compression, Offset};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use crate::{Chunk, Content, Error, Outcome, POSITION_HEADER, Result, Sink, TopicId, TopicPartition};
+use crate::{Chunk, Content, Error, Made, Outcome, POSITION_HEADER, Result, Sink, TopicId, TopicPartition};
 
 /// A destination that a suite writes to and looks at.
 #[async_trait]
@@ -352,5 +352,33 @@ impl Content for Scripted {
         tokio::task::yield_now().await;
         self.state().note = Some(note.to_owned());
         Ok(())
+    }
+}
+
+/// Content of which a transform makes so many records of each, by its offset: their values end in a number.
+pub struct Multiplied(pub Arc<dyn Content>, pub fn(Offset) -> usize);
+
+#[async_trait]
+impl Content for Multiplied {
+    async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+        self.0.read(from).await
+    }
+
+    async fn save_note(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn transformed(&self, batch: &Batch, _: Range<Offset>, _: &[Range<Offset>]) -> Result<Option<Made>> {
+        let (mut builder, mut offsets) = (BatchBuilder::new(), Vec::new());
+        for record in batch.records().map_err(Error::fatal)?.iter() {
+            let record = record.map_err(Error::fatal)?;
+            let headers: Vec<_> = record.headers.iter().collect();
+            for part in 0..(self.1)(record.offset) {
+                let value = format!("{} {part}", String::from_utf8_lossy(record.value.unwrap_or_default()));
+                builder.push(record.timestamp, record.key, Some(value.as_bytes()), &headers);
+                offsets.push(record.offset);
+            }
+        }
+        Ok(Some(Made { batch: builder.finish(), offsets }))
     }
 }
