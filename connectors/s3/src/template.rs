@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use aqueduct_api::field;
+use aqueduct_api::template::Placeholder;
 use aqueduct_record::Record;
-use chrono::format::{Item, StrftimeItems};
 
 use crate::clock::Clock;
 use crate::firehose;
@@ -22,23 +22,11 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
     Text(String),
-    Topic,
-    Partition,
-    Timestamp(Vec<Item<'static>>),
-    Field(Vec<String>),
-    Header(String),
-    Key,
+    Said(Placeholder),
 }
 
-/// What people can write in braces, for messages.
-const PLACEHOLDERS: [(&str, &str); 6] = [
-    ("topic", "{topic}"),
-    ("partition", "{partition}"),
-    ("timestamp", "{timestamp:%Y-%m-%d}"),
-    ("field", "{field:a.b}"),
-    ("header", "{header:name}"),
-    ("key", "{key}"),
-];
+/// What may be part of a name.
+const NAMES: [&str; 6] = ["topic", "partition", "timestamp", "field", "header", "key"];
 
 impl Template {
     /// Reads a template, or a prefix of Firehose's; an error says where and what is wrong.
@@ -73,7 +61,9 @@ impl Template {
 
     /// Whether there is something that a record may not have.
     pub(crate) fn can_miss(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Field(_) | Part::Header(_) | Part::Key))
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Said(Placeholder::Field(_) | Placeholder::Header(_) | Placeholder::Key)))
     }
 
     /// A template of its texts alone is the same for all records of a partition.
@@ -88,7 +78,7 @@ impl Template {
 
     /// Whether a time is in it.
     pub(crate) fn has_time(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Timestamp(_)))
+        self.parts.iter().any(|part| matches!(part, Part::Said(Placeholder::Timestamp(_))))
     }
 
     /// Appends the part of the name that the template makes; `record` may be missing where it is fixed. The error says why
@@ -103,10 +93,12 @@ impl Template {
         for part in &self.parts {
             match (part, record) {
                 (Part::Text(text), _) => out.push_str(text),
-                (Part::Topic, _) => escape(topic, out),
-                (Part::Partition, _) => drop(write!(out, "{partition}")),
-                (Part::Timestamp(format), Some(record)) => self.clock.push(format, self.clock.time(record)?, out)?,
-                (part, Some(record)) => match (said(part, record), &self.missing) {
+                (Part::Said(Placeholder::Topic), _) => escape(topic, out),
+                (Part::Said(Placeholder::Partition), _) => drop(write!(out, "{partition}")),
+                (Part::Said(Placeholder::Timestamp(format)), Some(record)) => {
+                    self.clock.push(format, self.clock.time(record)?, out)?;
+                }
+                (Part::Said(placeholder), Some(record)) => match (said(placeholder, record), &self.missing) {
                     (Err(_), Some(missing)) => escape(missing, out),
                     (Ok(text), Some(missing)) if text.is_empty() || text == "null" => escape(missing, out),
                     (said, _) => escape(&said?, out),
@@ -123,7 +115,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => example.push_str(text),
-                Part::Timestamp(format) => Clock::default().push(format, 0, &mut example)?,
+                Part::Said(Placeholder::Timestamp(format)) => Clock::default().push(format, 0, &mut example)?,
                 _ => example.push('x'),
             }
         }
@@ -138,17 +130,17 @@ impl Template {
 }
 
 /// What a record says in a place of a name.
-fn said<'a>(part: &Part, record: &Record<'a>) -> Result<Cow<'a, str>, String> {
+fn said<'a>(placeholder: &Placeholder, record: &Record<'a>) -> Result<Cow<'a, str>, String> {
     let text = |what: &str, bytes: &'a [u8]| {
         let text = std::str::from_utf8(bytes).map(Cow::Borrowed);
         text.map_err(|_| format!("the {what}, part of an object's name, is not UTF-8"))
     };
-    match part {
-        Part::Field(path) => {
+    match placeholder {
+        Placeholder::Field(path) => {
             let value = record.value.ok_or_else(|| format!("no value, so no field {}", path.join(".")))?;
             field::find(value, path)
         }
-        Part::Header(name) => {
+        Placeholder::Header(name) => {
             let value = record.headers.get(name).flatten();
             text("header", value.ok_or_else(|| format!("no header {name}, which the name of its object needs"))?)
         }
@@ -168,45 +160,17 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
 }
 
 fn placeholder(inner: &str) -> Result<Part, String> {
-    let (name, argument) = inner.split_once(':').map_or((inner, None), |(name, argument)| (name, Some(argument)));
-    match (name, argument) {
-        ("topic", None) => Ok(Part::Topic),
-        ("partition", None) => Ok(Part::Partition),
-        ("key", None) => Ok(Part::Key),
-        ("timestamp", Some(format)) => time_format(format),
-        ("header", Some(name)) if !name.is_empty() => Ok(Part::Header(name.to_owned())),
-        ("field", Some(path)) if path.split('.').all(|name| !name.is_empty()) => {
-            Ok(Part::Field(path.split('.').map(str::to_owned).collect()))
+    let placeholder = Placeholder::parse(inner, &NAMES)?;
+    if let Placeholder::Timestamp(items) = &placeholder {
+        // Names are made anew only when the second changes, and one object a millisecond is nobody's wish.
+        let (mut early, mut late) = (String::new(), String::new());
+        Clock::default().push(items, 1_111, &mut early)?;
+        Clock::default().push(items, 1_999, &mut late)?;
+        if early != late {
+            return Err(format!("`{}` is finer than a second", inner.trim_start_matches("timestamp:")));
         }
-        _ => Err(unknown(inner, name)),
     }
-}
-
-fn unknown(inner: &str, name: &str) -> String {
-    if let Some((_, example)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) {
-        return format!("`{{{inner}}}` is not complete or says too much, expected for example `{example}`");
-    }
-    let nearest = PLACEHOLDERS.iter().min_by_key(|(known, _)| strsim::levenshtein(known, name));
-    let examples = PLACEHOLDERS.map(|(_, example)| example).join(", ");
-    match nearest.filter(|(known, _)| strsim::levenshtein(known, name) <= 3) {
-        Some((_, example)) => format!("unknown placeholder `{{{inner}}}`, did you mean `{example}`?"),
-        None => format!("unknown placeholder `{{{inner}}}`, expected one of {examples}"),
-    }
-}
-
-fn time_format(format: &str) -> Result<Part, String> {
-    let items: Vec<_> = StrftimeItems::new(format).map(Item::to_owned).collect();
-    if format.is_empty() || items.contains(&Item::Error) {
-        return Err(format!("`{format}` is not a time format, expected for example `%Y-%m-%d`"));
-    }
-    // Names are made anew only when the second changes, and one object a millisecond is nobody's wish.
-    let (mut early, mut late) = (String::new(), String::new());
-    Clock::default().push(&items, 1_111, &mut early)?;
-    Clock::default().push(&items, 1_999, &mut late)?;
-    if early != late {
-        return Err(format!("`{format}` is finer than a second"));
-    }
-    Ok(Part::Timestamp(items))
+    Ok(Part::Said(placeholder))
 }
 
 /// Appends `value` so that it stays one part of a name and different values stay different: letters and digits, `-`, `_`,

@@ -21,6 +21,7 @@ pub mod field;
 pub mod line;
 mod log;
 mod membership;
+mod placeholder;
 mod producer;
 mod registry;
 mod replayed;

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use aqueduct_record::Record;
-use chrono::format::{Item, StrftimeItems};
+use chrono::format::Item;
 use chrono::{DateTime, Utc};
 
 use crate::{TopicPartition, field};
+
+pub use crate::placeholder::Placeholder;
 
 /// A template that was understood. `{{` and `}}` stand for braces.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,14 +21,7 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
     Text(String),
-    Topic,
-    Partition,
-    Offset,
-    Key,
-    Value,
-    Header(String),
-    Timestamp(Vec<Item<'static>>),
-    Field(Vec<String>),
+    Said(Placeholder),
 }
 
 /// What goes into what a template makes, so that whoever uses it can make it safe where it stands.
@@ -39,18 +34,6 @@ pub enum Piece<'a> {
     /// The record's whole value, as it is.
     Value(&'a [u8]),
 }
-
-/// What people can write in braces, for messages.
-const PLACEHOLDERS: [(&str, &str); 8] = [
-    ("topic", "{topic}"),
-    ("partition", "{partition}"),
-    ("offset", "{offset}"),
-    ("key", "{key}"),
-    ("value", "{value}"),
-    ("header", "{header:name}"),
-    ("timestamp", "{timestamp:%Y-%m-%d}"),
-    ("field", "{field:a.b}"),
-];
 
 impl Template {
     /// Reads a template; an error says where and what is wrong.
@@ -79,8 +62,9 @@ impl Template {
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal)));
             }
-            let part = placeholder(&rest[1..close]);
-            parts.push(part.map_err(|why| format!("{why} (at character {})", place(text, at)))?);
+            let placeholder = Placeholder::parse(&rest[1..close], &Placeholder::NAMES);
+            let placeholder = placeholder.map_err(|why| format!("{why} (at character {})", place(text, at)))?;
+            parts.push(Part::Said(placeholder));
             rest = &rest[close + 1..];
         }
         literal.push_str(rest);
@@ -92,7 +76,9 @@ impl Template {
 
     /// Whether all records of a partition make the same of it.
     pub fn is_fixed(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Text(_) | Part::Topic | Part::Partition))
+        self.parts
+            .iter()
+            .all(|part| matches!(part, Part::Text(_) | Part::Said(Placeholder::Topic | Placeholder::Partition)))
     }
 
     /// Whether it is text alone.
@@ -102,7 +88,7 @@ impl Template {
 
     /// Whether the record's whole value goes into it.
     pub fn has_value(&self) -> bool {
-        self.parts.contains(&Part::Value)
+        self.parts.contains(&Part::Said(Placeholder::Value))
     }
 
     /// The text before the first placeholder.
@@ -121,28 +107,34 @@ impl Template {
         let mut number = String::new();
         for part in &self.parts {
             number.clear();
-            match part {
-                Part::Text(text) => add(Piece::Text(text)),
-                Part::Topic => add(Piece::Text(&of.topic)),
-                Part::Partition => {
+            let placeholder = match part {
+                Part::Text(text) => {
+                    add(Piece::Text(text));
+                    continue;
+                }
+                Part::Said(placeholder) => placeholder,
+            };
+            match placeholder {
+                Placeholder::Topic => add(Piece::Text(&of.topic)),
+                Placeholder::Partition => {
                     let _ = write!(number, "{}", of.partition);
                     add(Piece::Text(&number));
                 }
-                Part::Offset => {
+                Placeholder::Offset => {
                     let _ = write!(number, "{}", record.offset);
                     add(Piece::Text(&number));
                 }
-                Part::Timestamp(format) => {
+                Placeholder::Timestamp(format) => {
                     push_time(format, record.timestamp, &mut number)?;
                     add(Piece::Text(&number));
                 }
-                Part::Value => add(Piece::Value(record.value.ok_or("the record has no value")?)),
-                Part::Key => add(Piece::Said(text_of("key", record.key)?)),
-                Part::Header(name) => {
+                Placeholder::Value => add(Piece::Value(record.value.ok_or("the record has no value")?)),
+                Placeholder::Key => add(Piece::Said(text_of("key", record.key)?)),
+                Placeholder::Header(name) => {
                     let value = record.headers.get(name).ok_or_else(|| format!("the record has no header {name}"))?;
                     add(Piece::Said(text_of(&format!("value in header {name}"), value)?));
                 }
-                Part::Field(path) => {
+                Placeholder::Field(path) => {
                     let value = record
                         .value
                         .ok_or_else(|| format!("the record has no value, so no field {}", path.join(".")))?;
@@ -163,43 +155,6 @@ fn text_of<'a>(what: &str, bytes: Option<&'a [u8]>) -> Result<&'a str, String> {
 /// Where `at` is, counted in characters from 1.
 fn place(text: &str, at: usize) -> usize {
     text[..at].chars().count() + 1
-}
-
-fn placeholder(inner: &str) -> Result<Part, String> {
-    let (name, argument) = inner.split_once(':').map_or((inner, None), |(name, argument)| (name, Some(argument)));
-    match (name, argument) {
-        ("topic", None) => Ok(Part::Topic),
-        ("partition", None) => Ok(Part::Partition),
-        ("offset", None) => Ok(Part::Offset),
-        ("key", None) => Ok(Part::Key),
-        ("value", None) => Ok(Part::Value),
-        ("timestamp", Some(format)) => time_format(format),
-        ("header", Some(name)) if !name.is_empty() => Ok(Part::Header(name.to_owned())),
-        ("field", Some(path)) if path.split('.').all(|name| !name.is_empty()) => {
-            Ok(Part::Field(path.split('.').map(str::to_owned).collect()))
-        }
-        _ => Err(unknown(inner, name)),
-    }
-}
-
-fn unknown(inner: &str, name: &str) -> String {
-    if let Some((_, example)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) {
-        return format!("`{{{inner}}}` is not complete or says too much, expected for example `{example}`");
-    }
-    let nearest = PLACEHOLDERS.iter().min_by_key(|(known, _)| strsim::levenshtein(known, name));
-    let examples = PLACEHOLDERS.map(|(_, example)| example).join(", ");
-    match nearest.filter(|(known, _)| strsim::levenshtein(known, name) <= 3) {
-        Some((_, example)) => format!("unknown placeholder `{{{inner}}}`, did you mean `{example}`?"),
-        None => format!("unknown placeholder `{{{inner}}}`, expected one of {examples}"),
-    }
-}
-
-fn time_format(format: &str) -> Result<Part, String> {
-    let items: Vec<_> = StrftimeItems::new(format).map(Item::to_owned).collect();
-    if format.is_empty() || items.contains(&Item::Error) {
-        return Err(format!("`{format}` is not a time format, expected for example `%Y-%m-%d`"));
-    }
-    Ok(Part::Timestamp(items))
 }
 
 fn push_time(format: &[Item<'static>], timestamp: i64, out: &mut String) -> Result<(), String> {
