@@ -190,7 +190,6 @@ impl Acting {
         }
         if matches!(outcome, Err(Error::Fatal { .. })) {
             tracing::warn!(group = self.name, "members are sent away: somebody else has the group");
-            self.writes.abandon();
             self.group.end(out);
         }
     }

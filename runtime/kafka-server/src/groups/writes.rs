@@ -58,11 +58,6 @@ impl Writes {
         self.waiting.push_back(write);
     }
 
-    /// What waits will never be written: whoever waits for it is told by the end of its channel.
-    pub(super) fn abandon(&mut self) {
-        self.waiting.clear();
-    }
-
     /// Waits for the next write to be done. May be dropped while it waits, and called again.
     pub(super) async fn next(&mut self) -> (Vec<Write>, Result<(), Error>) {
         if self.under_way.is_none() {

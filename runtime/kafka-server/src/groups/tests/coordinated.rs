@@ -259,6 +259,20 @@ async fn commits_that_come_at_once_are_written_together() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reading_offsets_waits_for_commits_under_way_and_heartbeats_do_not() {
+    let case = Case::new(&Memory::default());
+    let member = case.stable("g").await;
+    let before = tokio::time::Instant::now();
+    let heartbeat = async {
+        assert_eq!(case.heartbeat("g", &member).await, 0);
+        before.elapsed()
+    };
+    let (code, found, beat) = futures::join!(case.commit("g", (&member, 1), 5), case.committed("g"), heartbeat);
+    assert_eq!((code, found), (0, vec![(0, 5)]));
+    assert!(beat.is_zero(), "a heartbeat took {beat:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_is_told_and_passes() {
     let case = Case::new(&Memory::default());
     let member = case.stable("g").await;
