@@ -22,7 +22,7 @@ mod broker;
 mod cluster;
 mod configs;
 mod fetch;
-pub mod groups;
+mod groups;
 mod metadata;
 mod names;
 mod offsets;
@@ -33,6 +33,7 @@ mod topics;
 mod versions;
 
 pub use broker::{Broker, Counters, Declared, Options, Served};
+pub use groups::GroupSettings;
 pub use listener::serve;
 
 #[cfg(test)]

@@ -46,6 +46,9 @@ impl Default for GroupSettings {
 /// How long a new member may wait for the answer to its join, as with Kafka.
 const NEW_MEMBER_TIMEOUT: Millis = 5 * 60 * 1000;
 
+/// The longest delay, which Kafka, too, can not exceed.
+const LONGEST_DELAY: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// What is asked of one group.
 pub(super) enum Request {
     Join(Box<Join>, oneshot::Sender<Result<Joined, Refused>>),
@@ -192,7 +195,7 @@ impl Inner {
     }
 
     pub(super) fn rules(&self) -> Rules {
-        let initial_delay = Millis::try_from(self.settings.initial_delay.as_millis()).unwrap_or(Millis::MAX);
+        let initial_delay = self.settings.initial_delay.min(LONGEST_DELAY).as_millis() as Millis;
         Rules { initial_delay, new_member_timeout: NEW_MEMBER_TIMEOUT, max_size: self.settings.max_size }
     }
 
