@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use aqueduct_api::{ByteSize, Span};
 use aqueduct_commit_log::{DiskLimit, WhenFull};
 use aqueduct_engine::{SinkPlan, SourcePlan, TopicPlan};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::de::IntoDeserializer as _;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
@@ -121,6 +121,7 @@ impl Default for Listen {
 /// Where Kafka clients are answered.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", remote = "Self")]
+#[schemars(transform = or_address)]
 pub(crate) struct KafkaListen {
     /// The address. Whoever can reach it can read and write all topics, so it must be an address of this machine alone
     /// unless `expose` is true.
@@ -137,10 +138,38 @@ pub(crate) struct KafkaListen {
     /// Whether a topic that does not exist is made when a client asks for it. Default: true.
     #[serde(default = "yes")]
     pub(crate) auto_create: bool,
+    /// How groups of clients are coordinated.
+    #[serde(default)]
+    pub(crate) groups: KafkaGroups,
+}
+
+/// How groups of Kafka clients are coordinated.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct KafkaGroups {
+    /// How long the first members of an empty group wait for more, as Kafka's `group.initial.rebalance.delay.ms`.
+    /// Default: 3s.
+    pub(crate) initial_delay: Span,
+    /// How many members a group may have, as Kafka's `group.max.size`. Default: 2147483647.
+    pub(crate) max_size: u32,
+    /// How long the offsets of a group without members are kept, as Kafka's `offsets.retention.minutes`. Default: 7d.
+    pub(crate) retention: Span,
+}
+
+impl Default for KafkaGroups {
+    fn default() -> Self {
+        KafkaGroups { initial_delay: Span::seconds(3), max_size: i32::MAX as u32, retention: Span::days(7) }
+    }
 }
 
 fn yes() -> bool {
     true
+}
+
+/// The schema of a mapping, or of an address alone.
+fn or_address(schema: &mut Schema) {
+    let mapping = std::mem::take(schema);
+    *schema = json_schema!({ "anyOf": [{ "type": "string" }, mapping] });
 }
 
 /// An address alone, or a mapping.
@@ -156,7 +185,8 @@ impl<'de> Deserialize<'de> for KafkaListen {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<KafkaListen, E> {
                 let address = address(text.into_deserializer())?;
-                Ok(KafkaListen { address, expose: false, advertise: None, auto_create: true })
+                let groups = KafkaGroups::default();
+                Ok(KafkaListen { address, expose: false, advertise: None, auto_create: true, groups })
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<KafkaListen, A::Error> {
