@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aqueduct_api::{Edge, Error, Result};
-use aqueduct_kafka_server::{Broker, Declared, Options, Served};
+use aqueduct_api::{Edge, Error, Result, Span};
+use aqueduct_kafka_server::{Broker, Declared, GroupSettings, Options, Served};
 use tokio::net::TcpListener;
 
-use crate::config::KafkaListen;
+use crate::config::{KafkaGroups, KafkaListen};
 
 /// An endpoint that has its address.
 pub(crate) struct Endpoint {
@@ -34,7 +35,16 @@ impl Endpoint {
         let ip = self.address.ip();
         let itself = || if ip.is_unspecified() { "localhost".to_owned() } else { ip.to_string() };
         let host = self.declared.advertise.unwrap_or_else(itself);
-        let options = Options { auto_create: self.declared.auto_create, ..Options::at(host, self.address.port()) };
+        let KafkaGroups { initial_delay, max_size, retention } = self.declared.groups;
+        let or_ever = |span: Span| span.duration().unwrap_or(Duration::MAX);
+        let groups = GroupSettings {
+            initial_delay: or_ever(initial_delay),
+            max_size: max_size as usize,
+            retention: or_ever(retention),
+            ..GroupSettings::default()
+        };
+        let auto_create = self.declared.auto_create;
+        let options = Options { auto_create, groups, ..Options::at(host, self.address.port()) };
         aqueduct_kafka_server::serve(self.listener, Arc::new(Broker::new(store, edge, options, topics))).await;
     }
 }
