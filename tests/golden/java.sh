@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# java.sh COMMAND ARGS... : runs Golden.java with Kafka's Java client on the class path.
+# java.sh COMMAND ARGS... : runs Golden.java (or the program that AQUEDUCT_JAVA names) with Kafka's Java client on the class path.
 # Needs a JDK of at least 17 and Maven; the jars are fetched once into AQUEDUCT_CACHE (default ~/.cache/aqueduct).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,4 +11,4 @@ if [ ! -d "$lib" ]; then
   mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$new" >&2
   mv -T "$new" "$lib" 2>/dev/null || rm -rf "$new"
 fi
-exec java -cp "$lib/*" "$here/Golden.java" "$@"
+exec java -cp "$lib/*" "${AQUEDUCT_JAVA:-$here/Golden.java}" "$@"
