@@ -308,6 +308,15 @@ impl Scenario {
             | Mutant::AdaptiveCuts
             | Mutant::KeyByAttempt
             | Mutant::VersionWithoutIncarnation => {}
+            // Noticed by the log's own runs and the Kafka server's tests: the engine is neither a producer nor a group's member.
+            Mutant::ProducersForgotten
+            | Mutant::SequencesKept
+            | Mutant::DuplicateBeforeSync
+            | Mutant::SessionForEver
+            | Mutant::CommitOfOldGeneration
+            | Mutant::SyncBeforeLeader
+            | Mutant::AssignBeforeSave
+            | Mutant::UnfencedInstance => {}
         }
     }
 
