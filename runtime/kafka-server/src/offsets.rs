@@ -22,8 +22,23 @@ const LATEST_TIERED: i64 = -5;
 /// No offset, no timestamp, no epoch.
 const NONE: i64 = -1;
 
-/// An offset that was asked for, and the timestamp of the record there where one was looked for.
-type Found = (Offset, i64);
+/// An offset that was asked for.
+#[derive(Clone, Copy)]
+struct Found {
+    offset: Offset,
+    /// Of the record there, where one was looked for.
+    timestamp: i64,
+    /// Of the record there, where that is known.
+    epoch: i32,
+}
+
+impl Found {
+    const NOTHING: Found = Found { offset: NONE, timestamp: NONE, epoch: -1 };
+
+    fn end(offset: Offset, epoch: i32) -> Self {
+        Found { offset, timestamp: NONE, epoch }
+    }
+}
 
 /// ListOffsets.
 pub(crate) async fn list(broker: &Broker, request: ListOffsetsRequest, caller: &Caller) -> ListOffsetsResponse {
@@ -33,12 +48,9 @@ pub(crate) async fn list(broker: &Broker, request: ListOffsetsRequest, caller: &
         for partition in topic.partitions {
             let described = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
             partitions.push(match of_partition(broker, &topic.name, &partition).await {
-                Ok((bounds, (offset, timestamp))) => {
+                Ok(Found { offset, timestamp, epoch }) => {
                     let described = described.with_offset(offset).with_timestamp(timestamp);
-                    match caller.version >= 4 && offset != NONE {
-                        true => described.with_leader_epoch(bounds.leader_epoch),
-                        false => described,
-                    }
+                    if caller.version >= 4 { described.with_leader_epoch(epoch) } else { described }
                 }
                 Err(wrong) => described.with_error_code(wrong.code()).with_offset(NONE).with_timestamp(NONE),
             });
@@ -48,22 +60,17 @@ pub(crate) async fn list(broker: &Broker, request: ListOffsetsRequest, caller: &
     ListOffsetsResponse::default().with_topics(topics)
 }
 
-async fn of_partition(
-    broker: &Broker,
-    topic: &str,
-    partition: &ListOffsetsPartition,
-) -> Result<(Bounds, Found), Wrong> {
+async fn of_partition(broker: &Broker, topic: &str, partition: &ListOffsetsPartition) -> Result<Found, Wrong> {
     let topic = broker.topic(topic).await?;
     let (of, bounds) = broker.bounds(&topic, partition.partition_index, partition.current_leader_epoch).await?;
-    let found = match partition.timestamp {
-        LATEST => (bounds.stable, NONE),
-        EARLIEST | EARLIEST_LOCAL => (bounds.start, NONE),
-        LATEST_TIERED => (NONE, NONE),
-        MAX_TIMESTAMP => latest_time(broker, &of, bounds).await?.unwrap_or((NONE, NONE)),
-        0.. => at_time(broker, &of, bounds, partition.timestamp).await?.unwrap_or((NONE, NONE)),
+    Ok(match partition.timestamp {
+        LATEST => Found::end(bounds.stable, bounds.leader_epoch),
+        EARLIEST | EARLIEST_LOCAL => Found::end(bounds.start, -1),
+        LATEST_TIERED => Found::NOTHING,
+        MAX_TIMESTAMP => latest_time(broker, &of, bounds).await?.unwrap_or(Found::NOTHING),
+        0.. => at_time(broker, &of, bounds, partition.timestamp).await?.unwrap_or(Found::NOTHING),
         _ => return Err(ResponseError::UnsupportedVersion.into()),
-    };
-    Ok((bounds, found))
+    })
 }
 
 /// The first record of a time or later.
@@ -74,20 +81,20 @@ async fn at_time(broker: &Broker, of: &TopicPartition, bounds: Bounds, time: i64
     }
     let batches = broker.store.read(of, offset, 0).await?.batches;
     let Ok(Some((batch, _))) = Batch::split_checked(&batches) else { return Ok(None) };
+    let epoch = batch.leader_epoch();
     let timestamp = broker.edge.blocking(move || timestamp_at(&batch, offset)).await?;
-    Ok(timestamp.map(|timestamp| (offset, timestamp)))
+    Ok(timestamp.map(|timestamp| Found { offset, timestamp, epoch }))
 }
 
 /// The first of the records that have the latest time. The log finds times: the latest is the last that it finds.
 async fn latest_time(broker: &Broker, of: &TopicPartition, bounds: Bounds) -> LogResult<Option<Found>> {
-    let (mut there, mut beyond) = (None, i64::MAX);
-    let mut from = 0;
+    let (mut there, mut from, mut beyond) = (None, 0, i64::MAX);
     while from < beyond {
         let middle = from + (beyond - from) / 2;
         match at_time(broker, of, bounds, middle).await? {
-            Some((offset, timestamp)) => {
-                there = Some((offset, timestamp));
-                from = timestamp.max(middle) + 1;
+            Some(found) => {
+                there = Some(found);
+                from = found.timestamp.max(middle).saturating_add(1);
             }
             None => beyond = middle,
         }
