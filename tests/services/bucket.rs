@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredential};
+use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer as _};
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
@@ -53,6 +54,11 @@ impl S3 {
             assert!(later, "make bucket {}: {answer:?}", bucket.name);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// A bucket that somebody else has made.
+    pub fn existing(&self, name: &str) -> Bucket {
+        Bucket { s3: self.clone(), name: name.to_owned(), store: self.store(name) }
     }
 
     /// A client for a bucket, whether it exists or not.
@@ -105,6 +111,24 @@ impl Bucket {
     /// Puts an object.
     pub async fn put(&self, key: &str, bytes: &[u8]) {
         self.store.put(&Path::from(key), bytes.to_vec().into()).await.unwrap();
+    }
+
+    /// Puts an object whose key may be one that the object store crate takes for none, and says whether the server took it.
+    pub async fn try_put(&self, key: &str, bytes: &[u8]) -> bool {
+        let escaped = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        };
+        let key: String = key.bytes().map(escaped).collect();
+        let url = format!("{}/{}/{key}", self.s3.endpoint, self.name);
+        let mut request = HttpRequest::new(HttpRequestBody::from(bytes.to_vec()));
+        *request.method_mut() = Method::PUT;
+        *request.uri_mut() = url.parse().unwrap();
+        let (key_id, secret_key) = (self.s3.access_key.clone(), self.s3.secret_key.clone());
+        let credential = AwsCredential { key_id, secret_key, token: None };
+        AwsAuthorizer::new(&credential, "s3", &self.s3.region).try_authorize(&mut request, None).unwrap();
+        let client = reqwest::Client::new().put(url).headers(request.headers().clone());
+        client.body(bytes.to_vec()).send().await.unwrap().status().is_success()
     }
 
     /// The multipart uploads that are open.

@@ -94,6 +94,9 @@ const ACCESS_KEY: &str = "aqueduct-tests";
 const SECRET_KEY: &str = "aqueduct-tests-secret";
 const REGION: &str = "us-east-1";
 
+/// The key that MinIO encrypts objects with where it is asked to by name.
+pub const KMS_KEY: &str = "aqueduct-tests-key";
+
 const MINIO: Kind = Kind {
     name: "minio",
     variable: "AQUEDUCT_TEST_S3",
@@ -112,6 +115,8 @@ const MINIO_LAUNCH: Launch = Launch {
         ("MINIO_ROOT_PASSWORD", SECRET_KEY),
         ("MINIO_BROWSER", "off"),
         ("MINIO_UPDATE", "off"),
+        // That of KMS_KEY: 32 bytes that are no secret.
+        ("MINIO_KMS_SECRET_KEY", "aqueduct-tests-key:YXF1ZWR1Y3QtdGVzdHMta2V5LW9mLTMyLWJ5dGVzLS0="),
     ],
 };
 

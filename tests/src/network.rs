@@ -21,6 +21,8 @@ pub enum Fault {
     Answer(u16, &'static str),
     /// The server gets it, the client waits that much longer for the answer.
     Delay(Duration),
+    /// In the body of the server's answer, each first text is replaced by the second wherever it stands.
+    Rewrite(Vec<(&'static str, &'static str)>),
 }
 
 struct Rule {
@@ -44,6 +46,8 @@ struct State {
     rules: Vec<Rule>,
     /// First lines of all requests.
     requests: Vec<String>,
+    /// Their headers, with the first lines.
+    heads: Vec<String>,
     suffered: usize,
 }
 
@@ -83,6 +87,11 @@ impl Network {
     pub fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
+
+    /// First lines and headers of all requests so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.state.lock().unwrap().heads.clone()
+    }
 }
 
 impl Drop for Network {
@@ -116,7 +125,11 @@ async fn carry(mut client: TcpStream, server: String, state: Arc<Mutex<State>>) 
     };
     let text = String::from_utf8_lossy(&begin[..head]).into_owned();
     let request = text.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
-    let fault = state.lock().unwrap().fault(&request);
+    let fault = {
+        let mut state = state.lock().unwrap();
+        state.heads.push(text.clone());
+        state.fault(&request)
+    };
     match fault {
         Some(Fault::LoseRequest) => return Ok(()),
         Some(Fault::Swallow) => return client.read_to_end(&mut begin).await.map(drop),
@@ -133,11 +146,12 @@ async fn carry(mut client: TcpStream, server: String, state: Arc<Mutex<State>>) 
     }
     // One request a connection, so that each one's fate is its own; the header is none of those that are signed.
     begin.splice(head..head, b"\r\nConnection: close".iter().copied());
-    let answer = exchange(&mut client, TcpStream::connect(server).await?, &begin).await?;
+    let mut answer = exchange(&mut client, TcpStream::connect(server).await?, &begin).await?;
     match fault {
         // The answer was awaited, so what was asked for has happened.
         Some(Fault::LoseAnswer) => return Ok(()),
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+        Some(Fault::Rewrite(texts)) => answer = rewritten(&answer, &texts),
         _ => {}
     }
     client.write_all(&answer).await
@@ -156,6 +170,17 @@ async fn exchange(client: &mut TcpStream, mut server: TcpStream, begin: &[u8]) -
         read = from_server.read_to_end(&mut answer) => read.map(|_| answer),
         failed = rest => failed.map(|()| Vec::new()),
     }
+}
+
+/// An answer with another body, which ends with the connection.
+fn rewritten(answer: &[u8], texts: &[(&str, &str)]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "chunks would have to be put together: {head}");
+    let has_length = |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
+    let head: Vec<_> = head.split("\r\n").filter(|line| !has_length(line)).collect();
+    let body = texts.iter().fold(body.to_owned(), |body, (old, new)| body.replace(old, new));
+    format!("{}\r\n\r\n{body}", head.join("\r\n")).into_bytes()
 }
 
 /// Reads what is left of a request's body, so that the client gets to the answer.
