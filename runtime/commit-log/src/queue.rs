@@ -98,7 +98,8 @@ impl Partition {
             )));
         }
         if !self.is_internal() {
-            self.shared.room.refuse(For::of(&settings))?;
+            let header = batch.header();
+            self.shared.room.refuse(For::of(&settings)).inspect_err(|_| self.note_refused(&header))?;
         }
         let permits = batch.size().min(WAITING_BYTES) as u32;
         let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| self.refusal(Stopped::Closed))?;
@@ -158,6 +159,13 @@ impl Partition {
         let given_back = queue.given_back;
         self.wake(queue);
         Ok(Place { base, next, given_back, duplicate: None })
+    }
+
+    /// Notes what there was no room for.
+    fn note_refused(&self, header: &Header) {
+        if header.producer_id >= 0 {
+            self.queue.lock().producers.want(header, self.shared.edge.now());
+        }
     }
 
     /// Notes what a producer writes; it can be taken back until it is synced.
@@ -262,10 +270,8 @@ impl Partition {
     /// Forgets producers that have not written for long.
     pub(crate) fn forget_producers(&self) {
         let mut queue = self.queue.lock();
-        if !queue.producers.is_empty() {
-            queue.producers.settle(self.safe.load(Ordering::Acquire));
-            queue.producers.forget(self.shared.edge.now().saturating_sub(PRODUCER_EXPIRY.as_millis() as i64));
-        }
+        queue.producers.settle(self.safe.load(Ordering::Acquire));
+        queue.producers.forget(self.shared.edge.now().saturating_sub(PRODUCER_EXPIRY.as_millis() as i64));
     }
 
     /// Whether a batch is its producer's last one.

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use aqueduct_api::Result;
 use aqueduct_record::Offset;
 
-use crate::folder::at;
-use crate::names::{self, PRODUCERS};
 use crate::producers::Producers;
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -58,10 +56,12 @@ impl Rebuild<'_> {
         for segment in self.closed.values().filter(|segment| segment.extent().bound > from) {
             self.replay(segment, from, &mut known)?;
         }
-        let path = names::path(self.folder, self.base, PRODUCERS);
-        store(self.shared.disk(), self.folder, self.base, &known).map_err(at(&path))?;
         snapshots.retain(|base| *base < self.base);
-        snapshots.push(self.base);
+        match store(self.shared.disk(), self.folder, self.base, &known) {
+            Ok(()) => snapshots.push(self.base),
+            // A full disk is no reason not to start.
+            Err(cause) => tracing::warn!(folder = %self.folder.display(), %cause, "it is not written down"),
+        }
         Ok(known)
     }
 

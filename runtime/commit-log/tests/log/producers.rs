@@ -302,6 +302,23 @@ async fn check_failure(settings: &TopicSettings, fault: Fault) {
 }
 
 #[tokio::test]
+async fn a_producer_whose_first_batch_has_failed_has_to_begin_with_it() {
+    let Setup { folder: _folder, faults, log, .. } = setup(&TopicSettings::default(), Options::default()).await;
+    faults.syncs.store(1, Ordering::SeqCst);
+    for (batch, expected) in [
+        ((1, 0, 4, 2), Told::Later),
+        ((1, 0, 6, 1), OutOfOrder),
+        ((1, 0, 4, 2), Told::At(0)),
+        ((1, 0, 6, 1), Told::At(2)),
+    ] {
+        assert_eq!(send(&log, batch).await, expected, "{batch:?}");
+    }
+    faults.syncs.store(1, Ordering::SeqCst);
+    assert_eq!(send(&log, (3, 0, 5, 1)).await, Told::Later);
+    assert_eq!(send(&log, (3, 1, 0, 1)).await, Told::At(3), "a new epoch begins anew");
+}
+
+#[tokio::test]
 async fn sequence_numbers_that_stay_after_a_failure_are_noticed() {
     let Setup { folder: _folder, faults, log, .. } = setup(&TopicSettings::default(), Options::default()).await;
     for (mutant, expected) in [(None, Told::At(0)), (Some(Mutant::SequencesKept), Again(1))] {
