@@ -77,7 +77,8 @@ pub struct HttpSourceSettings {
     /// Default: 30s.
     #[serde(default = "answer_timeout")]
     pub header_timeout: Span,
-    /// How long a client may take for a request's body. Default: 30s.
+    /// How long a client may take for a request's body, or for each record of a request to
+    /// `/v3/clusters/{cluster}/topics/{topic}/records` that stays open. Default: 30s.
     #[serde(default = "answer_timeout")]
     pub body_timeout: Span,
 }
