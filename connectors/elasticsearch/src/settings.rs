@@ -100,7 +100,8 @@ pub struct ElasticsearchSettings {
     #[serde(default = "request_bytes")]
     #[schemars(extend("x-shaping" = true))]
     pub request_bytes: ByteSize,
-    /// How many documents a request has at most, up to 10,000. Default: 5000.
+    /// How many documents a request has at most, up to 10,000. Towards a chunk's end an eighth of what is left of it is enough
+    /// for a request that has more than 1000 documents or 1 MiB, so that several are under way until the end. Default: 5000.
     #[serde(default = "request_records")]
     #[schemars(extend("x-shaping" = true))]
     pub request_records: u32,

@@ -41,7 +41,7 @@ impl Sink for DocumentSink {
                     last = Some((record.offset, ordinal));
                     let subject = Subject { place, chunk, record: &record, ordinal };
                     let full = match self.shape.write(&subject, packer.body()) {
-                        Ok(Some(action)) => packer.added(action),
+                        Ok(Some(action)) => packer.added(action, (chunk.end - record.offset).unsigned_abs()),
                         Ok(None) => None,
                         Err(reason) => {
                             flight.total.rejected.push(Rejected { chunk: place, offset: record.offset, reason });
