@@ -37,4 +37,4 @@ pub use groups::GroupSettings;
 pub use listener::serve;
 
 #[cfg(test)]
-mod malformed;
+mod tests;
