@@ -189,6 +189,12 @@ impl Group {
     }
 
     fn save_assignments(&mut self, now: Millis, assignments: Vec<(String, Bytes)>, out: &mut Vec<Effect>) {
+        // A leader that says it twice may say it differently: what is saved is what members are told.
+        let is_this =
+            |of: &Saving| matches!(of, Saving::Assignment { generation, .. } if *generation == self.generation);
+        if self.saving.values().any(is_this) {
+            return;
+        }
         let assignments: BTreeMap<String, Bytes> = assignments.into_iter().collect();
         let membership = self.membership(|member| assignments.get(&member.id).cloned().unwrap_or_default());
         if fault::mutated(Mutant::AssignBeforeSave) {

@@ -124,7 +124,10 @@ impl Client {
             1 | 2 => self.phase = Phase::Leaves,
             3 | 4 => self.paused_until = now + dice.below(60_000),
             5 => self.version += 1,
-            6 => self.phase = Phase::Outside(now),
+            6 => {
+                self.attempt += 1;
+                self.phase = Phase::Outside(now);
+            }
             7 if self.instance_id.is_some() => return true,
             8 if self.instance_id.is_some() => *self = self.started_again(),
             _ => {}

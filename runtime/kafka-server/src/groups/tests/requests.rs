@@ -374,6 +374,17 @@ fn members_are_told_what_is_saved_and_nothing_else() {
 }
 
 #[test]
+fn a_leader_that_assigns_twice_is_heard_once() {
+    let mut case = Case::completing(&["m", "n"]);
+    let first = case.sync(who("m", 1), &["m", "n"]);
+    let second = case.sync(who("m", 1), &["n"]);
+    assert_eq!(case.synced(first), Some(Err(E::RebalanceInProgress)), "it has asked again");
+    assert!(!case.said.iter().any(|effect| matches!(effect, Effect::Save(..))), "what is on its way to the disk holds");
+    case.save(Ok(()));
+    assert_eq!(case.synced(second).unwrap().unwrap().assignment, "m");
+}
+
+#[test]
 fn an_assignment_that_is_not_saved_is_made_again() {
     let mut case = Case::completing(&["m", "n"]);
     let follower = case.sync(who("n", 1), &[]);

@@ -59,8 +59,8 @@ pub(super) struct World {
     /// When each save is done, in order.
     saving: Vec<(Millis, Stamp, Membership)>,
     clients: Vec<Client>,
-    /// Who waits for which answer, and as which of its attempts.
-    waiting: BTreeMap<Ticket, (usize, u64)>,
+    /// Who waits for which answer, as which of its attempts, and as whom it asked.
+    waiting: BTreeMap<Ticket, (usize, u64, String)>,
     tickets: u64,
     on_the_way: BTreeMap<(Millis, u64), Message>,
     sent: u64,
@@ -204,12 +204,13 @@ impl World {
         match asked {
             Asked::Join(mut join) => {
                 join.fresh_id = format!("{}-{}-{}", join.client_id, self.life, self.tickets);
-                self.waiting.insert(ticket, (client, attempt));
+                self.waiting.insert(ticket, (client, attempt, String::new()));
                 self.group.join(self.now, ticket, join, &mut out);
                 self.holders.extend(self.group.instances.clone());
             }
             Asked::Sync(sync) => {
-                self.waiting.insert(ticket, (client, attempt));
+                let owner = sync.who.instance_id.clone().unwrap_or_else(|| sync.who.member_id.clone());
+                self.waiting.insert(ticket, (client, attempt, owner));
                 self.group.sync(self.now, ticket, sync, &mut out);
             }
             Asked::Heartbeat(who) => {
@@ -248,9 +249,8 @@ impl World {
                     self.tell(ticket, Told::Joined(answer));
                 }
                 Effect::Synced(ticket, answer) => {
-                    if let (Ok(synced), Some((client, _))) = (&answer, self.waiting.get(&ticket)) {
-                        let owner = self.clients[*client].owner();
-                        let assignment = synced.assignment.clone();
+                    if let (Ok(synced), Some((_, _, owner))) = (&answer, self.waiting.get(&ticket)) {
+                        let (owner, assignment) = (owner.clone(), synced.assignment.clone());
                         self.hand_out(&owner, &assignment);
                     }
                     self.tell(ticket, Told::Synced(answer));
@@ -278,7 +278,7 @@ impl World {
 
     fn tell(&mut self, ticket: Ticket, told: Told) {
         match self.waiting.remove(&ticket) {
-            Some((client, attempt)) => self.send(Message::ToClient(client, attempt, told)),
+            Some((client, attempt, _)) => self.send(Message::ToClient(client, attempt, told)),
             None => self.violated(format!("{ticket:?} is answered twice")),
         }
     }
