@@ -24,6 +24,8 @@ const IDS_SINCE: i16 = 13;
 const MOST_BYTES: usize = 55 << 20;
 /// The longest that a fetch waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a fetch that wants more than any byte lets bytes gather before it looks again.
+const GATHERING: Duration = Duration::from_millis(5);
 /// The isolation level of clients that want no records of open or aborted transactions.
 const READ_COMMITTED: i8 = 1;
 /// A session that goes on, see [`answer`].
@@ -189,7 +191,11 @@ async fn read_until(
         let mut size: usize = readings.iter().map(|reading| reading.size).sum();
         for reading in readings.iter_mut() {
             let most = wanted.most.saturating_sub(size).min(reading.most.saturating_sub(reading.size));
-            if !reading.has_more(broker).await || (most == 0 && size > 0) {
+            if !reading.has_more(broker).await {
+                continue;
+            }
+            if most == 0 && size > 0 {
+                is_full = true;
                 continue;
             }
             let Some(mut taken) = take_room(broker, room.is_some(), most).await else {
@@ -210,6 +216,10 @@ async fn read_until(
         let is_enough = size >= wanted.least || size >= wanted.most || is_full || has_failed;
         if is_enough || Instant::now() >= due || !grown(broker, readings, due).await {
             return room;
+        }
+        if wanted.least > 1 {
+            // Whoever wants many bytes is not woken for each few of them.
+            sleep_until(due.min(Instant::now() + GATHERING)).await;
         }
     }
 }
