@@ -335,8 +335,8 @@ fn check_learning(number: u64) {
     let (mut world, ..) = world(&mut seed);
     world.source().transforms = Vec::new();
     let name = format!("{}-{number}", world.outside.id);
-    world.sink().transforms = sevenths(json!({"suffix": "!", "fails": number % 2 == 0, "learns": name}));
-    if number % 3 == 0 {
+    world.sink().transforms = sevenths(json!({"suffix": "!", "fails": number.is_multiple_of(2), "learns": name}));
+    if number.is_multiple_of(3) {
         world = world.by_record();
     }
     for _ in 0..1 + seed.below(6) {
