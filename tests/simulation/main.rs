@@ -15,6 +15,7 @@ mod mutants;
 mod observer;
 mod oracle;
 mod pipeline;
+mod producers;
 mod run;
 mod scenario;
 mod search;
@@ -28,6 +29,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_alone::run_log;
+use producers::run_producers;
 use run::{Outcome, run};
 use search::run_search;
 
@@ -61,6 +63,15 @@ fn every_document_is_accounted_for() {
         return tell(&[run_search(seed, None, true)]);
     }
     through_all(0..USUAL.end / 4, |seed| run_search(seed, None, false));
+}
+
+#[test]
+fn every_producer_s_record_is_there_once() {
+    if let Some(seed) = number("AQUEDUCT_SIM_PRODUCER_SEED") {
+        tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).without_time().init();
+        return tell(&[run_producers(seed, None, true)]);
+    }
+    through_all(0..USUAL.end / 2, |seed| run_producers(seed, None, false));
 }
 
 /// Runs the usual seeds, or those that were asked for, on all cores.

@@ -8,6 +8,7 @@ use aqueduct_api::{Edge, SinkOpening};
 use crate::dice::Dice;
 use crate::life::{Life, Time, Trace};
 use crate::log_alone::run_log;
+use crate::producers::run_producers;
 use crate::run::run;
 use crate::search::run_search;
 use crate::store::Bucket;
@@ -150,4 +151,29 @@ fn an_incarnation_that_stays_the_same_is_noticed() {
 #[test]
 fn a_whole_chunk_written_again_after_a_part_of_it_failed_is_noticed() {
     is_noticed_by_documents(Mutant::WholeAgain);
+}
+
+/// Looks for a seed of producers that fails with the mistake and passes without it.
+fn is_noticed_by_producers(mutant: Mutant) {
+    let noticed = (0..SEEDS).find_map(|seed| {
+        let first = run_producers(seed, Some(mutant), false).violations.into_iter().next()?;
+        run_producers(seed, None, false).violations.is_empty().then_some((seed, first))
+    });
+    let (seed, first) = noticed.unwrap_or_else(|| panic!("{mutant:?} was not noticed in {SEEDS} seeds"));
+    println!("{mutant:?} is noticed by seed {seed} of producers: {first}");
+}
+
+#[test]
+fn producers_that_a_restart_forgets_are_noticed() {
+    is_noticed_by_producers(Mutant::ProducersForgotten);
+}
+
+#[test]
+fn sequence_numbers_that_stay_after_a_failure_are_noticed() {
+    is_noticed_by_producers(Mutant::SequencesKept);
+}
+
+#[test]
+fn a_duplicate_answered_before_its_sync_is_noticed() {
+    is_noticed_by_producers(Mutant::DuplicateBeforeSync);
 }
