@@ -3,6 +3,7 @@
 
 mod bucket;
 mod container;
+mod kafka;
 mod local;
 mod readers;
 mod registry;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 pub use bucket::{Bucket, Upload};
+pub use kafka::{kafka_tool, try_kafka_tool};
 pub use readers::{read, write};
 pub use registry::{SchemaRegistry, schema_registry};
 pub use search::{Search, elasticsearch, narrow_opensearch, opensearch};
