@@ -39,6 +39,7 @@ mod parquet_cells;
 mod parquet_levels;
 mod parquet_ranges;
 mod parquet_read;
+mod parquet_room;
 mod protection;
 mod reading;
 mod role;

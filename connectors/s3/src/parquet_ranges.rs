@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
 use flate2::read::MultiGzDecoder;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::PageReader;
 use parquet::errors::{ParquetError, Result};
@@ -20,6 +20,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::parquet_levels::Looked;
 use crate::parquet_read::Told;
+use crate::parquet_room::{Room, Share};
 use crate::thrift;
 
 /// The most bytes of a page, stored and inflated.
@@ -47,6 +48,8 @@ pub(crate) struct Ranges {
 struct Window {
     start: u64,
     bytes: Bytes,
+    /// How much room was asked for it.
+    charged: u64,
 }
 
 impl Window {
@@ -72,7 +75,7 @@ impl Ranges {
     pub(crate) fn read_tail(&self, length: u64) -> Result<()> {
         let start = self.size.saturating_sub(length);
         let bytes = self.get(start..self.size)?;
-        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Window { start, bytes };
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Window { start, bytes, charged: 0 };
         Ok(())
     }
 
@@ -103,11 +106,12 @@ pub(crate) struct Group {
     ahead: usize,
     /// All of it, where it is small.
     whole: Window,
+    room: Arc<Room>,
 }
 
 impl Group {
-    /// A row group whose columns are read as they are needed.
-    pub(crate) fn open(ranges: &Arc<Ranges>, metadata: &RowGroupMetaData) -> Result<Group> {
+    /// A row group whose columns are read as they are needed, and whose pages take so many bytes of memory at most.
+    pub(crate) fn open(ranges: &Arc<Ranges>, metadata: &RowGroupMetaData, most: u64) -> Result<Group> {
         let columns = metadata.columns();
         let parts = columns.iter().map(|column| {
             let (start, length) = column.byte_range();
@@ -118,14 +122,25 @@ impl Group {
         let is_small = end.saturating_sub(start) <= SMALL;
         let bytes = if is_small { ranges.get(start..end)? } else { Bytes::new() };
         let ahead = (AHEAD / columns.len().max(1)).clamp(LEAST_AHEAD, MOST_AHEAD);
-        Ok(Group { ranges: ranges.clone(), metadata: metadata.clone(), ahead, whole: Window { start, bytes } })
+        Ok(Group {
+            ranges: ranges.clone(),
+            metadata: metadata.clone(),
+            ahead,
+            whole: Window { start, bytes, charged: 0 },
+            room: Room::new(most),
+        })
     }
 
-    /// How many rows are taken apart at once, so that few values wait however many a row has.
+    /// How many rows are taken apart at once, so that few values and bytes wait however many a row has.
     pub(crate) fn batch(&self) -> usize {
-        let values = self.metadata.columns().iter().map(ColumnChunkMetaData::num_values).max().unwrap_or(0);
-        let each = values.max(0) / self.metadata.num_rows().max(1);
-        (16_384 / each.clamp(1, 16_384)).clamp(1, 1024) as usize
+        let columns = || self.metadata.columns().iter();
+        let rows = self.metadata.num_rows().max(1);
+        let most = |of: fn(&ColumnChunkMetaData) -> i64| columns().map(of).max().unwrap_or(0).max(0) / rows;
+        let values = 16_384 / most(ColumnChunkMetaData::num_values).clamp(1, 16_384);
+        let bytes = (4 << 20) / most(ColumnChunkMetaData::uncompressed_size).clamp(1, 4 << 20);
+        // Of these each may be made of all those before it.
+        let is_delta = columns().any(|column| column.encodings_mask().is_set(Encoding::DELTA_BYTE_ARRAY));
+        values.min(bytes).clamp(1, if is_delta { 16 } else { 1024 }) as usize
     }
 }
 
@@ -147,10 +162,13 @@ impl RowGroupReader for Group {
             ahead: self.ahead,
             window: Arc::new(Mutex::new(self.whole.clone())),
             is_gzip: matches!(column.compression(), Compression::GZIP(_)),
+            room: self.room.clone(),
         };
         let rows = usize::try_from(self.metadata.num_rows()).unwrap_or(0);
         let pages = SerializedPageReader::new(Arc::new(chunk), column, rows, None)?;
-        Ok(Box::new(Looked::new(pages, column.column_descr().max_rep_level())))
+        let share = Share::new(&self.room, column, self.batch());
+        let levels = column.column_descr();
+        Ok(Box::new(Looked::new(pages, levels.max_rep_level(), levels.max_def_level(), share)))
     }
 
     fn get_column_bloom_filter(&self, _: usize) -> Option<&Sbbf> {
@@ -170,6 +188,7 @@ struct Chunk {
     ahead: usize,
     window: Arc<Mutex<Window>>,
     is_gzip: bool,
+    room: Arc<Room>,
 }
 
 impl Chunk {
@@ -182,8 +201,9 @@ impl Chunk {
             return Ok(window.get(&(start..end)).unwrap_or(bytes));
         }
         let end = start.saturating_add(self.ahead as u64).min(self.end).max(least);
+        self.room.change(window.charged, end - start)?;
         let bytes = self.ranges.get(start..end)?;
-        *window = Window { start, bytes: bytes.clone() };
+        *window = Window { start, bytes: bytes.clone(), charged: end - start };
         Ok(bytes)
     }
 }

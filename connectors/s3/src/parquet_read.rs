@@ -20,6 +20,7 @@ use crate::decode::Decoded;
 use crate::parquet_cells;
 use crate::parquet_ranges::{Group, Ranges};
 use crate::reading::{Content, Failure, Next, Progress};
+use crate::source_settings::S3SourceSettings;
 use crate::thrift;
 
 /// How much of the end of a file is asked for first: all of a small one.
@@ -64,11 +65,11 @@ impl ParquetContent {
         edge: &Edge,
         stored: &Stored,
         progress: Progress,
-        columns: &TakenColumns,
+        settings: &S3SourceSettings,
         longest: usize,
     ) -> ParquetContent {
         let (tell, told) = channel(2);
-        let file = File { tell, columns: columns.clone(), longest };
+        let file = File { tell, columns: settings.columns.clone(), longest, page_memory: settings.page_memory.0 };
         let size = stored.object.size;
         edge.threads.blocking(Box::new(move || file.read(size, progress)));
         ParquetContent { stored: stored.clone(), told, wanted: None, rows: VecDeque::new(), is_ended: false }
@@ -118,6 +119,7 @@ struct File {
     tell: Sender<Told>,
     columns: TakenColumns,
     longest: usize,
+    page_memory: u64,
 }
 
 impl File {
@@ -127,7 +129,7 @@ impl File {
         let read = catch_unwind(AssertUnwindSafe(|| self.rows(&ranges, start)));
         let last = match read {
             Ok(Ok(())) => Told::End,
-            Ok(Err(why)) => Told::Lost(format!("is damaged: {why}")),
+            Ok(Err(why)) => Told::Lost(format!("is damaged or asks too much: {why}")),
             Err(_) => Told::Lost("is damaged: its reader panicked".to_owned()),
         };
         // Nobody may want to know any more.
@@ -148,7 +150,7 @@ impl File {
                 return Err(format!("row group {index} has no columns"));
             }
             let done = if index as u64 == start.at { start.row } else { 0 };
-            let group = Group::open(ranges, group).map_err(told)?;
+            let group = Group::open(ranges, group, self.page_memory).map_err(told)?;
             let readers = TreeBuilder::new().with_batch_size(group.batch());
             let rows = readers.as_iter(schema.clone(), &group).map_err(told)?;
             let (mut ready, mut bytes) = (Vec::new(), 0);

@@ -105,9 +105,7 @@ impl Reading {
                 let content = AvroContent::open(&stored, progress, &settings.columns, longest).await;
                 Box::new(content.map_err(|failure| failure.at(unit, progress))?)
             }
-            ObjectFormat::Parquet => {
-                Box::new(ParquetContent::open(edge, &stored, progress, &settings.columns, longest))
-            }
+            ObjectFormat::Parquet => Box::new(ParquetContent::open(edge, &stored, progress, settings, longest)),
             _ => {
                 let content = LineContent::open(&stored, progress, settings, longest).await;
                 Box::new(content.map_err(|failure| failure.at(unit, progress))?)

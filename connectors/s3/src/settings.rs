@@ -101,8 +101,8 @@ pub struct S3Settings {
     #[serde(default)]
     #[schemars(extend("x-shaping" = true))]
     pub csv: CsvStyle,
-    /// How large a row group of Parquet is before it is encoded; as much memory is used for each chunk under way.
-    /// Default: 16 MiB.
+    /// How large a row group of Parquet is before it is encoded; as much memory is used for each chunk under way, of which
+    /// there are so many at once that it is 256 MiB together, and one at least. Default: 16 MiB.
     #[serde(default = "row_group")]
     #[schemars(extend("x-shaping" = true))]
     pub row_group: ByteSize,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aqueduct_api::{Chunk, Edge, Error, Outcome, Rejected, Result, Sink, SinkOpening};
 use aqueduct_record::{Offset, Record};
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::S3Settings;
@@ -21,6 +22,9 @@ use crate::tabular::{Shapes, Tabular};
 /// How many small objects of a chunk are put at once.
 const PUTS: usize = 8;
 
+/// How large the row groups of all chunks under way may be together, before they are encoded.
+const ROW_GROUPS: u64 = 256 << 20;
+
 /// Writes chunks as objects.
 pub(crate) struct ObjectSink {
     bucket: Arc<dyn Bucket>,
@@ -30,6 +34,8 @@ pub(crate) struct ObjectSink {
     level: Option<i32>,
     /// How rows are made of records, where the format has columns.
     tabular: Option<Tabular>,
+    /// Room for the row groups of chunks under way.
+    row_groups: Semaphore,
     edge: Edge,
     scratch: PathBuf,
 }
@@ -47,6 +53,7 @@ impl ObjectSink {
             compression: settings.compression(),
             level: settings.compression_level,
             tabular: Tabular::new(settings),
+            row_groups: Semaphore::new((ROW_GROUPS / settings.row_group.0.max(1)).max(1) as usize),
             edge: opening.edge.clone(),
             scratch: opening.scratch.clone(),
         })
@@ -78,6 +85,11 @@ impl ObjectSink {
 
     /// Writes the objects of a share; false when there are too many of them.
     async fn write_share(&self, chunk: &mut Chunk, share: Share, rejections: &mut Rejections) -> Result<bool> {
+        // It makes one row group at a time.
+        let _room = match self.tabular {
+            Some(_) => Some(self.row_groups.acquire().await.map_err(|cause| Error::fatal(cause.to_string()))?),
+            None => None,
+        };
         let spill = Spill::new(&self.edge, self.scratch.clone());
         let mut writer = Writer { sink: self, first: None, shapes: self.tabular.as_ref().map(Tabular::shapes), spill };
         let topic = chunk.partition.topic.clone();

@@ -35,7 +35,8 @@ pub struct S3SourceSettings {
     /// What an object is made of. Lines compressed with gzip or zstd are inflated, whatever the object is called. Of
     /// Parquet and Avro, dates and times become text as RFC 3339 has it (without a zone where they are not UTC), decimals
     /// and UUIDs text, bytes base64, numbers that are not finite `"NaN"`, `"Infinity"` and `"-Infinity"`; a union becomes
-    /// the value that it holds. Default: lines.
+    /// the value that it holds. Of Parquet's old timestamps of 96 bits (INT96, of Spark's and Impala's making) milliseconds are
+    /// kept, finer parts are cut off, and they count as UTC. Default: lines.
     #[serde(default)]
     pub format: ObjectFormat,
     /// How CSV is written.
@@ -64,6 +65,11 @@ pub struct S3SourceSettings {
     /// Default: 16 MiB.
     #[serde(default = "max_record")]
     pub max_record: ByteSize,
+    /// For `parquet`: how much memory the pages of a row group take up at once, of all columns together and dictionaries
+    /// included. An object that needs more, be it so wide or made to do harm, becomes a dead letter that says how much it
+    /// may take. Default: 512 MiB.
+    #[serde(default = "page_memory")]
+    pub page_memory: ByteSize,
     /// How many bytes of the objects that come next are fetched while one is read, 16 objects at most; 0: none. Default: 16 MiB.
     #[serde(default = "read_ahead")]
     pub read_ahead: ByteSize,
@@ -166,6 +172,10 @@ fn max_record() -> ByteSize {
     ByteSize::mib(16)
 }
 
+fn page_memory() -> ByteSize {
+    ByteSize::mib(512)
+}
+
 fn read_ahead() -> ByteSize {
     ByteSize::mib(16)
 }
@@ -208,6 +218,12 @@ impl Settings for S3SourceSettings {
         }
         if self.columns != TakenColumns::default() && !self.format.has_columns() {
             problems.push(Problem::new("columns", "is for `format: parquet` and `avro`"));
+        }
+        if self.page_memory < ByteSize::mib(1) {
+            problems.push(Problem::new(
+                "page-memory",
+                format!("{} is out of range, expected 1 MiB or more", self.page_memory),
+            ));
         }
         if self.poll < Span::millis(100) || self.poll == Span::FOREVER {
             problems.push(Problem::new("poll", format!("{} is out of range, expected 100ms or more", self.poll)));

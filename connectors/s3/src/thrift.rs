@@ -139,15 +139,7 @@ impl Compact<'_> {
     }
 
     fn varint(&mut self) -> Result<u64, String> {
-        let mut value = 0;
-        for shift in (0..70).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err("a number is too long".to_owned())
+        varint(&mut self.bytes)
     }
 
     /// A number in zigzag.
@@ -155,6 +147,20 @@ impl Compact<'_> {
         let bits = self.varint()?;
         Ok((bits >> 1) as i64 ^ -((bits & 1) as i64))
     }
+}
+
+/// Takes a number, seven bits a byte.
+pub(crate) fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
+    let mut value = 0;
+    for shift in (0..70).step_by(7) {
+        let (byte, rest) = bytes.split_first().ok_or(ENDS)?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        if *byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err("a number is too long".to_owned())
 }
 
 const ENDS: &str = "it ends early";

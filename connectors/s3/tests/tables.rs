@@ -15,6 +15,11 @@ use aqueduct_s3::{S3Settings, S3SourceSettings, open_source_over};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
+use parquet::basic::{Compression, Encoding, Repetition, Type as Physical, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -247,6 +252,83 @@ async fn a_row_of_millions_of_values_is_told_before_there_is_room_for_them() {
     let (seen, letters) = read("parquet", &[fits, large], None).await;
     assert_eq!((seen.len(), letters.len()), (2, 1));
     assert!(letters[0].contains("more than 2097152 values"), "{letters:?}");
+}
+
+/// A Parquet file of columns of strings, in which each row has the same `values` of each column.
+fn strings(columns: usize, is_repeated: bool, rows: usize, values: &[String], with: WriterProperties) -> Vec<u8> {
+    let repetition = if is_repeated { Repetition::REPEATED } else { Repetition::REQUIRED };
+    let column = |at: usize| {
+        let name = format!("c{at}");
+        let column = Type::primitive_type_builder(&name, Physical::BYTE_ARRAY).with_repetition(repetition);
+        Arc::new(column.build().unwrap())
+    };
+    let schema = Type::group_type_builder("rows").with_fields((0..columns).map(column).collect()).build().unwrap();
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(with)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let values: Vec<_> = values.iter().map(|value| ByteArray::from(value.as_str())).collect();
+    let repetition: Vec<_> = (0..values.len()).map(|at| i16::from(at > 0)).collect();
+    let definition = vec![1; values.len()];
+    while let Some(mut column) = group.next_column().unwrap() {
+        for _ in 0..rows {
+            let levels = is_repeated.then_some((&definition[..], &repetition[..]));
+            let (definition, repetition) = levels.unzip();
+            column.typed::<ByteArrayType>().write_batch(&values, definition, repetition).unwrap();
+        }
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_would_fill_all_memory_are_told_before() {
+    let with = || WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap()));
+    let dictionaries = || with().set_dictionary_page_size_limit(64 << 20);
+    let plain = || with().set_dictionary_enabled(false);
+    let deltas = || plain().set_encoding(Encoding::DELTA_BYTE_ARRAY);
+    let long = |length: usize| "x".repeat(length);
+    let different = |count: usize, length: usize| -> Vec<String> {
+        (0..count).map(|at| format!("{at:09}{}", long(length))).collect()
+    };
+    let many = |count: usize, length: usize| vec![long(length); count];
+    for (what, file, told) in [
+        (
+            "a row of one long value many times over",
+            strings(1, true, 1, &many(5000, 1 << 20), dictionaries().build()),
+            "the values of a row",
+        ),
+        (
+            "dictionaries of all columns",
+            strings(40, false, 1, &different(20, 1 << 20), dictionaries().build()),
+            "the pages of a row group",
+        ),
+        (
+            "pages of all columns",
+            strings(12, false, 1, &many(1, 50 << 20), plain().build()),
+            "the pages of a row group",
+        ),
+        (
+            "beginnings that many values share",
+            strings(1, true, 1, &many(2000, 1 << 20), deltas().build()),
+            "the values of some rows",
+        ),
+    ] {
+        assert!(file.len() < 1 << 20, "{what}: {} bytes are no feat", file.len());
+        let fits = strings(2, false, 3, &many(1, 100), deltas().build());
+        let (seen, letters) = read("parquet", &[file, fits], None).await;
+        assert_eq!((seen.len(), letters.len()), (3, 1), "{what}: {letters:?}");
+        assert!(letters[0].contains(told) && letters[0].contains("page-memory is 536870912"), "{what}: {letters:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_long_but_fits_is_read_in_smaller_steps() {
+    let plain = WriterProperties::builder().set_dictionary_enabled(false).set_data_page_size_limit(1);
+    let plain = plain.set_compression(Compression::SNAPPY).build();
+    // More than page-memory in all.
+    let file = strings(1, false, 800, &["x".repeat(700_000)], plain);
+    let (seen, letters) = read("parquet", &[file], None).await;
+    assert_eq!((seen.len(), letters.first()), (800, None));
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
