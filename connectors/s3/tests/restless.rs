@@ -171,11 +171,14 @@ struct Run {
     read: BTreeMap<usize, Vec<usize>>,
     positions: BTreeMap<String, (Arc<Stream>, Position)>,
     batch: u64,
+    read_ahead: &'static str,
 }
 
 impl Run {
     fn source(&self) -> Box<dyn Source> {
-        let settings = json!({"url": "s3://bucket/in", "poll": "100ms", "format": self.format});
+        let settings = json!({
+            "url": "s3://bucket/in", "poll": "100ms", "format": self.format, "read-ahead": self.read_ahead,
+        });
         let settings: S3SourceSettings = serde_json::from_value(settings).unwrap();
         let opening = SourceOpening {
             name: "in".into(),
@@ -244,9 +247,10 @@ async fn check(seed: u64) {
         wrong: Mutex::new([0, 50, 300][seed as usize % 3]),
     };
     let batch = chance.random_range(100..5000);
+    let read_ahead = if chance.random_bool(0.5) { "0 B" } else { "8 KiB" };
     let (written, read, positions) = Default::default();
     let format = ["lines", "parquet", "avro", "lines"][seed as usize % 4];
-    let mut run = Run { format, store: Arc::new(store), chance, written, read, positions, batch };
+    let mut run = Run { format, store: Arc::new(store), chance, written, read, positions, batch, read_ahead };
     for _ in 0..6 {
         let mut source = run.source();
         for _ in 0..run.chance.random_range(1..5) {
