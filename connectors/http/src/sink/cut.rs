@@ -56,8 +56,10 @@ impl Plan {
             })?,
         }
         if matches!(self.format, Format::JsonArray | Format::JsonLines) {
-            let checked = serde_json::from_slice::<IgnoredAny>(&out[start..]);
-            checked.map_err(|cause| format!("it is not JSON, which `format` asks for: {cause}"))?;
+            let not_json = |cause: &dyn std::fmt::Display| format!("it is not JSON, which `format` asks for: {cause}");
+            // What is ignored is not looked at: bytes in a string would pass that are no text.
+            let text = std::str::from_utf8(&out[start..]).map_err(|cause| not_json(&cause))?;
+            serde_json::from_str::<IgnoredAny>(text).map_err(|cause| not_json(&cause))?;
             // Within JSON a line only ends between words.
             out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
         }
@@ -371,6 +373,19 @@ mod tests {
         let (requests, unfit) = cut(&plan(json!({"format": "json-lines"})), &chunk(&values)).await;
         assert_eq!(found(&requests), [r#"100..105/ {"a": 1}|[2]|3"#]);
         assert_eq!(unfit, [101, 103]);
+    }
+
+    #[tokio::test]
+    async fn json_with_bytes_that_are_no_text_is_unfit() {
+        let mut builder = BatchBuilder::new();
+        for value in [&b"{\"a\":\"\xff\"}"[..], b"\"\xc3\"", b"1"] {
+            builder.push(1_700_000_000_000, None, Some(value), &[]);
+        }
+        let chunk = Script::new("t", 0).raw(100, builder).chunk();
+        for format in ["json-array", "json-lines"] {
+            let (requests, unfit) = cut(&plan(json!({"format": format})), &chunk).await;
+            assert_eq!((requests.len(), unfit), (1, vec![100, 101]), "{format}");
+        }
     }
 
     #[tokio::test]
