@@ -4,7 +4,7 @@
 //! `AQUEDUCT_KILLS` says how often it is killed (default 20); `AQUEDUCT_SEED` repeats a run's choices. Needs a JDK of at least 17 and
 //! Maven, see `golden/java.sh`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests are the outside")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, reason = "tests are the outside")]
 
 use std::collections::BTreeMap;
 use std::fs;
