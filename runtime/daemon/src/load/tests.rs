@@ -215,7 +215,7 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
             "listen: { kafka: 9092 }\n",
             &[
                 "aqueduct.yaml:1:18: listen.kafka: expected an address like `127.0.0.1:9092`, or a mapping with `address`, \
-              found 9092",
+              found the number `9092`",
             ],
         ),
         (
