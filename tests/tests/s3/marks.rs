@@ -121,7 +121,8 @@ async fn objects_are_encrypted_as_the_settings_say_and_the_source_reads_them() {
         let (records, letters) = all_of(&mut *source(&world.bucket, json!({})).await).await;
         assert!(letters.is_empty(), "{letters:?}");
         let mut read: Vec<_> = records.into_iter().map(|(_, value)| value).collect();
-        (read.sort(), lines.sort());
+        read.sort();
+        lines.sort();
         assert!(read == lines, "{header}: {} of {} lines", read.len(), lines.len());
     }
 }
