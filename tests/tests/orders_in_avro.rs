@@ -26,7 +26,7 @@ const BAD: [&str; 4] = [
 /// An order as the schema has it, with all of its fields.
 fn order(id: u64) -> Value {
     let tags: Vec<String> = (0..id % 3).map(|tag| format!("tag{tag}")).collect();
-    let note = (id % 2 == 0).then(|| format!("é {id}"));
+    let note = id.is_multiple_of(2).then(|| format!("é {id}"));
     let (total, placed) =
         (format!("{}.{:02}", id * 7, id % 100), format!("2026-11-{:02}T08:00:{:02}.5Z", 17 + id % 4, id % 60));
     json!({"id": id, "total": total, "placed": placed, "tags": tags, "note": note})
@@ -39,7 +39,7 @@ fn lines() -> String {
         let mut order = order(id);
         order.as_object_mut().unwrap().retain(|name, value| name == "id" || !value.is_null() && *value != json!([]));
         text += &format!("{order}\n");
-        if let Some(bad) = BAD.get((id / 100) as usize).filter(|_| id % 100 == 0) {
+        if let Some(bad) = BAD.get((id / 100) as usize).filter(|_| id.is_multiple_of(100)) {
             text += &format!("{bad}\n");
         }
     }
