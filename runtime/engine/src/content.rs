@@ -32,7 +32,7 @@ pub(crate) struct LogContent {
     range: Range<Offset>,
     /// Under what the chunk is pinned, to be committed again with a note.
     pinned: (Pin, i32),
-    /// Records of the chunk that are dead letters already, and stay so.
+    /// Records of the chunk that transforms could make nothing of, by their dead letters: so it stays.
     dead: BTreeSet<Offset>,
     state: Mutex<Seen>,
 }

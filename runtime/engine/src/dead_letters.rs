@@ -1,6 +1,6 @@
 //! Where a connector's dead letters go: original bytes, with Kafka Connect's headers on what happened.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ pub(crate) struct Reason<'a> {
 }
 
 /// Kafka Connect's stages.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// The source could not make a record of it.
     Poll,
@@ -139,15 +139,15 @@ impl DeadLetters {
         }
     }
 
-    /// The offsets within `range` of a partition that this connector has dead letters of, from `from` on. No earlier run
-    /// of the connector appends any more.
+    /// The offsets within `range` of a partition that this connector has dead letters of, from `from` on, each with the stage
+    /// at which it failed. No earlier run of the connector appends any more.
     pub(crate) async fn written(
         &self,
         from: Offset,
         of: &TopicPartition,
         range: Range<Offset>,
-    ) -> Result<BTreeSet<Offset>> {
-        let mut found = BTreeSet::new();
+    ) -> Result<BTreeMap<Offset, Stage>> {
+        let mut found = BTreeMap::new();
         if mutated(Mutant::DeadLetterTwice) || !self.exists().await? {
             return Ok(found);
         }
@@ -177,7 +177,7 @@ impl DeadLetters {
         batch: &Batch,
         of: &TopicPartition,
         range: &Range<Offset>,
-        found: &mut BTreeSet<Offset>,
+        found: &mut BTreeMap<Offset, Stage>,
     ) -> Result<()> {
         for record in batch.records().map_err(Error::retry)?.iter() {
             let headers = record.map_err(Error::retry)?.headers;
@@ -186,7 +186,7 @@ impl DeadLetters {
                 && number(headers, PARTITION_HEADER) == Some(i64::from(of.partition));
             match number(headers, OFFSET_HEADER) {
                 Some(offset) if ours && same && range.contains(&offset) => {
-                    found.insert(offset);
+                    found.insert(offset, Stage::named(text(headers, STAGE_HEADER)));
                 }
                 _ => {}
             }
@@ -264,6 +264,11 @@ impl<'a> Said<'a> {
 }
 
 impl Stage {
+    fn named(name: Option<&str>) -> Self {
+        let mut all = [Stage::Poll, Stage::Transformation, Stage::Produce, Stage::Consume].into_iter();
+        all.find(|stage| Some(stage.names().0) == name).unwrap_or(Stage::Put)
+    }
+
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Stage::Poll => ("TASK_POLL", "aqueduct.Unreadable"),

@@ -1,6 +1,6 @@
 //! The way out of one partition: wait until a chunk is ripe, pin it, let the sink write it, commit, again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use aqueduct_record::Offset;
 use crate::burial::Burial;
 use crate::content::{LogContent, told};
 use crate::counters::Progress;
+use crate::dead_letters::Stage;
 use crate::deliver::Delivery;
 use crate::opened::Opened;
 use crate::pin::Pin;
@@ -143,8 +144,10 @@ impl Partition {
             let opened = delivery.opened_for(self.place.pin.settings.as_deref()).await?;
             let pinned = (self.place.pin.clone(), self.place.epoch);
             let offer = offer.to_vec();
-            let dead = self.dead(work).await?;
-            let content = LogContent::new((&delivery, &opened), &self.of, work.range.clone(), pinned, dead);
+            let dead = self.dead(work).await?.into_iter();
+            // What the sink itself rejected it sees again, or it would name objects and cut requests otherwise than before.
+            let unfit = dead.filter(|(_, stage)| *stage == Stage::Transformation).map(|(offset, _)| offset).collect();
+            let content = LogContent::new((&delivery, &opened), &self.of, work.range.clone(), pinned, unfit);
             let content = Arc::new(content);
             let chunk = self.chunk(offer, work, &content).await?;
             let order = Order { opened: opened.clone(), chunk, bytes: work.bytes, alone: work.alone };
@@ -155,7 +158,7 @@ impl Partition {
             content.rest();
             if let (Some(mut dead), Some(buried)) = (dead, content.buried()) {
                 work.not_delivered += buried.len() as u64;
-                dead.extend(buried);
+                dead.extend(buried.into_iter().map(|offset| (offset, Stage::Transformation)));
                 work.dead = Some(dead);
             }
             if let Some(note) = content.note() {
@@ -167,14 +170,14 @@ impl Partition {
         Ok(true)
     }
 
-    /// The records of the chunk that are dead letters already: they are not delivered, whatever a transform or a destination would
-    /// say of them now. After a failure it is not known which they are.
-    async fn dead(&self, work: &mut Work) -> Result<BTreeSet<Offset>> {
+    /// The records of the chunk that are dead letters already: each stays one, whatever a transform or the destination would say
+    /// of it now. After a failure it is not known which they are.
+    async fn dead(&self, work: &mut Work) -> Result<BTreeMap<Offset, Stage>> {
         if work.dead.is_none() {
             let from = self.place.pin.dead_letters.unwrap_or(0);
             work.dead = Some(match &self.delivery.dead_letters {
                 Some(letters) => letters.written(from, &self.of, work.range.clone()).await?,
-                None => BTreeSet::new(),
+                None => BTreeMap::new(),
             });
         }
         Ok(work.dead.clone().unwrap_or_default())
@@ -258,26 +261,26 @@ impl Partition {
             work.dead = None;
         }
         let mut dead = self.dead(work).await?;
-        dead.extend(buried.unwrap_or_default());
+        dead.extend(buried.unwrap_or_default().into_iter().map(|offset| (offset, Stage::Transformation)));
         work.dead = None;
         let burial = Burial { letters, of: &self.of, content, now: run.host.edge.now() };
         let (mut buried, mut gone) = (0, 0);
-        for lost in lost.iter().filter(|lost| !dead.contains(&lost.start)) {
+        for lost in lost.iter().filter(|lost| !dead.contains_key(&lost.start)) {
             burial.lost(lost).await?;
             let missing = count(std::slice::from_ref(lost));
             gone += missing;
             run.counters.lost.fetch_add(missing, Ordering::Relaxed);
             run.counters.dead_letters.fetch_add(1, Ordering::Relaxed);
         }
-        let new: Vec<&Rejected> = rejected.iter().filter(|rejected| !dead.contains(&rejected.offset)).collect();
+        let new: Vec<&Rejected> = rejected.iter().filter(|rejected| !dead.contains_key(&rejected.offset)).collect();
         if !new.is_empty() {
             buried += burial.rejected(&new).await?;
             tracing::warn!(sink = run.name, partition = %self.of, records = buried,
                 first = new[0].offset, reason = new[0].reason, "records became dead letters");
             run.counters.dead_letters.fetch_add(buried, Ordering::Relaxed);
         }
-        dead.extend(lost.iter().map(|lost| lost.start));
-        dead.extend(rejected.iter().map(|rejected| rejected.offset));
+        dead.extend(lost.iter().map(|lost| (lost.start, Stage::Consume)));
+        dead.extend(rejected.iter().map(|rejected| (rejected.offset, content.stage(rejected.offset))));
         work.dead = Some(dead);
         work.not_delivered += buried + gone;
         Ok(())

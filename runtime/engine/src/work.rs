@@ -1,10 +1,12 @@
 //! A pinned chunk while it is written: what is left of it, and the search for the record that a sink refuses.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_record::Offset;
+
+use crate::dead_letters::Stage;
 
 /// The pinned chunk that is being written.
 pub(crate) struct Work {
@@ -17,8 +19,8 @@ pub(crate) struct Work {
     pub(crate) alone: bool,
     /// Whether it may have been written before.
     pub(crate) redelivered: bool,
-    /// Records of it that are dead letters already; `None`: to be looked up.
-    pub(crate) dead: Option<BTreeSet<Offset>>,
+    /// Records of it that are dead letters already, and where they failed; `None`: to be looked up.
+    pub(crate) dead: Option<BTreeMap<Offset, Stage>>,
     /// Dead letters and lost records, for the counters.
     pub(crate) not_delivered: u64,
     pub(crate) last_epoch: Option<i32>,
@@ -49,7 +51,7 @@ impl Work {
 
     /// A chunk that nobody has written yet.
     pub(crate) fn first(range: Range<Offset>, bytes: u64) -> Work {
-        Work { bytes, redelivered: false, dead: Some(BTreeSet::new()), ..Work::new(range) }
+        Work { bytes, redelivered: false, dead: Some(BTreeMap::new()), ..Work::new(range) }
     }
 
     /// What is to be offered next; `None`: all is written.
@@ -125,6 +127,8 @@ fn split(ranges: &[Range<Offset>], offsets: u64) -> (Vec<Range<Offset>>, Vec<Ran
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
