@@ -99,10 +99,14 @@ struct Run {
 
 /// Runs a seed, with a mistake switched on or none.
 pub(crate) fn run_search(seed: u64, mutant: Option<Mutant>, aloud: bool) -> Outcome {
+    run_lives(seed, mutant, aloud, |dice| (0..dice.between(1, 4)).map(|_| Days::new(dice)).collect())
+}
+
+fn run_lives(seed: u64, mutant: Option<Mutant>, aloud: bool, lives: impl FnOnce(&mut Dice) -> Vec<Days>) -> Outcome {
     listen_for_panics();
     fault::mutate(mutant);
     let mut run = Run::new(seed, aloud);
-    let lives: Vec<Days> = (0..run.dice.between(1, 4)).map(|_| Days::new(&mut run.dice)).collect();
+    let lives = lives(&mut run.dice);
     for days in lives.iter().chain([&Days::LAST]) {
         if run.trace.violations().is_empty() {
             run.live(days, days.lasts == 0);
@@ -378,5 +382,20 @@ impl Run {
 
     fn event(&self, event: String) {
         self.trace.event(&self.time, event);
+    }
+}
+
+/// Five minutes in which every request, or every item of it, is answered with 429 and the like cost nothing: what was
+/// produced meanwhile is there afterwards, once, and nothing of it is a dead letter that the cluster would have taken.
+#[test]
+fn five_minutes_of_429_cost_nothing() {
+    for (seed, busy) in [
+        (1, ClusterFaults { refused: 1000, ..NO_FAULTS }),
+        (2, ClusterFaults { partial: 1000, ..NO_FAULTS }),
+        (3, ClusterFaults { refused: 500, partial: 1000, ..NO_FAULTS }),
+    ] {
+        let minutes = |_: &mut Dice| vec![Days { lasts: 300_000, end: End::Clean, faults: busy, unrest: Unrest::NONE }];
+        let outcome = run_lives(seed, None, false, minutes);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
     }
 }
