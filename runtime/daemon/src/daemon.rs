@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use aqueduct_api::{Edge, Error, Result};
+use aqueduct_api::{Edge, Error, Result, Topic, TopicSettings};
 use aqueduct_commit_log::CommitLog;
 use aqueduct_engine::{Engine, Parts, Status};
+use aqueduct_kafka_server::Host;
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -135,15 +137,9 @@ impl Daemon {
     }
 
     fn serve_kafka(&self, endpoint: Endpoint) {
-        let inside = Arc::downgrade(&self.inner);
-        let declared = move |name: &str| {
-            let inner = inside.upgrade();
-            let loaded = inner.as_ref().map(|inner| inner.loaded.lock().unwrap_or_else(PoisonError::into_inner));
-            let plan = loaded.as_ref().and_then(|loaded| loaded.config.topics.get(name)).cloned().unwrap_or_default();
-            (plan.partitions, plan.settings)
-        };
         let store = Arc::new(self.inner.log.clone());
-        let serving = tokio::spawn(endpoint.serve(store, self.inner.edge.clone(), Arc::new(declared)));
+        let around = Arc::new(Around(Arc::downgrade(&self.inner)));
+        let serving = tokio::spawn(endpoint.serve(store, self.inner.edge.clone(), around));
         *self.inner.kafka.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
     }
 
@@ -233,6 +229,25 @@ impl Daemon {
             }
         }
         self.inner.log.clone().close().await
+    }
+}
+
+/// What Kafka clients find around the log, while the daemon is there.
+struct Around(Weak<Inner>);
+
+#[async_trait]
+impl Host for Around {
+    fn declared(&self, topic: &str) -> (i32, TopicSettings) {
+        let inner = self.0.upgrade();
+        let loaded = inner.as_ref().map(|inner| inner.loaded.lock().unwrap_or_else(PoisonError::into_inner));
+        let plan = loaded.as_ref().and_then(|loaded| loaded.config.topics.get(topic)).cloned().unwrap_or_default();
+        (plan.partitions, plan.settings)
+    }
+
+    async fn alter(&self, topic: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        let engine = self.0.upgrade().map(|inner| inner.engine.clone());
+        let engine = engine.ok_or_else(|| Error::retry("the daemon is stopping"))?;
+        engine.alter_topic(topic, partitions, settings).await
     }
 }
 

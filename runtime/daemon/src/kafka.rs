@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{Edge, Error, Result, Span};
-use aqueduct_kafka_server::{Broker, Declared, GroupSettings, Options, Served};
+use aqueduct_kafka_server::{Broker, GroupSettings, Host, Options, Served};
 use tokio::net::TcpListener;
 
 use crate::config::{KafkaGroups, KafkaListen};
@@ -31,10 +31,10 @@ impl Endpoint {
     }
 
     /// Answers from `store`, until dropped.
-    pub(crate) async fn serve(self, store: Arc<dyn Served>, edge: Edge, topics: Declared) {
+    pub(crate) async fn serve(self, store: Arc<dyn Served>, edge: Edge, host: Arc<dyn Host>) {
         let ip = self.address.ip();
         let itself = || if ip.is_unspecified() { "localhost".to_owned() } else { ip.to_string() };
-        let host = self.declared.advertise.unwrap_or_else(itself);
+        let name = self.declared.advertise.unwrap_or_else(itself);
         let KafkaGroups { initial_delay, max_size, retention } = self.declared.groups;
         let or_ever = |span: Span| span.duration().unwrap_or(Duration::MAX);
         let groups = GroupSettings {
@@ -44,7 +44,7 @@ impl Endpoint {
             ..GroupSettings::default()
         };
         let auto_create = self.declared.auto_create;
-        let options = Options { auto_create, groups, ..Options::at(host, self.address.port()) };
-        aqueduct_kafka_server::serve(self.listener, Arc::new(Broker::new(store, edge, options, topics))).await;
+        let options = Options { auto_create, groups, ..Options::at(name, self.address.port()) };
+        aqueduct_kafka_server::serve(self.listener, Arc::new(Broker::new(store, edge, options, host))).await;
     }
 }

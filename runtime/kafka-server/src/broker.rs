@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use aqueduct_api::{Bounds, Edge, Memberships, Producers, Store, Topic, TopicId, TopicPartition, TopicSettings};
+use aqueduct_api::{
+    Bounds, Edge, Memberships, Producers, Result, Store, Topic, TopicId, TopicPartition, TopicSettings,
+};
+use async_trait::async_trait;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OnceCell, Semaphore};
@@ -32,8 +35,8 @@ pub struct Broker {
     pub(crate) edge: Edge,
     /// What was declared of the endpoint.
     pub(crate) options: Options,
-    /// What was declared of topics.
-    pub(crate) declared: Declared,
+    /// Who says what topics are to be, and changes them.
+    pub(crate) host: Arc<dyn Host>,
     /// What a connection may ask for.
     pub(crate) limits: Limits,
     /// Bytes of requests that may be in flight.
@@ -89,8 +92,15 @@ impl Options {
     }
 }
 
-/// How many partitions a topic gets and how it is kept, where a client does not say it.
-pub type Declared = Arc<dyn Fn(&str) -> (i32, TopicSettings) + Send + Sync>;
+/// The process around the broker.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// How many partitions a topic gets and how it is kept, where a client does not say it.
+    fn declared(&self, topic: &str) -> (i32, TopicSettings);
+
+    /// Changes a topic. Once it answers, whoever reads or feeds the topic goes by what it is now.
+    async fn alter(&self, topic: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic>;
+}
 
 /// What has happened since the start.
 #[derive(Debug, Default)]
@@ -108,13 +118,13 @@ const REST: Duration = Duration::from_secs(10);
 
 impl Broker {
     /// Answers from `store`.
-    pub fn new(store: Arc<dyn Served>, edge: Edge, options: Options, declared: Declared) -> Self {
+    pub fn new(store: Arc<dyn Served>, edge: Edge, options: Options, host: Arc<dyn Host>) -> Self {
         let in_flight = options.in_flight.max(options.request).min(u32::MAX as usize);
         Broker {
             groups: Coordinator::new(store.clone(), edge.clone(), options.groups.clone()),
             store,
             edge,
-            declared,
+            host,
             limits: Limits { frame: options.request, idle: options.idle, rest: REST },
             room: Arc::new(Semaphore::new(in_flight)),
             outgoing: Arc::new(Semaphore::new(options.outgoing.min(u32::MAX as usize))),

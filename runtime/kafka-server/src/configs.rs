@@ -121,7 +121,7 @@ async fn alter_one(broker: &Broker, resource: &AlterConfigsResource, only_check:
     if only_check {
         return Ok(());
     }
-    match broker.store.alter(&topic.name, topic.partitions, &wanted).await {
+    match broker.host.alter(&topic.name, topic.partitions, &wanted).await {
         Err(cause @ Error::Refused { .. }) => Err(Wrong::new(ResponseError::InvalidConfig, cause.to_string())),
         altered => altered.map(drop).map_err(Wrong::from),
     }

@@ -32,7 +32,7 @@ mod settings;
 mod topics;
 mod versions;
 
-pub use broker::{Broker, Counters, Declared, Options, Served};
+pub use broker::{Broker, Counters, Host, Options, Served};
 pub use groups::GroupSettings;
 pub use listener::serve;
 

@@ -64,7 +64,7 @@ async fn find(broker: &Broker, wanted: &MetadataRequestTopic, may_create: bool) 
             if !may_create || names::is_ours(name) {
                 return Err(wrong);
             }
-            let (partitions, settings) = (broker.declared)(name);
+            let (partitions, settings) = broker.host.declared(name);
             match broker.store.create(name, partitions, &settings).await {
                 Ok(topic) => Ok(topic),
                 // Somebody else may have been faster.

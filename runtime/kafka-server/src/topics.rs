@@ -58,7 +58,7 @@ async fn create_one(broker: &Broker, topic: CreatableTopic, only_check: bool) ->
     if broker.store.topic(&topic.name).await?.is_some() {
         return Err(exists(&topic.name));
     }
-    let (declared, mut wanted) = (broker.declared)(&topic.name);
+    let (declared, mut wanted) = broker.host.declared(&topic.name);
     let partitions = partitions_of(&topic, declared)?;
     for config in &topic.configs {
         let value = config.value.as_ref().ok_or_else(|| null_value(&config.name))?;
@@ -203,7 +203,7 @@ async fn grow_one(broker: &Broker, wanted: &CreatePartitionsTopic, only_check: b
         }
     }
     if !only_check {
-        broker.store.alter(&topic.name, count, &topic.settings).await?;
+        broker.host.alter(&topic.name, count, &topic.settings).await?;
     }
     Ok(())
 }

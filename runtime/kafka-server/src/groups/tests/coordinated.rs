@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_api::{Groups as _, Memberships as _, TopicPartition, TopicSettings};
+use aqueduct_api::{Groups as _, Memberships as _, Result, Topic, TopicPartition, TopicSettings, Topics};
+use async_trait::async_trait;
 use bytes::Bytes;
 use kafka_protocol::ResponseError as E;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -20,7 +21,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::store::Memory;
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Host, Options};
 use crate::call::Caller;
 use crate::groups::{groups_apis, members_apis, offsets_apis};
 use crate::names::text;
@@ -39,10 +40,21 @@ fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
+#[async_trait]
+impl Host for Memory {
+    fn declared(&self, _: &str) -> (i32, TopicSettings) {
+        (1, TopicSettings::default())
+    }
+
+    async fn alter(&self, topic: &str, partitions: i32, settings: &TopicSettings) -> Result<Topic> {
+        Topics::alter(self, topic, partitions, settings).await
+    }
+}
+
 impl Case {
     fn new(log: &Memory) -> Self {
-        let declared = Arc::new(|_: &str| (1, TopicSettings::default()));
-        let broker = Broker::new(Arc::new(log.clone()), log.edge(), Options::at("localhost", 9092), declared);
+        let store = Arc::new(log.clone());
+        let broker = Broker::new(store.clone(), log.edge(), Options::at("localhost", 9092), store);
         Case { log: log.clone(), broker }
     }
 
