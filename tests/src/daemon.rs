@@ -92,6 +92,21 @@ impl Daemon {
         self.kill();
     }
 
+    /// Runs until it ends itself at the `hit`-th time it comes to `point`.
+    pub async fn ended_at(&mut self, point: &str, hit: u64) {
+        let place = format!("{point}:{hit}");
+        self.start(&[("AQUEDUCT_FAIL_POINT", &place)]);
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.exited(Duration::ZERO) {
+                assert_eq!(status.signal(), Some(9), "{place}: {status}\n{}", self.log());
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{place} was never hit\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("it was started").id()

@@ -96,6 +96,12 @@ async fn each_record_of_an_idempotent_producer_is_there_once_however_often_the_d
         daemon.kill();
         daemon.started().await;
     }
+    // And where a roll writes what it knows of producers.
+    for hit in [1, 2, 5] {
+        daemon.kill();
+        daemon.ended_at("producers.write", hit).await;
+        daemon.started().await;
+    }
     let before = told_bytes(&folder);
     daemon.until("producers go on after the last kill", async |_| told_bytes(&folder) > before).await;
     fs::write(folder.join("stop"), "").unwrap();

@@ -9,7 +9,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -177,28 +176,13 @@ const POINTS: [(&str, &[u64]); 9] = [
 /// What only a store with multipart uploads has.
 const UPLOAD_POINTS: [(&str, &[u64]); 2] = [("object.put", &[1, 2, 3]), ("multipart.complete", &[1, 2])];
 
-/// Lets the daemon run until it ends itself at the `hit`-th time it comes to `point`.
-async fn ended_at(daemon: &mut Daemon, point: &str, hit: u64) {
-    let place = format!("{point}:{hit}");
-    daemon.start(&[("AQUEDUCT_FAIL_POINT", &place)]);
-    let limit = std::time::Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = daemon.exited(Duration::ZERO) {
-            assert_eq!(status.signal(), Some(9), "{place}: {status}\n{}", daemon.log());
-            return;
-        }
-        assert!(std::time::Instant::now() < limit, "{place} was never hit\n{}", daemon.log());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test]
 async fn no_line_is_lost_or_doubled_at_any_point_of_the_way_into_a_folder() {
     for (point, hits) in POINTS {
         for hit in hits {
             let mut daemon = Destination::Folder.daemon("bytes: 1 MiB, age: 200ms");
             let writer = Writer::start(&daemon.path("in"), 3, *hit);
-            ended_at(&mut daemon, point, *hit).await;
+            daemon.ended_at(point, *hit).await;
             Destination::Folder.drain(&mut daemon, &writer.stop(), BTreeMap::new()).await;
         }
     }
@@ -219,7 +203,7 @@ async fn no_line_is_lost_or_doubled_at_any_point_of_the_way_into_minio() {
             };
             // More and more chunks, so that a point that comes once a chunk is hit as often as asked.
             let writer = (!big).then(|| Writer::start_as(&daemon.path("in"), 'b', 2, *hit));
-            ended_at(&mut daemon, point, *hit).await;
+            daemon.ended_at(point, *hit).await;
             written.extend(writer.map(Writer::stop).unwrap_or_default());
             destination.drain(&mut daemon, &written, BTreeMap::new()).await;
             if let Destination::Bucket(bucket) = &destination {
@@ -253,7 +237,7 @@ sinks:
             // Of each 100 lines, one is too long for the source; none of the others is JSON.
             let line = |number: u64| lines::line("a.0", number, if number % 100 == 50 { 5000 } else { 100 });
             fs::write(daemon.path("in/a.log"), (0..1000).map(line).collect::<String>()).unwrap();
-            ended_at(&mut daemon, point, *hit).await;
+            daemon.ended_at(point, *hit).await;
             daemon.started().await;
             let end = |daemon: &Daemon, topic: &str| {
                 let output = daemon.command(&["topics", "show", topic, "--json"]);
@@ -292,7 +276,7 @@ fn every_point_in_the_source_is_tried() {
         }
     }
     let tried = POINTS.iter().chain(&UPLOAD_POINTS).chain(&DEAD_LETTER_POINTS).map(|(point, _)| *point);
-    // What a command does to dead letters is ended in tests/dead_letters.rs.
-    let tried = tried.chain(["deadletter.replay"]).map(str::to_owned);
+    // What a command does to dead letters is ended in tests/dead_letters.rs, what is noted of producers in tests/kafka_producers.rs.
+    let tried = tried.chain(["deadletter.replay", "producers.write"]).map(str::to_owned);
     assert_eq!(named, tried.collect::<BTreeSet<_>>());
 }

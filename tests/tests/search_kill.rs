@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use aqueduct_tests::daemon::{Daemon, PATIENCE};
@@ -220,17 +219,7 @@ async fn every_line_is_one_document_wherever_the_daemon_ends() {
             let indices = Indices::new(SmallRng::from_os_rng().random()).await;
             let mut daemon = indices.daemon();
             let writer = Writer::start(&daemon.path("in"), 2, *hit);
-            let place = format!("{point}:{hit}");
-            daemon.start(&[("AQUEDUCT_FAIL_POINT", &place)]);
-            let begun = Instant::now();
-            let status = loop {
-                if let Some(status) = daemon.exited(Duration::ZERO) {
-                    break status;
-                }
-                assert!(begun.elapsed() < PATIENCE, "{place} was never hit\n{}", daemon.log());
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            };
-            assert_eq!(status.signal(), Some(9), "{place}: {status}\n{}", daemon.log());
+            daemon.ended_at(point, *hit).await;
             indices.drain(&mut daemon, &writer.stop()).await;
         }
     }
