@@ -144,7 +144,7 @@ mod floor {
         let text = DataType::Utf8;
         let fields = [
             ("id", DataType::Int64),
-            ("time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+            ("time", DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))),
             ("method", text.clone()),
             ("path", text.clone()),
             ("status", DataType::Int32),
