@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, reason = "tests are the outside")]
 
+pub mod asked;
 pub mod daemon;
 pub mod lines;
 pub mod network;

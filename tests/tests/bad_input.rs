@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use aqueduct_tests::asked::Asked;
 use aqueduct_tests::daemon::{Daemon, PATIENCE};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_aqueduct-with-faults");
@@ -48,36 +49,19 @@ impl Collector {
 
 async fn collect(mut stream: TcpStream, collector: Arc<Collector>) -> Option<()> {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|part| part == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if stream.read_buf(&mut buffer).await.ok()? == 0 {
-                return None;
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let header =
-            |name: &str| head.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned()));
-        let length: usize = header("content-length").unwrap().parse().unwrap();
-        while buffer.len() < end + length {
-            if stream.read_buf(&mut buffer).await.ok()? == 0 {
-                return None;
-            }
-        }
-        let body: Vec<u8> = buffer.drain(..end + length).skip(end).collect();
+    while let Some(asked) = Asked::read(&mut stream, &mut buffer).await {
         let answer: &[u8] = if collector.is_busy.load(Ordering::SeqCst) {
             collector.turned_away.fetch_add(1, Ordering::SeqCst);
             b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
         } else {
-            let key = header("idempotency-key").unwrap();
-            let before = collector.bodies.lock().unwrap().insert(key.clone(), body.clone());
-            assert!(before.is_none_or(|before| before == body), "one key, two bodies: {key}");
+            let key = asked.header("idempotency-key").unwrap();
+            let before = collector.bodies.lock().unwrap().insert(key.clone(), asked.body.clone());
+            assert!(before.is_none_or(|before| before == asked.body), "one key, two bodies: {key}");
             b"HTTP/1.1 204 No Content\r\n\r\n"
         };
         stream.write_all(answer).await.ok()?;
     }
+    None
 }
 
 fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {

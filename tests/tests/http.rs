@@ -11,9 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aqueduct_tests::asked::Asked;
 use aqueduct_tests::daemon::{Daemon, PATIENCE};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_aqueduct-with-faults");
@@ -65,28 +66,11 @@ impl Collector {
 
 async fn collect(mut stream: TcpStream, taken: Arc<Mutex<Taken>>, forgetful: bool) -> Option<()> {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|part| part == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if stream.read_buf(&mut buffer).await.ok()? == 0 {
-                return None;
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let header =
-            |name: &str| head.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned()));
-        let length: usize = header("content-length").unwrap().parse().unwrap();
-        while buffer.len() < end + length {
-            if stream.read_buf(&mut buffer).await.ok()? == 0 {
-                return None;
-            }
-        }
-        let body = String::from_utf8(buffer.drain(..end + length).skip(end).collect()).unwrap();
+    while let Some(asked) = Asked::read(&mut stream, &mut buffer).await {
+        let key = asked.header("idempotency-key").expect("every request has a key");
+        let body = String::from_utf8(asked.body).unwrap();
         let (forgets, refuses) = {
             let mut taken = taken.lock().unwrap();
-            let key = header("idempotency-key").expect("every request has a key");
             taken.requests += 1;
             if taken.dislikes.is_some_and(|wrong| body.lines().any(|line| line == wrong)) {
                 taken.refused.insert(key.clone());
@@ -114,6 +98,7 @@ async fn collect(mut stream: TcpStream, taken: Arc<Mutex<Taken>>, forgetful: boo
         };
         stream.write_all(answer).await.ok()?;
     }
+    None
 }
 
 fn free_address() -> String {
