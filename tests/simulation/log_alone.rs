@@ -1,26 +1,24 @@
 //! The log without an engine: appends, reads, commits and crashes, many more a second than whole pipelines make.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    At, ByteSize, Committed, Durability, Edge, Error, Groups as _, Log as _, Store, TopicPartition, TopicSettings,
+    At, ByteSize, Committed, Durability, Error, Groups as _, Log as _, Store, TopicPartition, TopicSettings,
     Topics as _,
 };
-use aqueduct_commit_log::{CommitLog, Options};
+use aqueduct_commit_log::CommitLog;
 use aqueduct_record::BatchBuilder;
 use tokio::time::sleep;
 
-use crate::dice::{Dice, SimChance};
-use crate::disk::{DiskFaults, SimDisk};
-use crate::life::{Life, Time, Trace};
+use crate::dice::Dice;
+use crate::disk::DiskFaults;
+use crate::life::{Life, Trace};
+use crate::machine::{self, Machine, Use};
 use crate::observer::{Memory, Observer};
-use crate::run::{Outcome, listen_for_panics, panics};
-use crate::scenario::Scenario;
-use crate::threads::{SimThreads, Unrest};
+use crate::run::{Outcome, listen_for_panics};
 
 const GROUP: &str = "readers";
 
@@ -44,9 +42,7 @@ impl Failed {
 
 struct LogRun {
     dice: Dice,
-    time: Arc<Time>,
-    trace: Arc<Trace>,
-    disk: SimDisk,
+    machine: Machine,
     memory: Arc<Mutex<Memory>>,
     acknowledged: Acknowledged,
     failed: Arc<Mutex<Failed>>,
@@ -60,129 +56,27 @@ pub(crate) fn run_log(seed: u64, mutant: Option<Mutant>, aloud: bool) -> Outcome
     fault::mutate(mutant);
     let run = LogRun::new(seed, aloud);
     let mut dice = run.dice.clone();
-    for number in 0..dice.between(2, 6) {
-        if run.trace.violations().is_empty() {
-            run.live(seed ^ (number << 40), &mut dice, false);
-        }
-    }
-    if run.trace.violations().is_empty() {
-        run.live(seed ^ (9 << 40), &mut dice, true);
-    }
-    fault::mutate(None);
-    for panic in panics() {
-        run.trace.violated(format!("a panic: {panic}"));
-    }
-    let (violations, digest, last) = (run.trace.violations(), run.trace.digest(), run.trace.last());
-    Outcome { seed, violations, digest, last, scenario: Scenario::new(seed, mutant) }
+    machine::run(seed, mutant, &run, &mut dice)
 }
 
-impl LogRun {
-    fn new(seed: u64, aloud: bool) -> Self {
-        let mut dice = Dice::new(seed, "log");
-        let (time, trace) = (Time::new(), Trace::new(aloud));
-        let disk = SimDisk::new(Dice::new(seed, "disk"), time.clone(), trace.clone());
-        let topics = [Durability::Fsync, Durability::Interval, Durability::Os].map(|durability| {
-            let settings = TopicSettings {
-                durability,
-                segment_bytes: ByteSize(*dice.pick(&[300, 2 << 10, 64 << 10])),
-                retention_bytes: *dice.pick(&[None, Some(ByteSize(4 << 10))]),
-                ..TopicSettings::default()
-            };
-            (format!("{durability:?}").to_lowercase(), dice.between(1, 2) as i32, settings)
-        });
-        LogRun {
-            dice,
-            time,
-            trace,
-            disk,
-            memory: Arc::default(),
-            acknowledged: Arc::default(),
-            failed: Arc::default(),
-            committed: Arc::default(),
-            topics: topics.into(),
-        }
-    }
-
-    fn live(&self, seed: u64, dice: &mut Dice, is_last: bool) {
-        let life = Life::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let (clean, power) = (is_last || dice.one_in(4), dice.one_in(2));
-        runtime.block_on(async {
-            self.time.begin_life();
-            self.failed.lock().unwrap().open.clear();
-            if !is_last {
-                self.faults(dice);
-            }
-            tokio::select! {
-                biased;
-                () = life.over() => {}
-                () = self.days(seed, dice, &life, clean, is_last) => {}
-            }
-            self.time.end_life(10);
-        });
-        let died = life.is_over();
-        life.end();
-        match died || clean || !power {
-            true => self.disk.end_of_process(),
-            false => self.disk.crash(),
-        }
-        drop(runtime);
-        self.disk.crash_after(None);
-        self.disk.set_faults(DiskFaults::default());
-        self.disk.leave_room(None);
-    }
-
-    fn faults(&self, dice: &mut Dice) {
-        if dice.one_in(2) {
-            self.disk.crash_after(Some(dice.between(1, 1500)));
-        }
-        if dice.one_in(2) {
-            self.disk.set_faults(DiskFaults {
-                sync: *dice.pick(&[0, 10, 60]),
-                freeze: *dice.pick(&[0, 300]),
-                sync_folder: *dice.pick(&[0, 20]),
-                write: *dice.pick(&[0, 20]),
-                names: *dice.pick(&[0, 10]),
-                read: *dice.pick(&[0, 0, 2]),
-                read_only: false,
-            });
-        }
-        if dice.one_in(4) {
-            self.disk.leave_room(Some(dice.between(5_000, 100_000)));
-        }
-    }
-
-    async fn days(&self, seed: u64, dice: &mut Dice, life: &Arc<Life>, clean: bool, is_last: bool) {
-        for _ in 0..5 {
-            match self.start(seed, life).await {
-                Ok(log) => return self.bustle(log, dice, clean, is_last).await,
-                Err(cause) => self.event(format!("the log does not open: {cause}")),
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
-        if is_last {
-            self.trace.violated("the log does not open although nothing is wrong any more");
-        }
+impl Use for LogRun {
+    fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     async fn start(&self, seed: u64, life: &Arc<Life>) -> Result<CommitLog, Error> {
-        let unrest = Unrest { slow: 100, stuck: 2, zombies: 0, zombie_life: 0 };
-        let chance = Mutex::new((Dice::new(seed, "threads"), unrest));
-        let (time, trace) = (self.time.clone(), self.trace.clone());
-        let edge = Edge {
-            disk: self.disk.mount(life.clone()),
-            clock: self.time.clone(),
-            threads: Arc::new(SimThreads { life: life.clone(), time, trace, chance }),
-            chance: Arc::new(SimChance::new(Dice::new(seed, "chance"))),
-        };
-        let log = CommitLog::open(edge, Path::new("/data"), Options::default()).await?;
-        self.event(format!("the log is open: {}", serde_json::to_string(log.recovery()).unwrap()));
+        self.failed.lock().unwrap().open.clear();
+        let log = self.machine.open(seed, life).await?;
         for (name, partitions, settings) in &self.topics {
             if !log.topics().await?.iter().any(|topic| *topic.name == **name) {
                 log.create(name, *partitions, settings).await?;
             }
         }
-        let observer = Observer { memory: self.memory.clone(), time: self.time.clone(), trace: self.trace.clone() };
+        let observer = Observer {
+            memory: self.memory.clone(),
+            time: self.machine.time.clone(),
+            trace: self.machine.trace.clone(),
+        };
         let store: Arc<dyn Store> = Arc::new(log.clone());
         let mut followed = BTreeMap::new();
         observer.round(&*store, &mut followed).await?;
@@ -205,31 +99,51 @@ impl LogRun {
                 writers.push(tokio::spawn(append_all(log.clone(), to, known, dice)));
             }
         }
-        let committing = tokio::spawn(commit_all(log.clone(), self.committed.clone(), self.trace.clone()));
+        let committing = tokio::spawn(commit_all(log.clone(), self.committed.clone(), self.machine.trace.clone()));
         for _ in 0..if is_last { 3 } else { dice.between(1, 10) } {
             sleep(Duration::from_millis(dice.between(1, 600))).await;
             if dice.one_in(2)
                 && let Err(cause) = log.clean().await
             {
-                self.event(format!("clean: {cause}"));
+                self.machine.event(format!("clean: {cause}"));
             }
         }
         writers.iter().for_each(|writer| writer.abort());
         committing.abort();
         if dice.one_in(3) {
-            self.disk.set_faults(DiskFaults::default());
-            self.disk.leave_room(None);
+            self.machine.disk.set_faults(DiskFaults::default());
+            self.machine.disk.leave_room(None);
             sleep(Duration::from_secs(3)).await;
             // Nothing was appended since, and still: whoever was told that an append failed has had time to go elsewhere.
             let mut failed = self.failed.lock().unwrap();
             std::mem::take(&mut failed.open).into_values().for_each(|values| failed.settled.extend(values));
         }
         if clean {
-            sleep(Duration::from_secs(5)).await;
-            match log.close().await {
-                Ok(()) => self.event("closed".into()),
-                Err(cause) => self.event(format!("the log does not close: {cause}")),
-            }
+            self.machine.close(log).await;
+        }
+    }
+}
+
+impl LogRun {
+    fn new(seed: u64, aloud: bool) -> Self {
+        let mut dice = Dice::new(seed, "log");
+        let topics = [Durability::Fsync, Durability::Interval, Durability::Os].map(|durability| {
+            let settings = TopicSettings {
+                durability,
+                segment_bytes: ByteSize(*dice.pick(&[300, 2 << 10, 64 << 10])),
+                retention_bytes: *dice.pick(&[None, Some(ByteSize(4 << 10))]),
+                ..TopicSettings::default()
+            };
+            (format!("{durability:?}").to_lowercase(), dice.between(1, 2) as i32, settings)
+        });
+        LogRun {
+            dice,
+            machine: Machine::new(seed, aloud),
+            memory: Arc::default(),
+            acknowledged: Arc::default(),
+            failed: Arc::default(),
+            committed: Arc::default(),
+            topics: topics.into(),
         }
     }
 
@@ -239,7 +153,7 @@ impl LogRun {
         for (partition, offsets) in &*self.acknowledged.lock().unwrap() {
             let seen = memory.partitions.get(partition);
             if let Some(lost) = offsets.iter().find(|offset| !seen.is_some_and(|seen| seen.contains_key(offset))) {
-                self.trace.violated(format!("{partition:?}: offset {lost} was acknowledged and is lost"));
+                self.machine.trace.violated(format!("{partition:?}: offset {lost} was acknowledged and is lost"));
             }
         }
     }
@@ -251,7 +165,9 @@ impl LogRun {
             for (offset, seen) in seen {
                 let value = seen.value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
                 if failed.settled.contains(&*value) {
-                    self.trace.violated(format!("{partition:?}: offset {offset} holds what had failed: {value}"));
+                    self.machine
+                        .trace
+                        .violated(format!("{partition:?}: offset {offset} holds what had failed: {value}"));
                 }
             }
         }
@@ -263,13 +179,9 @@ impl LogRun {
         let committed = log.committed(GROUP).await?;
         let found = committed.get(&TopicPartition::new("fsync", 0)).map_or(0, |committed| committed.offset);
         if found < expected {
-            self.trace.violated(format!("offset {expected} was committed, {found} is what is left of it"));
+            self.machine.trace.violated(format!("offset {expected} was committed, {found} is what is left of it"));
         }
         Ok(())
-    }
-
-    fn event(&self, event: String) {
-        self.trace.event(&self.time, event);
     }
 }
 

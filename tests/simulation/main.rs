@@ -11,6 +11,7 @@ mod documents;
 mod growth;
 mod life;
 mod log_alone;
+mod machine;
 mod mutants;
 mod observer;
 mod oracle;

@@ -2,25 +2,23 @@
 //! them again, and lose answers. Nothing comes twice or out of order, and nothing acknowledged is lost.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, ByteSize, Durability, Edge, Error, Log as _, ProducerError, Producers as _, Span, TopicPartition,
+    Appended, At, ByteSize, Durability, Error, Log as _, ProducerError, Producers as _, Span, TopicPartition,
     TopicSettings, Topics as _,
 };
-use aqueduct_commit_log::{CommitLog, Options};
+use aqueduct_commit_log::CommitLog;
 use aqueduct_record::{Batch, BatchBuilder};
 use tokio::time::sleep;
 
-use crate::dice::{Dice, SimChance};
-use crate::disk::{DiskFaults, SimDisk};
-use crate::life::{Life, Time, Trace};
-use crate::run::{Outcome, listen_for_panics, panics};
-use crate::scenario::Scenario;
-use crate::threads::{SimThreads, Unrest};
+use crate::dice::Dice;
+use crate::disk::DiskFaults;
+use crate::life::{Life, Trace};
+use crate::machine::{self, Machine, Use};
+use crate::run::{Outcome, listen_for_panics};
 
 /// Batches that a client has in flight at most.
 const WINDOW: usize = 5;
@@ -52,9 +50,7 @@ struct Flying {
 }
 
 struct ProducerRun {
-    time: Arc<Time>,
-    trace: Arc<Trace>,
-    disk: SimDisk,
+    machine: Machine,
     topics: Vec<(String, TopicSettings)>,
     clients: Vec<Arc<Mutex<Client>>>,
 }
@@ -65,26 +61,51 @@ pub(crate) fn run_producers(seed: u64, mutant: Option<Mutant>, aloud: bool) -> O
     fault::mutate(mutant);
     let mut dice = Dice::new(seed, "producers");
     let run = ProducerRun::new(seed, &mut dice, aloud);
-    for number in 0..dice.between(2, 6) {
-        if run.trace.violations().is_empty() {
-            run.live(seed ^ (number << 40), &mut dice, false);
+    machine::run(seed, mutant, &run, &mut dice)
+}
+
+impl Use for ProducerRun {
+    fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    async fn start(&self, seed: u64, life: &Arc<Life>) -> Result<CommitLog, Error> {
+        let log = self.machine.open(seed, life).await?;
+        for (name, settings) in &self.topics {
+            if !log.topics().await?.iter().any(|topic| *topic.name == **name) {
+                log.create(name, 1, settings).await?;
+            }
+        }
+        self.check(&log).await?;
+        log.start_cleaning();
+        Ok(log)
+    }
+
+    async fn bustle(&self, log: CommitLog, dice: &mut Dice, clean: bool, is_last: bool) {
+        let mut sending = Vec::new();
+        for client in &self.clients {
+            let dice = Dice::new(dice.bits(), "client");
+            sending.push(tokio::spawn(send_all(log.clone(), client.clone(), dice, self.machine.trace.clone())));
+        }
+        for _ in 0..if is_last { 3 } else { dice.between(1, 10) } {
+            sleep(Duration::from_millis(dice.between(1, 600))).await;
+            if dice.one_in(3) {
+                let _ = log.clean().await;
+            }
+        }
+        sending.iter().for_each(|sending| sending.abort());
+        if is_last && let Err(cause) = self.check(&log).await {
+            self.machine.trace.violated(format!("the log can not be read although nothing is wrong any more: {cause}"));
+        }
+        if clean {
+            self.machine.disk.set_faults(DiskFaults::default());
+            self.machine.close(log).await;
         }
     }
-    if run.trace.violations().is_empty() {
-        run.live(seed ^ (9 << 40), &mut dice, true);
-    }
-    fault::mutate(None);
-    for panic in panics() {
-        run.trace.violated(format!("a panic: {panic}"));
-    }
-    let (violations, digest, last) = (run.trace.violations(), run.trace.digest(), run.trace.last());
-    Outcome { seed, violations, digest, last, scenario: Scenario::new(seed, mutant) }
 }
 
 impl ProducerRun {
     fn new(seed: u64, dice: &mut Dice, aloud: bool) -> Self {
-        let (time, trace) = (Time::new(), Trace::new(aloud));
-        let disk = SimDisk::new(Dice::new(seed, "disk"), time.clone(), trace.clone());
         let mut clients = Vec::new();
         let topics = [Durability::Fsync, Durability::Interval, Durability::Os].map(|durability| {
             let segment_bytes = ByteSize(*dice.pick(&[200, 2 << 10, 64 << 10]));
@@ -106,116 +127,7 @@ impl ProducerRun {
             let retention = Span::FOREVER;
             (name, TopicSettings { durability, segment_bytes, retention, ..TopicSettings::default() })
         });
-        ProducerRun { time, trace, disk, topics: topics.into(), clients }
-    }
-
-    fn live(&self, seed: u64, dice: &mut Dice, is_last: bool) {
-        let life = Life::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let (clean, power) = (is_last || dice.one_in(4), dice.one_in(2));
-        runtime.block_on(async {
-            self.time.begin_life();
-            if !is_last {
-                self.faults(dice);
-            }
-            tokio::select! {
-                biased;
-                () = life.over() => {}
-                () = self.days(seed, dice, &life, clean, is_last) => {}
-            }
-            self.time.end_life(10);
-        });
-        let died = life.is_over();
-        life.end();
-        match died || clean || !power {
-            true => self.disk.end_of_process(),
-            false => self.disk.crash(),
-        }
-        drop(runtime);
-        self.disk.crash_after(None);
-        self.disk.set_faults(DiskFaults::default());
-        self.disk.leave_room(None);
-    }
-
-    fn faults(&self, dice: &mut Dice) {
-        if dice.one_in(2) {
-            self.disk.crash_after(Some(dice.between(1, 1500)));
-        }
-        if dice.one_in(2) {
-            self.disk.set_faults(DiskFaults {
-                sync: *dice.pick(&[0, 10, 60]),
-                freeze: *dice.pick(&[0, 300]),
-                sync_folder: *dice.pick(&[0, 20]),
-                write: *dice.pick(&[0, 20]),
-                names: *dice.pick(&[0, 10]),
-                read: *dice.pick(&[0, 0, 2]),
-                read_only: false,
-            });
-        }
-        if dice.one_in(4) {
-            self.disk.leave_room(Some(dice.between(5_000, 100_000)));
-        }
-    }
-
-    async fn days(&self, seed: u64, dice: &mut Dice, life: &Arc<Life>, clean: bool, is_last: bool) {
-        for _ in 0..5 {
-            match self.start(seed, life).await {
-                Ok(log) => return self.bustle(log, dice, clean, is_last).await,
-                Err(cause) => self.trace.event(&self.time, format!("the log does not open: {cause}")),
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
-        if is_last {
-            self.trace.violated("the log does not open although nothing is wrong any more");
-        }
-    }
-
-    async fn start(&self, seed: u64, life: &Arc<Life>) -> Result<CommitLog, Error> {
-        let unrest = Unrest { slow: 100, stuck: 2, zombies: 0, zombie_life: 0 };
-        let chance = Mutex::new((Dice::new(seed, "threads"), unrest));
-        let (time, trace) = (self.time.clone(), self.trace.clone());
-        let edge = Edge {
-            disk: self.disk.mount(life.clone()),
-            clock: self.time.clone(),
-            threads: Arc::new(SimThreads { life: life.clone(), time, trace, chance }),
-            chance: Arc::new(SimChance::new(Dice::new(seed, "chance"))),
-        };
-        let log = CommitLog::open(edge, Path::new("/data"), Options::default()).await?;
-        self.trace.event(&self.time, format!("the log is open: {}", serde_json::to_string(log.recovery()).unwrap()));
-        for (name, settings) in &self.topics {
-            if !log.topics().await?.iter().any(|topic| *topic.name == **name) {
-                log.create(name, 1, settings).await?;
-            }
-        }
-        self.check(&log).await?;
-        log.start_cleaning();
-        Ok(log)
-    }
-
-    async fn bustle(&self, log: CommitLog, dice: &mut Dice, clean: bool, is_last: bool) {
-        let mut sending = Vec::new();
-        for client in &self.clients {
-            let dice = Dice::new(dice.bits(), "client");
-            sending.push(tokio::spawn(send_all(log.clone(), client.clone(), dice, self.trace.clone())));
-        }
-        for _ in 0..if is_last { 3 } else { dice.between(1, 10) } {
-            sleep(Duration::from_millis(dice.between(1, 600))).await;
-            if dice.one_in(3) {
-                let _ = log.clean().await;
-            }
-        }
-        sending.iter().for_each(|sending| sending.abort());
-        if is_last && let Err(cause) = self.check(&log).await {
-            self.trace.violated(format!("the log can not be read although nothing is wrong any more: {cause}"));
-        }
-        if clean {
-            self.disk.set_faults(DiskFaults::default());
-            sleep(Duration::from_secs(5)).await;
-            match log.close().await {
-                Ok(()) => self.trace.event(&self.time, "closed".into()),
-                Err(cause) => self.trace.event(&self.time, format!("the log does not close: {cause}")),
-            }
-        }
+        ProducerRun { machine: Machine::new(seed, aloud), topics: topics.into(), clients }
     }
 
     /// Reads it all: the records of each client are there once and in order, and on the synced topic all that the client
@@ -233,7 +145,8 @@ impl ProducerRun {
                     .map(|client| client.lock().unwrap())
                     .any(|client| client.id == Some(id) && number < client.excused);
                 if let Some((last, _)) = of_one.last_key_value().filter(|(last, _)| **last >= number && !is_excused) {
-                    self.trace
+                    self.machine
+                        .trace
                         .violated(format!("{name}: record {number} of producer {id} comes at {offset} after {last}"));
                 }
                 of_one.insert(number, offset);
@@ -244,13 +157,14 @@ impl ProducerRun {
                 let empty = BTreeMap::new();
                 let found = numbers.get(&id).unwrap_or(&empty);
                 if found.last_key_value().is_some_and(|(last, _)| *last + 1 != found.len() as u64) {
-                    self.trace
+                    self.machine
+                        .trace
                         .violated(format!("{name}: records of producer {id} are missing between others: {found:?}"));
                 }
                 for (number, told) in &client.acknowledged {
                     if found.get(number) != Some(told) {
                         let at = found.get(number);
-                        self.trace.violated(format!(
+                        self.machine.trace.violated(format!(
                             "{name}: record {number} of producer {id} was acknowledged at {told} and is at {at:?}"
                         ));
                     }
