@@ -52,6 +52,7 @@ case ${1:-} in
   verifiable-consumer) class=org.apache.kafka.tools.VerifiableConsumer ;;
   broker-api-versions) class=org.apache.kafka.tools.BrokerApiVersionsCommand ;;
   cluster) class=org.apache.kafka.tools.ClusterTool ;;
+  transactions) class=org.apache.kafka.tools.TransactionsCommand ;;
   *) echo "unknown tool ${1:-}" >&2; exit 2 ;;
 esac
 shift

@@ -111,6 +111,11 @@ async fn lines_that_a_console_producer_writes_are_read_by_a_console_consumer() {
         kafka_tool("console-producer", &address, &compressed, &(lines.join("\n") + "\n"));
         assert_eq!(consumed(&address, &topic, 0, 500), lines, "{codec}");
     }
+    let producers = ["describe-producers", "--topic", "with-none", "--partition", "0"];
+    let producers = kafka_tool("transactions", &address, &producers, "");
+    let [_, producer] = producers.lines().collect::<Vec<_>>()[..] else { panic!("one producer: {producers}") };
+    let words: Vec<_> = producer.split_whitespace().collect();
+    assert_eq!((words[1], words[3]), ("0", "499"), "its epoch and the last number it gave: {producers}");
     assert_eq!(offsets(&address, "with-none", "latest"), BTreeMap::from([(0, 500)]));
     assert_eq!(offsets(&address, "with-none", "earliest"), BTreeMap::from([(0, 0)]));
     assert_eq!(offsets(&address, "with-none", "1000"), BTreeMap::from([(0, 0)]));
