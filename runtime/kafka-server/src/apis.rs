@@ -16,6 +16,11 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
+use crate::security::rights::Of::{Cluster, Group, Topic, Transaction};
+use crate::security::rights::Operation::{
+    Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
+};
+use crate::security::rights::{Need, hides, needs};
 use crate::{cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions};
 
 /// One API.
@@ -24,6 +29,8 @@ pub(crate) struct Api {
     pub(crate) key: ApiKey,
     /// The versions that are answered, and that ApiVersions tells of.
     pub(crate) versions: RangeInclusive<i16>,
+    /// What a client must have the right to; an empty list says that everybody may ask.
+    pub(crate) needs: &'static [Need],
     /// Who answers.
     pub(crate) answer: fn(Arc<Broker>, Call) -> Answering,
 }
@@ -34,11 +41,22 @@ pub(crate) type Answering = BoxFuture<'static, Result<Reply, Broken>>;
 
 /// All APIs, by key. A row names its request's type, and the function that answers it.
 pub(crate) const APIS: &[Api] = &[
-    Api { key: ApiKey::Produce, versions: 3..=13, answer: |b, call| Box::pin(produce::answer(b, call)) },
-    Api { key: ApiKey::Fetch, versions: 4..=18, answer: |b, call| Box::pin(fetch::answer(b, call)) },
+    Api {
+        key: ApiKey::Produce,
+        versions: 3..=13,
+        needs: &[needs(Write, Topic)],
+        answer: |b, call| Box::pin(produce::answer(b, call)),
+    },
+    Api {
+        key: ApiKey::Fetch,
+        versions: 4..=18,
+        needs: &[needs(Read, Topic)],
+        answer: |b, call| Box::pin(fetch::answer(b, call)),
+    },
     Api {
         key: ApiKey::ListOffsets,
         versions: 1..=10,
+        needs: &[needs(Describe, Topic)],
         answer: |b, call| {
             answered(b, call, |b, r: ListOffsetsRequest, c| async move { offsets::list(&b, r, &c).await })
         },
@@ -46,6 +64,7 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::Metadata,
         versions: 0..=13,
+        needs: &[needs(Describe, Topic), needs(Create, Topic), hides(Describe, Cluster)],
         answer: |b, call| {
             answered(b, call, |b, r: MetadataRequest, c| async move { metadata::answer(&b, r, &c).await })
         },
@@ -53,6 +72,7 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::OffsetCommit,
         versions: 2..=9,
+        needs: &[needs(Read, Group), needs(Read, Topic)],
         answer: |b, call| {
             answered(b, call, |b, r: OffsetCommitRequest, c| async move {
                 groups::offsets_apis::commit(&b, &b.groups, r, &c).await
@@ -62,6 +82,7 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::OffsetFetch,
         versions: 1..=9,
+        needs: &[needs(Describe, Group), needs(Describe, Topic)],
         answer: |b, call| {
             answered(b, call, |b, r: OffsetFetchRequest, c| async move {
                 groups::offsets_apis::fetch(&b.groups, r, &c).await
@@ -71,6 +92,7 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::FindCoordinator,
         versions: 0..=6,
+        needs: &[needs(Describe, Group), needs(Describe, Transaction)],
         answer: |b, call| {
             answered(b, call, |b, r: FindCoordinatorRequest, c| async move { cluster::coordinator(&b, r, &c) })
         },
@@ -78,6 +100,7 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::JoinGroup,
         versions: 0..=9,
+        needs: &[needs(Read, Group)],
         answer: |b, call| {
             answered(
                 b,
@@ -89,17 +112,17 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::Heartbeat,
         versions: 0..=4,
+        needs: &[needs(Read, Group)],
         answer: |b, call| {
-            answered(
-                b,
-                call,
-                |b, r: HeartbeatRequest, _| async move { groups::members_apis::heartbeat(&b.groups, r).await },
-            )
+            answered(b, call, |b, r: HeartbeatRequest, c| async move {
+                groups::members_apis::heartbeat(&b.groups, r, &c).await
+            })
         },
     },
     Api {
         key: ApiKey::LeaveGroup,
         versions: 0..=5,
+        needs: &[needs(Read, Group)],
         answer: |b, call| {
             answered(b, call, |b, r: LeaveGroupRequest, c| async move {
                 groups::members_apis::leave(&b.groups, r, &c).await
@@ -109,13 +132,19 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::SyncGroup,
         versions: 0..=5,
+        needs: &[needs(Read, Group)],
         answer: |b, call| {
-            answered(b, call, |b, r: SyncGroupRequest, _| async move { groups::members_apis::sync(&b.groups, r).await })
+            answered(
+                b,
+                call,
+                |b, r: SyncGroupRequest, c| async move { groups::members_apis::sync(&b.groups, r, &c).await },
+            )
         },
     },
     Api {
         key: ApiKey::DescribeGroups,
         versions: 0..=6,
+        needs: &[needs(Describe, Group)],
         answer: |b, call| {
             answered(b, call, |b, r: DescribeGroupsRequest, c| async move {
                 groups::groups_apis::describe(&b.groups, r, &c).await
@@ -125,92 +154,111 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::ListGroups,
         versions: 0..=5,
+        needs: &[hides(Describe, Cluster), hides(Describe, Group)],
         answer: |b, call| {
-            answered(b, call, |b, r: ListGroupsRequest, _| async move { groups::groups_apis::list(&b.groups, r).await })
+            answered(
+                b,
+                call,
+                |b, r: ListGroupsRequest, c| async move { groups::groups_apis::list(&b.groups, r, &c).await },
+            )
         },
     },
     Api {
         key: ApiKey::ApiVersions,
         versions: 0..=4,
+        needs: &[],
         answer: |b, call| answered(b, call, |_, _: ApiVersionsRequest, _| async move { versions::answer() }),
     },
     Api {
         key: ApiKey::CreateTopics,
         versions: 2..=7,
-        answer: |b, call| answered(b, call, |b, r: CreateTopicsRequest, _| async move { topics::create(&b, r).await }),
+        needs: &[needs(Create, Topic), hides(DescribeConfigs, Topic)],
+        answer: |b, call| {
+            answered(b, call, |b, r: CreateTopicsRequest, c| async move { topics::create(&b, r, &c).await })
+        },
     },
     Api {
         key: ApiKey::DeleteTopics,
         versions: 1..=6,
-        answer: |b, call| answered(b, call, |b, r: DeleteTopicsRequest, _| async move { topics::delete(&b, r).await }),
+        needs: &[needs(Delete, Topic), hides(Describe, Topic)],
+        answer: |b, call| {
+            answered(b, call, |b, r: DeleteTopicsRequest, c| async move { topics::delete(&b, r, &c).await })
+        },
     },
     Api {
         key: ApiKey::InitProducerId,
         versions: 0..=5,
+        needs: &[needs(IdempotentWrite, Cluster), needs(Write, Transaction)],
         answer: |b, call| {
-            answered(b, call, |b, r: InitProducerIdRequest, _| async move { producers::init(&b, r).await })
+            answered(b, call, |b, r: InitProducerIdRequest, c| async move { producers::init(&b, r, &c).await })
         },
     },
     Api {
         key: ApiKey::OffsetForLeaderEpoch,
         versions: 2..=4,
+        needs: &[needs(Describe, Topic)],
         answer: |b, call| {
-            answered(b, call, |b, r: OffsetForLeaderEpochRequest, _| async move { offsets::of_epochs(&b, r).await })
+            answered(b, call, |b, r: OffsetForLeaderEpochRequest, c| async move { offsets::of_epochs(&b, r, &c).await })
         },
     },
     Api {
         key: ApiKey::DescribeConfigs,
         versions: 1..=4,
+        needs: &[needs(DescribeConfigs, Topic), needs(DescribeConfigs, Cluster)],
         answer: |b, call| {
-            answered(b, call, |b, r: DescribeConfigsRequest, _| async move { configs::describe(&b, r).await })
+            answered(b, call, |b, r: DescribeConfigsRequest, c| async move { configs::describe(&b, r, &c).await })
         },
     },
     Api {
         key: ApiKey::CreatePartitions,
         versions: 0..=3,
+        needs: &[needs(Alter, Topic)],
         answer: |b, call| {
-            answered(b, call, |b, r: CreatePartitionsRequest, _| async move { topics::grow(&b, r).await })
+            answered(b, call, |b, r: CreatePartitionsRequest, c| async move { topics::grow(&b, r, &c).await })
         },
     },
     Api {
         key: ApiKey::DeleteGroups,
         versions: 0..=2,
+        needs: &[needs(Delete, Group)],
         answer: |b, call| {
-            answered(
-                b,
-                call,
-                |b, r: DeleteGroupsRequest, _| async move { groups::groups_apis::delete(&b.groups, r).await },
-            )
+            answered(b, call, |b, r: DeleteGroupsRequest, c| async move {
+                groups::groups_apis::delete(&b.groups, r, &c).await
+            })
         },
     },
     Api {
         key: ApiKey::OffsetDelete,
         versions: 0..=0,
+        needs: &[needs(Delete, Group), needs(Read, Topic)],
         answer: |b, call| {
-            answered(b, call, |b, r: OffsetDeleteRequest, _| async move {
-                groups::offsets_apis::delete(&b, &b.groups, r).await
+            answered(b, call, |b, r: OffsetDeleteRequest, c| async move {
+                groups::offsets_apis::delete(&b, &b.groups, r, &c).await
             })
         },
     },
     Api {
         key: ApiKey::IncrementalAlterConfigs,
         versions: 0..=1,
+        needs: &[needs(AlterConfigs, Topic), needs(AlterConfigs, Cluster)],
         answer: |b, call| {
-            answered(b, call, |b, r: IncrementalAlterConfigsRequest, _| async move { configs::alter(&b, r).await })
+            answered(b, call, |b, r: IncrementalAlterConfigsRequest, c| async move { configs::alter(&b, r, &c).await })
         },
     },
     Api {
         key: ApiKey::DescribeCluster,
         versions: 0..=2,
+        needs: &[hides(Describe, Cluster)],
         answer: |b, call| {
-            answered(b, call, |b, r: DescribeClusterRequest, _| async move { cluster::describe(&b, r).await })
+            answered(b, call, |b, r: DescribeClusterRequest, c| async move { cluster::describe(&b, r, &c).await })
         },
     },
     Api {
         key: ApiKey::DescribeProducers,
         versions: 0..=0,
+        needs: &[needs(Read, Topic)],
         answer: |b, call| {
-            answered(b, call, |b, r: DescribeProducersRequest, _| async move { producers::describe(&b, r).await })
+            answered(b, call, |b, r: DescribeProducersRequest, c| async move { producers::describe(&b, r, &c).await })
         },
     },
 ];

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
-use crate::call::Wrong;
+use crate::call::{Access, Wrong};
 use crate::frame::Limits;
 use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
@@ -159,21 +159,25 @@ impl Broker {
         self.cluster_id.get_or_try_init(find).await.ok().cloned()
     }
 
-    /// A topic by its name.
-    pub(crate) async fn topic(&self, name: &str) -> Result<Topic, Wrong> {
+    /// A topic by its name, whether it exists or not told only to who may have it.
+    pub(crate) async fn topic(&self, access: Access<'_>, name: &str) -> Result<Topic, Wrong> {
+        access.check(name)?;
         let unknown = || Wrong::from(ResponseError::UnknownTopicOrPartition);
         self.store.topic(name).await?.ok_or_else(unknown)
     }
 
     /// A topic by its id.
-    pub(crate) async fn topic_of(&self, id: Uuid) -> Result<Topic, Wrong> {
+    pub(crate) async fn topic_of(&self, access: Access<'_>, id: Uuid) -> Result<Topic, Wrong> {
         let unknown = || Wrong::from(ResponseError::UnknownTopicId);
-        self.store.topic_of(TopicId(id.as_u128())).await?.ok_or_else(unknown)
+        let topic = self.store.topic_of(TopicId(id.as_u128())).await?.ok_or_else(unknown)?;
+        // As in Kafka: ids are no secret, names are.
+        access.check(&topic.name)?;
+        Ok(topic)
     }
 
     /// The topic that a request names: by its id in versions that have ids, else by its name.
-    pub(crate) async fn named(&self, name: &str, id: Uuid, by_id: bool) -> Result<Topic, Wrong> {
-        if by_id { self.topic_of(id).await } else { self.topic(name).await }
+    pub(crate) async fn named(&self, access: Access<'_>, name: &str, id: Uuid, by_id: bool) -> Result<Topic, Wrong> {
+        if by_id { self.topic_of(access, id).await } else { self.topic(access, name).await }
     }
 
     /// A partition with its bounds, for a client that believes its leader to have `epoch`; -1: it says nothing.

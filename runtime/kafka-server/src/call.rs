@@ -10,6 +10,9 @@ use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::security::principal::Principal;
+use crate::security::rights::{Need, Operation, Resource};
+
 /// A request whose frame has been checked.
 pub(crate) struct Call {
     /// Which API.
@@ -31,6 +34,46 @@ pub(crate) struct Caller {
     pub(crate) client: Arc<str>,
     /// Where it is, as Kafka writes it: `/127.0.0.1`.
     pub(crate) host: Arc<str>,
+    /// Who it is known to be.
+    pub(crate) principal: Principal,
+    /// What the API's row says that it asks for.
+    pub(crate) needs: &'static [Need],
+}
+
+impl Caller {
+    /// Refuses what the caller may not do.
+    pub(crate) fn may(&self, operation: Operation, resource: Resource<'_>) -> Result<(), ResponseError> {
+        match self.allows(operation, resource) {
+            true => Ok(()),
+            false => Err(resource.kind().refused()),
+        }
+    }
+
+    /// Whether the caller may do something.
+    pub(crate) fn allows(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        let is_said = |need: &Need| (need.operation, need.of) == (operation, resource.kind());
+        debug_assert!(self.needs.iter().any(is_said), "no row of the table says {operation:?} of {resource:?}");
+        self.principal.rights().allow(operation, resource)
+    }
+
+    /// A way to topics to which the caller may do something.
+    pub(crate) fn to(&self, operation: Operation) -> Access<'_> {
+        Access { caller: self, operation }
+    }
+}
+
+/// What somebody wants to do to a topic: who looks one up has to say it.
+#[derive(Clone, Copy)]
+pub(crate) struct Access<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) operation: Operation,
+}
+
+impl Access<'_> {
+    /// Refuses what may not be done.
+    pub(crate) fn check(self, topic: &str) -> Result<(), ResponseError> {
+        self.caller.may(self.operation, Resource::Topic(topic))
+    }
 }
 
 /// What is sent back.

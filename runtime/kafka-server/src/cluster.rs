@@ -9,12 +9,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{Broker, NODE};
-use crate::call::Caller;
+use crate::call::{Caller, Wrong};
+use crate::security::rights::{Operation, Resource};
 
-/// What may be done to the cluster, as the bits of Kafka's operations: whoever reaches it may do everything.
-pub(crate) const CLUSTER_OPERATIONS: i32 = 0x1fa0;
-/// What may be done to a topic, likewise.
-pub(crate) const TOPIC_OPERATIONS: i32 = 0x0df8;
 /// Which coordinators there are: of groups and of transactions.
 const GROUPS: i8 = 0;
 const TRANSACTIONS: i8 = 1;
@@ -27,37 +24,55 @@ pub(crate) fn coordinator(
     request: FindCoordinatorRequest,
     caller: &Caller,
 ) -> FindCoordinatorResponse {
-    let is_known = matches!(request.key_type, GROUPS | TRANSACTIONS);
-    let (error, why) = match is_known {
-        true => (0, None),
-        false => (ResponseError::InvalidRequest.code(), Some(StrBytes::from_static_str("unknown kind of coordinator"))),
+    let place_of = |key: &str| match request.key_type {
+        GROUPS => caller.may(Operation::Describe, Resource::Group(key)).map_err(Wrong::from),
+        TRANSACTIONS => caller.may(Operation::Describe, Resource::Transaction(key)).map_err(Wrong::from),
+        _ => Err(Wrong::new(ResponseError::InvalidRequest, "unknown kind of coordinator")),
     };
-    let (node, host, port) = match is_known {
-        true => (NODE, broker.host(), broker.port()),
-        false => (-1, StrBytes::default(), -1),
+    let place = |found: &Result<(), Wrong>| match found {
+        Ok(()) => (BrokerId(NODE), broker.host(), broker.port()),
+        Err(_) => (BrokerId(-1), StrBytes::default(), -1),
     };
     if caller.version < 4 {
+        let found = place_of(&request.key);
+        let (node, host, port) = place(&found);
+        let wrong = found.err();
         return FindCoordinatorResponse::default()
-            .with_error_code(error)
-            .with_error_message(why.filter(|_| caller.version >= 1))
-            .with_node_id(BrokerId(node))
+            .with_error_code(wrong.as_ref().map_or(0, Wrong::code))
+            .with_error_message(wrong.and_then(|wrong| wrong.message()).filter(|_| caller.version >= 1))
+            .with_node_id(node)
             .with_host(host)
             .with_port(port);
     }
-    let found = |key| {
+    let told = request.coordinator_keys.iter().map(|key| {
+        let found = place_of(key);
+        let (node, host, port) = place(&found);
+        let wrong = found.err();
         Coordinator::default()
-            .with_key(key)
-            .with_node_id(BrokerId(node))
-            .with_host(host.clone())
+            .with_key(key.clone())
+            .with_node_id(node)
+            .with_host(host)
             .with_port(port)
-            .with_error_code(error)
-            .with_error_message(why.clone())
-    };
-    FindCoordinatorResponse::default().with_coordinators(request.coordinator_keys.into_iter().map(found).collect())
+            .with_error_code(wrong.as_ref().map_or(0, Wrong::code))
+            .with_error_message(wrong.and_then(|wrong| wrong.message()))
+    });
+    FindCoordinatorResponse::default().with_coordinators(told.collect())
+}
+
+/// What a caller may do to the cluster; nothing where it may not even know.
+pub(crate) fn operations(caller: &Caller) -> i32 {
+    match caller.allows(Operation::Describe, Resource::Cluster) {
+        true => caller.principal.rights().operations(Resource::Cluster),
+        false => 0,
+    }
 }
 
 /// DescribeCluster.
-pub(crate) async fn describe(broker: &Broker, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub(crate) async fn describe(
+    broker: &Broker,
+    request: DescribeClusterRequest,
+    caller: &Caller,
+) -> DescribeClusterResponse {
     let described = DescribeClusterResponse::default().with_endpoint_type(request.endpoint_type);
     if request.endpoint_type != BROKERS {
         let why = StrBytes::from_static_str("there are endpoints of brokers only");
@@ -73,7 +88,7 @@ pub(crate) async fn describe(broker: &Broker, request: DescribeClusterRequest) -
         .with_controller_id(BrokerId(NODE))
         .with_brokers(vec![node]);
     match request.include_cluster_authorized_operations {
-        true => described.with_cluster_authorized_operations(CLUSTER_OPERATIONS),
+        true => described.with_cluster_authorized_operations(operations(caller)),
         false => described,
     }
 }

@@ -14,8 +14,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{Broker, NODE};
-use crate::call::Wrong;
+use crate::call::{Caller, Wrong};
 use crate::names::{self, text};
+use crate::security::rights::{Operation, Resource};
 use crate::settings::{self, DEFAULT, Described};
 
 /// What has a configuration, as Kafka counts.
@@ -28,13 +29,17 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// DescribeConfigs.
-pub(crate) async fn describe(broker: &Broker, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(crate) async fn describe(
+    broker: &Broker,
+    request: DescribeConfigsRequest,
+    caller: &Caller,
+) -> DescribeConfigsResponse {
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let described = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        results.push(match of_resource(broker, &resource).await {
+        results.push(match of_resource(broker, &resource, caller).await {
             Err(wrong) => described.with_error_code(wrong.code()).with_error_message(wrong.message()),
             Ok(settings) => {
                 let is_asked = |setting: &Described| {
@@ -53,11 +58,20 @@ pub(crate) async fn describe(broker: &Broker, request: DescribeConfigsRequest) -
     DescribeConfigsResponse::default().with_results(results)
 }
 
-async fn of_resource(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Described>, Wrong> {
+async fn of_resource(
+    broker: &Broker,
+    resource: &DescribeConfigsResource,
+    caller: &Caller,
+) -> Result<Vec<Described>, Wrong> {
+    if resource.resource_type != TOPIC {
+        caller.may(Operation::DescribeConfigs, Resource::Cluster)?;
+    }
     match resource.resource_type {
         TOPIC => {
+            let access = caller.to(Operation::DescribeConfigs);
+            access.check(&resource.resource_name)?;
             names::check(&resource.resource_name)?;
-            let topic = broker.topic(&resource.resource_name).await?;
+            let topic = broker.topic(access, &resource.resource_name).await?;
             Ok(settings::described(&topic.settings).collect())
         }
         // What a broker is told is in its own configuration, which no client reads.
@@ -89,10 +103,14 @@ fn told_of(setting: &Described, with_synonyms: bool, with_words: bool) -> Descri
 }
 
 /// IncrementalAlterConfigs.
-pub(crate) async fn alter(broker: &Broker, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
+pub(crate) async fn alter(
+    broker: &Broker,
+    request: IncrementalAlterConfigsRequest,
+    caller: &Caller,
+) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let altered = alter_one(broker, &resource, request.validate_only).await;
+        let altered = alter_one(broker, &resource, request.validate_only, caller).await;
         let described = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name);
@@ -104,13 +122,21 @@ pub(crate) async fn alter(broker: &Broker, request: IncrementalAlterConfigsReque
     IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
-async fn alter_one(broker: &Broker, resource: &AlterConfigsResource, only_check: bool) -> Result<(), Wrong> {
+async fn alter_one(
+    broker: &Broker,
+    resource: &AlterConfigsResource,
+    only_check: bool,
+    caller: &Caller,
+) -> Result<(), Wrong> {
     if resource.resource_type != TOPIC {
+        caller.may(Operation::AlterConfigs, Resource::Cluster)?;
         let why = "only topics are configured by clients: the rest is in the daemon's configuration";
         return Err(Wrong::new(ResponseError::InvalidRequest, why));
     }
+    let access = caller.to(Operation::AlterConfigs);
+    access.check(&resource.resource_name)?;
     names::check(&resource.resource_name)?;
-    let topic = broker.topic(&resource.resource_name).await?;
+    let topic = broker.topic(access, &resource.resource_name).await?;
     if names::is_ours(&topic.name) {
         return Err(Wrong::new(ResponseError::InvalidRequest, "the topic is the runtime's own"));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
@@ -14,6 +14,8 @@ use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
 use crate::frame::{self, Frame};
 use crate::guard::{self, Walk};
+use crate::security::principal::Principal;
+use crate::security::stream::{Reader, Stream, Writer};
 use crate::shapes::{Shape, shape_of};
 use crate::versions;
 
@@ -29,26 +31,25 @@ const STRETCH: usize = 256 << 10;
 /// An answer that waits for its turn, with what its request holds.
 type Waiting = (Reply, OwnedSemaphorePermit);
 
-/// Serves one client until it goes, or does what ends a connection.
-pub(crate) async fn serve<R, W>(broker: Arc<Broker>, host: &str, reader: R, writer: W) -> Result<(), Broken>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let host: Arc<str> = host.into();
-    let (answers, waiting) = mpsc::channel(PIPELINED);
-    tokio::try_join!(take(&broker, &host, reader, answers), give(writer, waiting)).map(drop)
+/// Who is at the other end.
+pub(crate) struct Peer {
+    /// Where it is, as Kafka writes it: `/127.0.0.1`.
+    pub(crate) host: Arc<str>,
+    /// Who it is known to be.
+    pub(crate) principal: Principal,
 }
 
-async fn take<R: AsyncRead + Unpin>(
-    broker: &Arc<Broker>,
-    host: &Arc<str>,
-    reader: R,
-    answers: mpsc::Sender<Waiting>,
-) -> Result<(), Broken> {
+/// Serves one client until it goes, or does what ends a connection.
+pub(crate) async fn serve(broker: Arc<Broker>, peer: Peer, stream: Stream) -> Result<(), Broken> {
+    let (reader, writer) = stream.split();
+    let (answers, waiting) = mpsc::channel(PIPELINED);
+    tokio::try_join!(take(&broker, &peer, reader, answers), give(writer, waiting)).map(drop)
+}
+
+async fn take(broker: &Arc<Broker>, peer: &Peer, reader: Reader, answers: mpsc::Sender<Waiting>) -> Result<(), Broken> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
     while let Some(Frame { bytes, room }) = frame::read(&mut reader, &broker.limits, &broker.room).await? {
-        let reply = answer(broker, host, bytes).await?;
+        let reply = answer(broker, peer, bytes).await?;
         if answers.send((reply, room)).await.is_err() {
             break;
         }
@@ -56,7 +57,7 @@ async fn take<R: AsyncRead + Unpin>(
     Ok(())
 }
 
-async fn give<W: AsyncWrite + Unpin>(writer: W, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
+async fn give(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
     let mut writer = BufWriter::with_capacity(BUFFER, writer);
     while let Some((reply, _room)) = waiting.recv().await {
         let reply = match reply {
@@ -91,11 +92,11 @@ async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(
 }
 
 /// The answer to one frame.
-async fn answer(broker: &Arc<Broker>, host: &Arc<str>, frame: Bytes) -> Result<Reply, Broken> {
-    match opened(&frame, host)? {
+async fn answer(broker: &Arc<Broker>, peer: &Peer, frame: Bytes) -> Result<Reply, Broken> {
+    match opened(&frame, peer)? {
         Opened::Asked(api, call) => {
-            let Caller { version, client, host } = &call.caller;
-            tracing::trace!(api = ?call.key, version, %client, %host, "asked by a Kafka client");
+            let Caller { version, client, host, principal, .. } = &call.caller;
+            tracing::trace!(api = ?call.key, version, %client, %host, %principal, "asked by a Kafka client");
             (api.answer)(broker.clone(), call).await
         }
         Opened::Unversioned(call) => call.reply(&versions::refused()),
@@ -109,19 +110,21 @@ enum Opened {
     Unversioned(Call),
 }
 
-fn opened(frame: &Bytes, host: &Arc<str>) -> Result<Opened, Broken> {
+fn opened(frame: &Bytes, peer: &Peer) -> Result<Opened, Broken> {
     let mut walk = Walk { rest: frame, version: 0, is_flexible: false, elements: 0 };
     let (key, version, correlation) = (walk.short()?, walk.short()?, walk.int()?);
-    let caller = |version, client: Option<String>| Caller {
+    let caller = |api: &'static Api, version, client: Option<String>| Caller {
         version,
         client: client.unwrap_or_default().into(),
-        host: host.clone(),
+        host: peer.host.clone(),
+        principal: peer.principal.clone(),
+        needs: api.needs,
     };
     let unknown = || Broken(format!("API {key} version {version} is not supported"));
     let (api, shape) = api(key).and_then(|api| Some((api, shape_of(api.key)?))).ok_or_else(unknown)?;
     if !api.versions.contains(&version) {
         if api.key == ApiKey::ApiVersions {
-            let call = Call { key: api.key, correlation, caller: caller(0, None), body: Bytes::new() };
+            let call = Call { key: api.key, correlation, caller: caller(api, 0, None), body: Bytes::new() };
             return Ok(Opened::Unversioned(call));
         }
         return Err(unknown());
@@ -131,7 +134,7 @@ fn opened(frame: &Bytes, host: &Arc<str>) -> Result<Opened, Broken> {
     let body = walk.rest;
     guard::check(shape, version, body).map_err(malformed)?;
     let body = frame.slice_ref(body);
-    Ok(Opened::Asked(api, Call { key: api.key, correlation, caller: caller(version, client), body }))
+    Ok(Opened::Asked(api, Call { key: api.key, correlation, caller: caller(api, version, client), body }))
 }
 
 /// The rest of a header: how the client calls itself.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Reply, Wrong};
+use crate::security::rights::Operation;
 
 /// The first version that names topics by their ids.
 const IDS_SINCE: i16 = 13;
@@ -63,7 +64,8 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
     let mut readings = Vec::new();
     for (index, topic) in request.topics.into_iter().enumerate() {
         let FetchTopic { topic: name, topic_id, partitions, .. } = topic;
-        let found = broker.named(&name, topic_id, version >= IDS_SINCE).await;
+        let access = call.caller.to(Operation::Read);
+        let found = broker.named(access, &name, topic_id, version >= IDS_SINCE).await;
         for partition in partitions {
             readings.push(open(&broker, index, found.as_ref(), &partition, &wanted).await);
         }

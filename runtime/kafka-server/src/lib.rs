@@ -16,6 +16,9 @@ mod guard;
 mod listener;
 mod shapes;
 
+// Who is asking.
+mod security;
+
 // Who answers.
 mod apis;
 mod broker;
@@ -35,6 +38,7 @@ mod versions;
 pub use broker::{Broker, Counters, Host, Options, Served};
 pub use groups::GroupSettings;
 pub use listener::serve;
+pub use security::rights::{Of, Right, Rights};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
-use crate::connection;
+use crate::connection::{self, Peer};
+use crate::security::principal::Principal;
+use crate::security::stream::Stream;
 
 /// How long to wait where the process has no file left for a connection.
 const NO_FILE_LEFT: Duration = Duration::from_millis(100);
@@ -56,8 +58,8 @@ async fn connected(broker: &Arc<Broker>, stream: TcpStream, peer: std::net::Sock
     // Answers are gathered here; the socket need not wait for more.
     let _ = stream.set_nodelay(true);
     broker.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let (reader, writer) = stream.into_split();
-    if let Err(cause) = connection::serve(broker.clone(), &format!("/{}", peer.ip()), reader, writer).await {
+    let at = Peer { host: format!("/{}", peer.ip()).into(), principal: Principal::anonymous() };
+    if let Err(cause) = connection::serve(broker.clone(), at, Stream::Plain(stream)).await {
         broker.counters.broken.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%peer, cause = %cause.0, "a Kafka client's connection was closed");
     }

@@ -10,8 +10,9 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 
 use crate::broker::{Broker, NODE};
 use crate::call::{Caller, Wrong};
-use crate::cluster::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
+use crate::cluster;
 use crate::names::{self, text, uuid};
+use crate::security::rights::{Operation, Resource};
 
 /// The answer.
 pub(crate) async fn answer(broker: &Broker, request: MetadataRequest, caller: &Caller) -> MetadataResponse {
@@ -23,7 +24,7 @@ pub(crate) async fn answer(broker: &Broker, request: MetadataRequest, caller: &C
     match wanted {
         Some(wanted) => {
             for topic in wanted {
-                told.push(match find(broker, &topic, may_create).await {
+                told.push(match find(broker, &topic, may_create, caller).await {
                     Ok(topic) => of_topic(broker, &topic, version).await,
                     Err(wrong) => unknown(topic, version, &wrong),
                 });
@@ -31,7 +32,8 @@ pub(crate) async fn answer(broker: &Broker, request: MetadataRequest, caller: &C
         }
         None => match broker.store.topics().await {
             Ok(topics) => {
-                for topic in topics {
+                let is_seen = |topic: &Topic| caller.allows(Operation::Describe, Resource::Topic(&topic.name));
+                for topic in topics.into_iter().filter(is_seen) {
                     told.push(of_topic(broker, &topic, version).await);
                 }
             }
@@ -39,7 +41,10 @@ pub(crate) async fn answer(broker: &Broker, request: MetadataRequest, caller: &C
         },
     }
     if version >= 8 && request.include_topic_authorized_operations {
-        told.iter_mut().for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+        for topic in &mut told {
+            let name = topic.name.as_ref().map_or("", |name| &***name);
+            topic.topic_authorized_operations = caller.principal.rights().operations(Resource::Topic(name));
+        }
     }
     let node = MetadataResponseBroker::default()
         .with_node_id(BrokerId(NODE))
@@ -51,24 +56,31 @@ pub(crate) async fn answer(broker: &Broker, request: MetadataRequest, caller: &C
         .with_controller_id(BrokerId(NODE))
         .with_topics(told);
     if (8..=10).contains(&version) && request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+        response.cluster_authorized_operations = cluster::operations(caller);
     }
     response
 }
 
-async fn find(broker: &Broker, wanted: &MetadataRequestTopic, may_create: bool) -> Result<Topic, Wrong> {
-    let Some(name) = &wanted.name else { return broker.topic_of(wanted.topic_id).await };
-    match broker.topic(name).await {
+async fn find(
+    broker: &Broker,
+    wanted: &MetadataRequestTopic,
+    may_create: bool,
+    caller: &Caller,
+) -> Result<Topic, Wrong> {
+    let access = caller.to(Operation::Describe);
+    let Some(name) = &wanted.name else { return broker.topic_of(access, wanted.topic_id).await };
+    match broker.topic(access, name).await {
         Err(wrong) if wrong.error == ResponseError::UnknownTopicOrPartition => {
             names::check(name)?;
             if !may_create || names::is_ours(name) {
                 return Err(wrong);
             }
+            caller.may(Operation::Create, Resource::Topic(name))?;
             let (partitions, settings) = broker.host.declared(name);
             match broker.store.create(name, partitions, &settings).await {
                 Ok(topic) => Ok(topic),
                 // Somebody else may have been faster.
-                Err(cause) => broker.topic(name).await.map_err(|_| cause.into()),
+                Err(cause) => broker.topic(access, name).await.map_err(|_| cause.into()),
             }
         }
         found => found,

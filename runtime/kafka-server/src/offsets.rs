@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::call::{Caller, Wrong};
+use crate::security::rights::Operation;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -47,7 +48,7 @@ pub(crate) async fn list(broker: &Broker, request: ListOffsetsRequest, caller: &
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let described = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
-            partitions.push(match of_partition(broker, &topic.name, &partition).await {
+            partitions.push(match of_partition(broker, caller, &topic.name, &partition).await {
                 Ok(Found { offset, timestamp, epoch }) => {
                     let described = described.with_offset(offset).with_timestamp(timestamp);
                     if caller.version >= 4 { described.with_leader_epoch(epoch) } else { described }
@@ -60,8 +61,13 @@ pub(crate) async fn list(broker: &Broker, request: ListOffsetsRequest, caller: &
     ListOffsetsResponse::default().with_topics(topics)
 }
 
-async fn of_partition(broker: &Broker, topic: &str, partition: &ListOffsetsPartition) -> Result<Found, Wrong> {
-    let topic = broker.topic(topic).await?;
+async fn of_partition(
+    broker: &Broker,
+    caller: &Caller,
+    topic: &str,
+    partition: &ListOffsetsPartition,
+) -> Result<Found, Wrong> {
+    let topic = broker.topic(caller.to(Operation::Describe), topic).await?;
     let (of, bounds) = broker.bounds(&topic, partition.partition_index, partition.current_leader_epoch).await?;
     Ok(match partition.timestamp {
         LATEST => Found::end(bounds.stable, bounds.leader_epoch),
@@ -108,13 +114,17 @@ fn timestamp_at(batch: &Batch, offset: Offset) -> Option<i64> {
 }
 
 /// OffsetForLeaderEpoch: where an epoch's records end, so that a client notices records that are not those it has read.
-pub(crate) async fn of_epochs(broker: &Broker, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub(crate) async fn of_epochs(
+    broker: &Broker,
+    request: OffsetForLeaderEpochRequest,
+    caller: &Caller,
+) -> OffsetForLeaderEpochResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let described = EpochEndOffset::default().with_partition(partition.partition);
-            partitions.push(match end_of_epoch(broker, &topic.topic, &partition).await {
+            partitions.push(match end_of_epoch(broker, caller, &topic.topic, &partition).await {
                 Ok((epoch, end)) => described.with_leader_epoch(epoch).with_end_offset(end),
                 Err(wrong) => described.with_error_code(wrong.code()),
             });
@@ -126,10 +136,11 @@ pub(crate) async fn of_epochs(broker: &Broker, request: OffsetForLeaderEpochRequ
 
 async fn end_of_epoch(
     broker: &Broker,
+    caller: &Caller,
     topic: &str,
     partition: &OffsetForLeaderPartition,
 ) -> Result<(i32, Offset), Wrong> {
-    let topic = broker.topic(topic).await?;
+    let topic = broker.topic(caller.to(Operation::Describe), topic).await?;
     let (of, bounds) = broker.bounds(&topic, partition.partition, partition.current_leader_epoch).await?;
     let wanted = partition.leader_epoch;
     if wanted == bounds.leader_epoch {

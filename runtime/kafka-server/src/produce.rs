@@ -13,6 +13,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Reply, Wrong, frame};
 use crate::names;
+use crate::security::rights::Operation;
 
 /// Batches that are larger are checked off the async threads.
 const CHECKED_AT_ONCE: usize = 16 << 10;
@@ -43,7 +44,10 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
         let topic = match is_known {
             false => Err(ResponseError::InvalidRequiredAcks.into()),
             true if request.transactional_id.is_some() => Err(without_transactions()),
-            true => broker.named(&name, topic_id, version >= IDS_SINCE).await,
+            true => {
+                let access = call.caller.to(Operation::Write);
+                broker.named(access, &name, topic_id, version >= IDS_SINCE).await
+            }
         };
         for data in partition_data {
             written.push(partition(&broker, index, topic.as_ref(), data, version).await);

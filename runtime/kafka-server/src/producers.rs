@@ -9,17 +9,25 @@ use kafka_protocol::messages::{
 };
 
 use crate::broker::Broker;
-use crate::call::Wrong;
+use crate::call::{Caller, Wrong};
+use crate::security::rights::{Operation, Resource};
 
 /// InitProducerId: an id that nobody ever had, at epoch 0. The id and epoch that a client had before do not matter: an
 /// idempotent producer raises its epoch by itself.
-pub(crate) async fn init(broker: &Broker, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub(crate) async fn init(broker: &Broker, request: InitProducerIdRequest, caller: &Caller) -> InitProducerIdResponse {
     let none = |error: ResponseError| {
         InitProducerIdResponse::default()
             .with_error_code(error.code())
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
     };
+    let allowed = match &request.transactional_id {
+        Some(id) => caller.may(Operation::Write, Resource::Transaction(id)),
+        None => caller.may(Operation::IdempotentWrite, Resource::Cluster),
+    };
+    if let Err(error) = allowed {
+        return none(error);
+    }
     match request.transactional_id {
         Some(id) if id.is_empty() => return none(ResponseError::InvalidRequest),
         // There are no transactions here. Clients give up at once on this one.
@@ -37,10 +45,14 @@ pub(crate) async fn init(broker: &Broker, request: InitProducerIdRequest) -> Ini
 }
 
 /// DescribeProducers: what each partition remembers.
-pub(crate) async fn describe(broker: &Broker, request: DescribeProducersRequest) -> DescribeProducersResponse {
+pub(crate) async fn describe(
+    broker: &Broker,
+    request: DescribeProducersRequest,
+    caller: &Caller,
+) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for TopicRequest { name, partition_indexes, .. } in request.topics {
-        let found = broker.topic(&name).await;
+        let found = broker.topic(caller.to(Operation::Read), &name).await;
         let mut partitions = Vec::with_capacity(partition_indexes.len());
         for index in partition_indexes {
             let described = match &found {

@@ -18,8 +18,9 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::broker::{Broker, NODE};
-use crate::call::Wrong;
+use crate::call::{Caller, Wrong};
 use crate::names::{self, text, uuid};
+use crate::security::rights::{Operation, Resource};
 use crate::settings;
 
 /// The most partitions that a topic may be given by a client.
@@ -28,14 +29,14 @@ const MOST_PARTITIONS: i32 = 10_000;
 const AS_DECLARED: i32 = -1;
 
 /// CreateTopics.
-pub(crate) async fn create(broker: &Broker, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(crate) async fn create(broker: &Broker, request: CreateTopicsRequest, caller: &Caller) -> CreateTopicsResponse {
     let twice = repeated(request.topics.iter().map(|topic| &topic.name));
     let mut told = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let name = topic.name.clone();
         let made = match twice.contains(&name) {
             true => Err(said_twice()),
-            false => create_one(broker, topic, request.validate_only).await,
+            false => create_one(broker, topic, request.validate_only, caller).await,
         };
         told.push(made.unwrap_or_else(|wrong| {
             CreatableTopicResult::default()
@@ -50,7 +51,13 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopicsRequest) -> Cre
     CreateTopicsResponse::default().with_topics(told)
 }
 
-async fn create_one(broker: &Broker, topic: CreatableTopic, only_check: bool) -> Result<CreatableTopicResult, Wrong> {
+async fn create_one(
+    broker: &Broker,
+    topic: CreatableTopic,
+    only_check: bool,
+    caller: &Caller,
+) -> Result<CreatableTopicResult, Wrong> {
+    caller.may(Operation::Create, Resource::Topic(&topic.name))?;
     names::check(&topic.name)?;
     if names::is_ours(&topic.name) {
         return Err(Wrong::new(ResponseError::InvalidTopicException, "the name is the runtime's own"));
@@ -74,12 +81,17 @@ async fn create_one(broker: &Broker, topic: CreatableTopic, only_check: bool) ->
             .with_value(Some(text(&described.value)))
             .with_config_source(described.source())
     });
-    Ok(CreatableTopicResult::default()
+    let told = match caller.allows(Operation::DescribeConfigs, Resource::Topic(&topic.name)) {
+        true => CreatableTopicResult::default().with_configs(Some(configs.collect())),
+        false => CreatableTopicResult::default()
+            .with_topic_config_error_code(ResponseError::TopicAuthorizationFailed.code())
+            .with_configs(None),
+    };
+    Ok(told
         .with_name(topic.name)
         .with_topic_id(made.map_or(Uuid::nil(), |made| uuid(made.id)))
         .with_num_partitions(partitions)
-        .with_replication_factor(1)
-        .with_configs(Some(configs.collect())))
+        .with_replication_factor(1))
 }
 
 async fn make(
@@ -132,14 +144,15 @@ fn bounded(partitions: i32) -> Result<i32, Wrong> {
 }
 
 /// DeleteTopics.
-pub(crate) async fn delete(broker: &Broker, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub(crate) async fn delete(broker: &Broker, request: DeleteTopicsRequest, caller: &Caller) -> DeleteTopicsResponse {
+    let access = caller.to(Operation::Delete);
     let by_name = request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name)));
     let mut told = Vec::new();
     for topic in request.topics.into_iter().chain(by_name) {
         let described = DeletableTopicResult::default().with_topic_id(topic.topic_id);
         let found = match &topic.name {
-            Some(name) => broker.topic(name).await,
-            None => broker.topic_of(topic.topic_id).await,
+            Some(name) => broker.topic(access, name).await,
+            None => broker.topic_of(access, topic.topic_id).await,
         };
         told.push(match found {
             Err(wrong) => {
@@ -169,13 +182,17 @@ async fn delete_one(broker: &Broker, topic: &Topic) -> Result<(), Wrong> {
 }
 
 /// CreatePartitions.
-pub(crate) async fn grow(broker: &Broker, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub(crate) async fn grow(
+    broker: &Broker,
+    request: CreatePartitionsRequest,
+    caller: &Caller,
+) -> CreatePartitionsResponse {
     let twice = repeated(request.topics.iter().map(|topic| &topic.name));
     let mut told = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let grown = match twice.contains(&topic.name) {
             true => Err(said_twice()),
-            false => grow_one(broker, &topic, request.validate_only).await,
+            false => grow_one(broker, &topic, request.validate_only, caller).await,
         };
         let described = CreatePartitionsTopicResult::default().with_name(topic.name);
         told.push(match grown {
@@ -186,8 +203,13 @@ pub(crate) async fn grow(broker: &Broker, request: CreatePartitionsRequest) -> C
     CreatePartitionsResponse::default().with_results(told)
 }
 
-async fn grow_one(broker: &Broker, wanted: &CreatePartitionsTopic, only_check: bool) -> Result<(), Wrong> {
-    let topic = broker.topic(&wanted.name).await?;
+async fn grow_one(
+    broker: &Broker,
+    wanted: &CreatePartitionsTopic,
+    only_check: bool,
+    caller: &Caller,
+) -> Result<(), Wrong> {
+    let topic = broker.topic(caller.to(Operation::Alter), &wanted.name).await?;
     if names::is_ours(&topic.name) {
         return Err(Wrong::new(ResponseError::InvalidTopicException, "the topic is the runtime's own"));
     }

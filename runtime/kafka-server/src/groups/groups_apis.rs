@@ -15,16 +15,17 @@ use super::group::State;
 use super::members_apis::code;
 use crate::call::Caller;
 use crate::names::text;
+use crate::security::rights::{Operation, Resource};
 
-/// What may be done to a group, as the bits of Kafka's operations: read, delete, describe, and its configuration.
-const GROUP_OPERATIONS: i32 = 0xd48;
 /// From this version of DescribeGroups on a group that is not there is told as such.
 const KNOWS_MISSING_GROUPS: i16 = 6;
 /// All groups here are of this type.
 const TYPE: &str = "classic";
 
 /// ListGroups.
-pub(crate) async fn list(groups: &Coordinator, request: ListGroupsRequest) -> ListGroupsResponse {
+pub(crate) async fn list(groups: &Coordinator, request: ListGroupsRequest, caller: &Caller) -> ListGroupsResponse {
+    let sees_all = caller.allows(Operation::Describe, Resource::Cluster);
+    let is_seen = |name: &String| sees_all || caller.allows(Operation::Describe, Resource::Group(name));
     let named = |filter: &[StrBytes], name: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
     };
@@ -34,7 +35,7 @@ pub(crate) async fn list(groups: &Coordinator, request: ListGroupsRequest) -> Li
         Err(error) => return ListGroupsResponse::default().with_error_code(error.code()),
     };
     let mut listed = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(is_seen) {
         // A group that is not there any more is none.
         let Ok(found) = groups.ask(&name, Request::Describe).await else { continue };
         if named(&request.states_filter, found.state.name()) {
@@ -57,20 +58,21 @@ pub(crate) async fn describe(
 ) -> DescribeGroupsResponse {
     let mut described = Vec::new();
     for name in request.groups {
-        let mut group = match look(groups, &name).await {
+        let mut group = match look(groups, &name, caller).await {
             Ok(Some(found)) => from_description(found),
             Ok(None) => missing(&name, caller),
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
         };
         if request.include_authorized_operations {
-            group.authorized_operations = GROUP_OPERATIONS;
+            group.authorized_operations = caller.principal.rights().operations(Resource::Group(&name));
         }
         described.push(group.with_group_id(name));
     }
     DescribeGroupsResponse::default().with_groups(described)
 }
 
-async fn look(groups: &Coordinator, name: &GroupId) -> Result<Option<Description>, ResponseError> {
+async fn look(groups: &Coordinator, name: &GroupId, caller: &Caller) -> Result<Option<Description>, ResponseError> {
+    caller.may(Operation::Describe, Resource::Group(name))?;
     if name.is_empty() {
         return Err(ResponseError::InvalidGroupId);
     }
@@ -108,16 +110,21 @@ fn from_description(found: Description) -> DescribedGroup {
 }
 
 /// DeleteGroups.
-pub(crate) async fn delete(groups: &Coordinator, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub(crate) async fn delete(
+    groups: &Coordinator,
+    request: DeleteGroupsRequest,
+    caller: &Caller,
+) -> DeleteGroupsResponse {
     let mut results = Vec::new();
     for name in request.groups_names {
-        let outcome = delete_one(groups, &name).await;
+        let outcome = delete_one(groups, &name, caller).await;
         results.push(DeletableGroupResult::default().with_group_id(name).with_error_code(code(outcome)));
     }
     DeleteGroupsResponse::default().with_results(results)
 }
 
-async fn delete_one(groups: &Coordinator, name: &GroupId) -> Result<(), ResponseError> {
+async fn delete_one(groups: &Coordinator, name: &GroupId, caller: &Caller) -> Result<(), ResponseError> {
+    caller.may(Operation::Delete, Resource::Group(name))?;
     if !name.is_empty() && !groups.exists(name).await? {
         return Err(ResponseError::GroupIdNotFound);
     }

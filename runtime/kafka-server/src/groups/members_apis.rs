@@ -18,6 +18,7 @@ use super::coordinator::{Coordinator, Request};
 use super::request::{Claimed, Join, Joined, Millis, Protocol, Refused, Sync, Synced};
 use crate::call::Caller;
 use crate::names::text;
+use crate::security::rights::{Operation, Resource};
 
 /// From this version of JoinGroup on a member without an id gets one first.
 const NEEDS_ID: i16 = 4;
@@ -33,7 +34,7 @@ const MANY_LEAVE: i16 = 3;
 /// JoinGroup.
 pub(crate) async fn join(groups: &Coordinator, request: JoinGroupRequest, caller: &Caller) -> JoinGroupResponse {
     let member_id = request.member_id.to_string();
-    let outcome = match check(groups, &request) {
+    let outcome = match check(groups, &request, caller) {
         Ok(()) => {
             let group = request.group_id.to_string();
             let join = Box::new(to_join(groups, request, caller));
@@ -56,7 +57,8 @@ pub(crate) async fn join(groups: &Coordinator, request: JoinGroupRequest, caller
 }
 
 /// Refuses what does not even reach the group.
-fn check(groups: &Coordinator, request: &JoinGroupRequest) -> Result<(), ResponseError> {
+fn check(groups: &Coordinator, request: &JoinGroupRequest, caller: &Caller) -> Result<(), ResponseError> {
+    caller.may(Operation::Read, Resource::Group(&request.group_id))?;
     if request.group_id.is_empty() {
         return Err(ResponseError::InvalidGroupId);
     }
@@ -113,7 +115,10 @@ fn from_joined(joined: Joined) -> JoinGroupResponse {
 }
 
 /// SyncGroup.
-pub(crate) async fn sync(groups: &Coordinator, request: SyncGroupRequest) -> SyncGroupResponse {
+pub(crate) async fn sync(groups: &Coordinator, request: SyncGroupRequest, caller: &Caller) -> SyncGroupResponse {
+    if let Err(error) = caller.may(Operation::Read, Resource::Group(&request.group_id)) {
+        return SyncGroupResponse::default().with_error_code(error.code());
+    }
     let sync = Sync {
         who: claimed(&request.member_id, request.group_instance_id.as_ref(), request.generation_id),
         protocol_type: request.protocol_type.map(|text| text.to_string()),
@@ -136,7 +141,10 @@ fn copied(of: &SyncGroupRequestAssignment) -> (String, Bytes) {
 }
 
 /// Heartbeat.
-pub(crate) async fn heartbeat(groups: &Coordinator, request: HeartbeatRequest) -> HeartbeatResponse {
+pub(crate) async fn heartbeat(groups: &Coordinator, request: HeartbeatRequest, caller: &Caller) -> HeartbeatResponse {
+    if let Err(error) = caller.may(Operation::Read, Resource::Group(&request.group_id)) {
+        return HeartbeatResponse::default().with_error_code(error.code());
+    }
     let who = claimed(&request.member_id, request.group_instance_id.as_ref(), request.generation_id);
     let asked = groups.ask_named(&request.group_id, |answer| Request::Heartbeat(who, answer)).await;
     HeartbeatResponse::default().with_error_code(code(asked.and_then(|answer| answer)))
@@ -144,6 +152,9 @@ pub(crate) async fn heartbeat(groups: &Coordinator, request: HeartbeatRequest) -
 
 /// LeaveGroup.
 pub(crate) async fn leave(groups: &Coordinator, request: LeaveGroupRequest, caller: &Caller) -> LeaveGroupResponse {
+    if let Err(error) = caller.may(Operation::Read, Resource::Group(&request.group_id)) {
+        return LeaveGroupResponse::default().with_error_code(error.code());
+    }
     let who: Vec<Claimed> = match caller.version < MANY_LEAVE {
         true => vec![claimed(&request.member_id, None, -1)],
         false => request.members.iter().map(|of| claimed(&of.member_id, of.group_instance_id.as_ref(), -1)).collect(),

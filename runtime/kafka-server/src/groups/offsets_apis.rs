@@ -23,6 +23,7 @@ use super::members_apis::{claimed, code};
 use crate::broker::Broker;
 use crate::call::Caller;
 use crate::names::text;
+use crate::security::rights::{Operation, Resource};
 
 /// As `offset.metadata.max.bytes` of Kafka.
 const LONGEST_METADATA: usize = 4096;
@@ -41,7 +42,7 @@ pub(crate) async fn commit(
     let mut offsets = Vec::new();
     let mut answers = Vec::new();
     for topic in &request.topics {
-        let partitions = match broker.topic(&topic.name.0).await {
+        let partitions = match broker.topic(caller.to(Operation::Read), &topic.name.0).await {
             Ok(found) => Ok(found.partitions),
             Err(wrong) => Err(wrong.error),
         };
@@ -88,6 +89,7 @@ async fn take(
     offsets: Vec<(TopicPartition, Committed)>,
     caller: &Caller,
 ) -> Result<(), ResponseError> {
+    caller.may(Operation::Read, Resource::Group(&request.group_id))?;
     let generation = request.generation_id_or_member_epoch;
     if generation >= 0 && !request.group_id.is_empty() && !groups.exists(&request.group_id).await? {
         return Err(match caller.version < KNOWS_MISSING_GROUPS {
@@ -104,7 +106,7 @@ pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, cal
     if caller.version >= MANY_GROUPS {
         let mut found = Vec::new();
         for group in request.groups {
-            found.push(fetch_of(groups, group).await);
+            found.push(fetch_of(groups, group, caller).await);
         }
         return OffsetFetchResponse::default().with_groups(found);
     }
@@ -115,7 +117,7 @@ pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, cal
         many.collect()
     });
     let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics);
-    let found = fetch_of(groups, group).await;
+    let found = fetch_of(groups, group, caller).await;
     let topics = found.topics.into_iter().map(|topic| {
         let one = |partition: OffsetFetchResponsePartitions| {
             OffsetFetchResponsePartition::default()
@@ -123,6 +125,7 @@ pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, cal
                 .with_committed_offset(partition.committed_offset)
                 .with_committed_leader_epoch(partition.committed_leader_epoch)
                 .with_metadata(partition.metadata)
+                .with_error_code(partition.error_code)
         };
         OffsetFetchResponseTopic::default()
             .with_name(topic.name)
@@ -131,19 +134,27 @@ pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, cal
     OffsetFetchResponse::default().with_error_code(found.error_code).with_topics(topics.collect())
 }
 
-async fn fetch_of(groups: &Coordinator, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let found = groups.committed(&asked.group_id).await;
+async fn fetch_of(groups: &Coordinator, asked: OffsetFetchRequestGroup, caller: &Caller) -> OffsetFetchResponseGroup {
+    let found = match caller.may(Operation::Describe, Resource::Group(&asked.group_id)) {
+        Ok(()) => groups.committed(&asked.group_id).await,
+        Err(error) => Err(error),
+    };
     let response = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
     let committed = match found {
         Ok(committed) => committed,
         Err(error) => return response.with_error_code(error.code()),
     };
-    let topics = match asked.topics {
+    let is_seen = |topic: &str| caller.may(Operation::Describe, Resource::Topic(topic));
+    let topics: Vec<_> = match asked.topics {
         Some(topics) => topics.into_iter().map(|topic| (Arc::from(&*topic.name.0), topic.partition_indexes)).collect(),
-        None => by_topic(&committed),
+        None => by_topic(&committed).into_iter().filter(|(topic, _)| is_seen(topic).is_ok()).collect(),
     };
     let topics = topics.into_iter().map(|(topic, partitions): (Arc<str>, Vec<i32>)| {
-        let one = |partition| told(partition, committed.get(&TopicPartition::new(topic.clone(), partition)));
+        let seen = is_seen(&topic);
+        let one = |partition| match seen {
+            Ok(()) => told(partition, committed.get(&TopicPartition::new(topic.clone(), partition))),
+            Err(error) => told(partition, None).with_error_code(error.code()),
+        };
         let partitions = partitions.into_iter().map(one).collect();
         OffsetFetchResponseTopics::default().with_name(TopicName(text(&topic))).with_partitions(partitions)
     });
@@ -174,30 +185,34 @@ pub(crate) async fn delete(
     broker: &Broker,
     groups: &Coordinator,
     request: OffsetDeleteRequest,
+    caller: &Caller,
 ) -> OffsetDeleteResponse {
     let mut offsets = Vec::new();
-    let mut is_known = Vec::new();
+    let mut checks = Vec::new();
     for topic in &request.topics {
-        let partitions = broker.topic(&topic.name.0).await.map_or(0, |found| found.partitions);
+        let found = broker.topic(caller.to(Operation::Read), &topic.name.0).await.map_err(|wrong| wrong.error);
         for asked in &topic.partitions {
-            let known = (0..partitions).contains(&asked.partition_index);
-            is_known.push(known);
-            if known {
+            let checked = found.as_ref().map_err(|error| *error).and_then(|found| {
+                let is_known = (0..found.partitions).contains(&asked.partition_index);
+                is_known.then_some(()).ok_or(ResponseError::UnknownTopicOrPartition)
+            });
+            checks.push(checked);
+            if checked.is_ok() {
                 offsets.push(TopicPartition::new(&*topic.name.0, asked.partition_index));
             }
         }
     }
-    let answers = match forget(groups, &request, offsets).await {
+    let answers = match forget(groups, &request, offsets, caller).await {
         Ok(answers) => answers,
         Err(error) => return OffsetDeleteResponse::default().with_error_code(error.code()),
     };
     let mut answers = answers.into_iter();
-    let mut is_known = is_known.into_iter();
+    let mut checks = checks.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|asked| {
-            let error = match is_known.next() {
-                Some(true) => answers.next().flatten(),
-                _ => Some(ResponseError::UnknownTopicOrPartition),
+            let error = match checks.next() {
+                Some(Err(error)) => Some(error),
+                _ => answers.next().flatten(),
             };
             OffsetDeleteResponsePartition::default()
                 .with_partition_index(asked.partition_index)
@@ -212,7 +227,9 @@ async fn forget(
     groups: &Coordinator,
     request: &OffsetDeleteRequest,
     offsets: Vec<TopicPartition>,
+    caller: &Caller,
 ) -> Result<Vec<Option<ResponseError>>, ResponseError> {
+    caller.may(Operation::Delete, Resource::Group(&request.group_id))?;
     if !request.group_id.is_empty() && !groups.exists(&request.group_id).await? {
         return Err(ResponseError::GroupIdNotFound);
     }

@@ -14,17 +14,19 @@ use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartiti
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
+    ApiKey, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
     LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
     SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::store::Memory;
+use crate::apis::api;
 use crate::broker::{Broker, Host, Options};
 use crate::call::Caller;
 use crate::groups::{groups_apis, members_apis, offsets_apis};
 use crate::names::text;
+use crate::security::principal::Principal;
 
 /// A broker over a log in memory.
 struct Case {
@@ -32,8 +34,10 @@ struct Case {
     broker: Broker,
 }
 
-fn caller(version: i16) -> Caller {
-    Caller { version, client: "c".into(), host: "/127.0.0.1".into() }
+/// Somebody who may do everything.
+fn caller(key: ApiKey, version: i16) -> Caller {
+    let needs = api(key as i16).unwrap().needs;
+    Caller { version, client: "c".into(), host: "/127.0.0.1".into(), principal: Principal::anonymous(), needs }
 }
 
 fn group(name: &str) -> GroupId {
@@ -68,7 +72,7 @@ impl Case {
             .with_rebalance_timeout_ms(60_000)
             .with_protocol_type(text("consumer"))
             .with_protocols(vec![JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(metadata)]);
-        members_apis::join(&self.broker.groups, request, &caller(version)).await
+        members_apis::join(&self.broker.groups, request, &caller(ApiKey::JoinGroup, version)).await
     }
 
     /// A group with one member, and the member's id.
@@ -83,7 +87,7 @@ impl Case {
             .with_member_id(joined.member_id.clone())
             .with_generation_id(1)
             .with_assignments(vec![assignment]);
-        let synced = members_apis::sync(&self.broker.groups, request).await;
+        let synced = members_apis::sync(&self.broker.groups, request, &caller(ApiKey::SyncGroup, 5)).await;
         assert_eq!((synced.error_code, synced.assignment), (0, Bytes::from_static(b"all")));
         joined.member_id
     }
@@ -93,14 +97,14 @@ impl Case {
             .with_group_id(group(name))
             .with_member_id(text(member_id))
             .with_generation_id(1);
-        members_apis::heartbeat(&self.broker.groups, request).await.error_code
+        members_apis::heartbeat(&self.broker.groups, request, &caller(ApiKey::Heartbeat, 4)).await.error_code
     }
 
     async fn leave(&self, name: &str, member_id: &str) -> i16 {
         let request = LeaveGroupRequest::default()
             .with_group_id(group(name))
             .with_members(vec![MemberIdentity::default().with_member_id(text(member_id))]);
-        members_apis::leave(&self.broker.groups, request, &caller(5)).await.members[0].error_code
+        members_apis::leave(&self.broker.groups, request, &caller(ApiKey::LeaveGroup, 5)).await.members[0].error_code
     }
 
     /// Commits `offset` for a partition of `topic`, and returns its code.
@@ -114,7 +118,8 @@ impl Case {
             .with_member_id(text(who.0))
             .with_generation_id_or_member_epoch(who.1)
             .with_topics(vec![topic]);
-        let response = offsets_apis::commit(&self.broker, &self.broker.groups, request, &caller(9)).await;
+        let response =
+            offsets_apis::commit(&self.broker, &self.broker.groups, request, &caller(ApiKey::OffsetCommit, 9)).await;
         response.topics[0].partitions[0].error_code
     }
 
@@ -125,7 +130,8 @@ impl Case {
     async fn committed(&self, name: &str) -> Vec<(i32, i64)> {
         let asked = OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(None);
         let request = OffsetFetchRequest::default().with_groups(vec![asked]);
-        let found = offsets_apis::fetch(&self.broker.groups, request, &caller(9)).await.groups.remove(0);
+        let found =
+            offsets_apis::fetch(&self.broker.groups, request, &caller(ApiKey::OffsetFetch, 9)).await.groups.remove(0);
         let all = found.topics.into_iter().flat_map(|topic| topic.partitions);
         all.map(|partition| (partition.partition_index, partition.committed_offset)).collect()
     }
@@ -133,13 +139,16 @@ impl Case {
     /// The state and the number of members.
     async fn described(&self, name: &str) -> (i16, String, usize) {
         let request = DescribeGroupsRequest::default().with_groups(vec![group(name)]);
-        let found = groups_apis::describe(&self.broker.groups, request, &caller(6)).await.groups.remove(0);
+        let found = groups_apis::describe(&self.broker.groups, request, &caller(ApiKey::DescribeGroups, 6))
+            .await
+            .groups
+            .remove(0);
         (found.error_code, found.group_state.to_string(), found.members.len())
     }
 
     async fn delete(&self, name: &str) -> i16 {
         let request = DeleteGroupsRequest::default().with_groups_names(vec![group(name)]);
-        groups_apis::delete(&self.broker.groups, request).await.results[0].error_code
+        groups_apis::delete(&self.broker.groups, request, &caller(ApiKey::DeleteGroups, 2)).await.results[0].error_code
     }
 
     async fn forget(&self, name: &str) -> (i16, Option<i16>) {
@@ -147,7 +156,8 @@ impl Case {
         let topic =
             OffsetDeleteRequestTopic::default().with_name(TopicName(text("t"))).with_partitions(vec![partition]);
         let request = OffsetDeleteRequest::default().with_group_id(group(name)).with_topics(vec![topic]);
-        let response = offsets_apis::delete(&self.broker, &self.broker.groups, request).await;
+        let response =
+            offsets_apis::delete(&self.broker, &self.broker.groups, request, &caller(ApiKey::OffsetDelete, 0)).await;
         let partition = response.topics.first().map(|topic| topic.partitions[0].error_code);
         (response.error_code, partition)
     }
@@ -155,7 +165,7 @@ impl Case {
     async fn listed(&self, states: &[&str], types: &[&str]) -> Vec<(String, String)> {
         let texts = |all: &[&str]| all.iter().map(|one| text(one)).collect();
         let request = ListGroupsRequest::default().with_states_filter(texts(states)).with_types_filter(texts(types));
-        let found = groups_apis::list(&self.broker.groups, request).await.groups;
+        let found = groups_apis::list(&self.broker.groups, request, &caller(ApiKey::ListGroups, 5)).await.groups;
         found.into_iter().map(|group| (group.group_id.to_string(), group.group_state.to_string())).collect()
     }
 }
@@ -211,7 +221,7 @@ async fn joins_that_ask_for_too_much_are_refused() {
             .with_session_timeout_ms(session)
             .with_protocols(vec![protocol(length)]);
         let case = &case;
-        async move { members_apis::join(&case.broker.groups, request, &caller(9)).await.error_code }
+        async move { members_apis::join(&case.broker.groups, request, &caller(ApiKey::JoinGroup, 9)).await.error_code }
     };
     assert_eq!(join(10_000, 1 << 20).await, E::InvalidRequest.code());
     for session in [i32::MIN, -1, 0, 5_999, 1_800_001, i32::MAX] {
@@ -234,7 +244,7 @@ async fn a_join_with_many_protocols_costs_little() {
             .with_rebalance_timeout_ms(60_000)
             .with_protocols(protocols);
         let case = &case;
-        async move { members_apis::join(&case.broker.groups, request, &caller(3)).await.error_code }
+        async move { members_apis::join(&case.broker.groups, request, &caller(ApiKey::JoinGroup, 3)).await.error_code }
     };
     let shared = many("a");
     let others = (0..5).map(|_| join(shared.clone()));
@@ -253,7 +263,7 @@ async fn offsets_are_checked_one_by_one() {
     assert_eq!(case.committed("g").await, [(1, 7)]);
     let topic = OffsetFetchRequestTopic::default().with_name(TopicName(text("t"))).with_partition_indexes(vec![0, 1]);
     let request = OffsetFetchRequest::default().with_group_id(group("g")).with_topics(Some(vec![topic]));
-    let found = offsets_apis::fetch(&case.broker.groups, request, &caller(7)).await;
+    let found = offsets_apis::fetch(&case.broker.groups, request, &caller(ApiKey::OffsetFetch, 7)).await;
     let told: Vec<_> = found.topics[0].partitions.iter().map(|of| (of.committed_offset, of.error_code)).collect();
     assert_eq!(told, [(-1, 0), (7, 0)]);
 }
