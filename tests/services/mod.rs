@@ -2,6 +2,7 @@
 //! where a Docker engine answers, or a local install. One of each serves a whole test run, and dies with it.
 
 mod bucket;
+mod clients;
 mod container;
 mod kafka;
 mod local;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 pub use bucket::{Bucket, Upload};
+pub use clients::KafkaClient;
 pub use kafka::{kafka_tool, try_kafka_tool};
 pub use readers::{read, write};
 pub use registry::{SchemaRegistry, schema_registry};

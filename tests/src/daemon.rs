@@ -33,6 +33,19 @@ impl Daemon {
         daemon
     }
 
+    /// A daemon that runs, with an endpoint for Kafka clients, and the endpoint's address.
+    pub async fn for_kafka_clients(program: &str, configuration: &str) -> (Daemon, String) {
+        let kafka = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut daemon = Daemon::new(program, configuration);
+        // Members that come one by one need not be waited for.
+        let endpoint = format!("kafka: {{ address: \"{kafka}\", groups: {{ initial-delay: 500ms }} }}");
+        let file = daemon.path("aqueduct.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replacen("listen: {", &format!("listen: {{ {endpoint},"), 1)).unwrap();
+        daemon.started().await;
+        (daemon, kafka)
+    }
+
     /// Writes another configuration; a running daemon does not notice until it is told.
     pub fn configure(&self, configuration: &str) {
         let text =

@@ -5,6 +5,7 @@
 pub mod asked;
 pub mod daemon;
 pub mod lines;
+pub mod members;
 pub mod network;
 #[path = "../services/mod.rs"]
 pub mod services;

@@ -1,0 +1,37 @@
+//! franz-go against the endpoint of the real daemon.
+//!
+//! Needs Go of at least 1.21, see `services/clients.sh`.
+
+#![allow(clippy::unwrap_used, reason = "tests are the outside")]
+
+use aqueduct_tests::daemon::Daemon;
+use aqueduct_tests::members;
+use aqueduct_tests::services::KafkaClient::Franz;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_aqueduct-with-faults");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_every_codec_come_back_with_all_that_they_carry() {
+    let (_daemon, address) = Daemon::for_kafka_clients(PROGRAM, "").await;
+    Franz.run(&address, &["records"], "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_topics_and_groups_are_asked_for_and_changed() {
+    let (_daemon, address) = Daemon::for_kafka_clients(PROGRAM, "").await;
+    for what in ["offsets", "admin", "groups"] {
+        Franz.run(&address, &[what], "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_members_that_come_and_go_read_every_record_by_range() {
+    let (mut daemon, address) = Daemon::for_kafka_clients(PROGRAM, &members::topics()).await;
+    members::come_and_go(&mut daemon, &address, Franz, "range", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_members_that_come_and_go_read_every_record_cooperatively() {
+    let (mut daemon, address) = Daemon::for_kafka_clients(PROGRAM, &members::topics()).await;
+    members::come_and_go(&mut daemon, &address, Franz, "cooperative-sticky", &[]).await;
+}
