@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aqueduct_api::{Durability, Hold, POSITION_HEADER, Result, Store, TopicPartition};
+use aqueduct_api::{Durability, Hold, Isolation, POSITION_HEADER, Result, Store, TopicPartition};
 use aqueduct_record::{Batch, Offset, crc32c};
 use bytes::Bytes;
 
@@ -150,7 +150,7 @@ impl Observer {
             }
         }
         while known.next < bounds.stable {
-            let read = store.read(of, known.next, 64 << 10).await?;
+            let read = store.read(of, known.next, 64 << 10, Isolation::Committed).await?;
             if let Some(lost) = read.lost {
                 self.lost(of, &lost);
                 known.next = lost.end;

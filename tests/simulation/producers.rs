@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, ByteSize, Durability, Error, Log as _, ProducerError, Producers as _, Span, TopicPartition,
-    TopicSettings, Topics as _,
+    Appended, At, ByteSize, Durability, Error, Isolation, Log as _, ProducerError, Producers as _, Span,
+    TopicPartition, TopicSettings, Topics as _,
 };
 use aqueduct_commit_log::CommitLog;
 use aqueduct_record::{Batch, BatchBuilder};
@@ -178,7 +178,7 @@ impl ProducerRun {
 async fn read(log: &CommitLog, of: &TopicPartition) -> Result<Vec<(i64, String)>, Error> {
     let (mut offset, mut found) = (0, Vec::new());
     loop {
-        let read = log.read(of, offset, 64 << 10).await?;
+        let read = log.read(of, offset, 64 << 10, Isolation::Uncommitted).await?;
         if let Some(lost) = read.lost {
             offset = lost.end;
             continue;

@@ -173,7 +173,7 @@ async fn check(data: &Path, folder: &Path) {
 async fn read(log: &CommitLog, of: &TopicPartition) -> Vec<(i64, String)> {
     let (mut offset, mut found) = (0, Vec::new());
     loop {
-        let read = log.read(of, offset, 1 << 20).await.unwrap();
+        let read = log.read(of, offset, 1 << 20, aqueduct_api::Isolation::Uncommitted).await.unwrap();
         assert_eq!(read.lost, None);
         if read.batches.is_empty() {
             return found;

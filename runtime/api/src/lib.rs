@@ -3,6 +3,7 @@
 //! - [`Log`], [`Topics`] and [`Groups`]: where records are kept, and how far each reader has come.
 //! - [`Memberships`]: who is in which group, for a coordinator whose members come from outside.
 //! - [`Producers`]: what a log remembers of those who write to it with sequence numbers.
+//! - [`Transactions`]: how what they write in transactions ends, and what readers see of it.
 //! - [`Source`] and [`Sink`]: one system each; they know no log, no offset store, no retry and no schedule.
 //! - [`Transform`]: what records go through on their way, pure.
 //! - [`Settings`], [`SourceSettings`], [`SinkSettings`], [`TransformSettings`] and the [`Registry`]: how one is declared
@@ -30,6 +31,7 @@ mod sink;
 mod source;
 pub mod template;
 mod topic;
+mod transaction;
 mod transform;
 mod units;
 
@@ -51,6 +53,7 @@ pub use settings::{
 pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Made, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};
 pub use topic::{CleanupPolicy, Durability, Hold, Topic, TopicId, TopicPartition, TopicSettings, Topics};
+pub use transaction::{Aborted, Isolation, Marker, ReadBatches, Transactions};
 pub use transform::{Draft, DraftHeader, Transform, Transformed, Unfit};
 pub use units::{ByteSize, Secret, Span};
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::{Result, TopicPartition, Topics};
+use crate::{Aborted, Isolation, Result, TopicPartition, Topics};
 
 /// A log with its topics and groups: what the engine runs on.
 pub trait Store: Log + Topics + Groups {}
@@ -23,7 +23,9 @@ pub trait Log: Send + Sync {
     ///
     /// A batch with a producer id is checked against what that producer wrote before, unless it comes at its own offsets: one
     /// of its last five that comes again is not written again but answered as [`Appended::duplicate`], and one that does not
-    /// follow the last is `Refused` with a [`crate::ProducerError`].
+    /// follow the last is `Refused` with a [`crate::ProducerError`]. One that says that it is transactional belongs to its
+    /// producer's transaction, which [`crate::Transactions::end`] ends; without a sequence number (-1) it is not told from one
+    /// that was sent before.
     async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended>;
 
     /// Where the partition begins and ends.
@@ -36,11 +38,12 @@ pub trait Log: Send + Sync {
     /// or at the stable end.
     async fn measure(&self, of: &TopicPartition, from: Offset, limit: Limit) -> Result<Measured>;
 
-    /// Batches from the one that holds `from` on, at most `max_bytes` of them but at least one; empty at the end.
-    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read>;
+    /// Batches from the one that holds `from` on, at most `max_bytes` of them but at least one; empty at the end of what
+    /// `isolation` lets a reader see.
+    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Read>;
 
-    /// Returns once the stable end is past `offset`.
-    async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()>;
+    /// Returns once the end of what `isolation` lets a reader see is past `offset`.
+    async fn grown(&self, of: &TopicPartition, offset: Offset, isolation: Isolation) -> Result<()>;
 
     /// Syncs the partition whatever its durability, and returns the offset before which everything is now safe: called
     /// before a position or a pin that depends on the partition is saved.
@@ -91,14 +94,27 @@ impl Appended {
 pub struct Bounds {
     /// The first offset that is kept.
     pub start: Offset,
-    /// The offset before which readers may read: on `fsync` topics only what is synced, and nothing of open transactions.
+    /// The last stable offset, before which readers of what is committed may read: nothing of open transactions, and no further
+    /// than the high watermark.
     pub stable: Offset,
+    /// The offset before which anybody may read: on `fsync` topics only what is synced.
+    pub high_watermark: Offset,
     /// The offset that the next append gets.
     pub end: Offset,
     /// The leader epoch under which appends are written now.
     pub leader_epoch: i32,
     /// How often the partition has given back offsets of appends that failed, or that were not safe when a sync failed.
     pub given_back: u64,
+}
+
+impl Bounds {
+    /// The end of what a reader sees.
+    pub fn readable(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark,
+            Isolation::Committed => self.stable,
+        }
+    }
 }
 
 /// What makes a chunk ripe.
@@ -129,6 +145,9 @@ pub struct Read {
     /// Offsets that can not be read any more (damaged, or gone before the reader came), when the read began in them: the
     /// reader says so loudly and goes on after them.
     pub lost: Option<std::ops::Range<Offset>>,
+    /// Transactions that were aborted and have records among these, where only what is committed was asked for:
+    /// [`Read::into_batches`] leaves those out.
+    pub aborted: Vec<Aborted>,
 }
 
 /// How far each group of readers has come, as Kafka's group coordinator keeps it.

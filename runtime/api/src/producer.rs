@@ -1,5 +1,6 @@
 //! Idempotent producers: what a log remembers of them, and what it does not take from them.
 
+use aqueduct_record::Offset;
 use async_trait::async_trait;
 
 use crate::{Error, Result, TopicPartition};
@@ -26,6 +27,10 @@ pub struct Producer {
     pub last_sequence: i32,
     /// The latest timestamp of its last batch, in ms since 1970; -1: none.
     pub last_timestamp: i64,
+    /// The epoch of the coordinator that ended its last transaction; -1: none did.
+    pub coordinator_epoch: i32,
+    /// The first offset of the transaction that it has open.
+    pub open_since: Option<Offset>,
 }
 
 /// Why a batch of a producer is not taken: the cause of an [`Error::Refused`].
@@ -52,6 +57,26 @@ pub enum ProducerError {
         epoch: i16,
         /// The epoch that holds.
         current: i16,
+    },
+    /// The producer has a transaction open, of which the batch is not.
+    #[error(
+        "a batch of producer {id} is in no transaction, but the one that it has open since offset {since} is not ended"
+    )]
+    OutsideTransaction {
+        /// The producer.
+        id: i64,
+        /// The first offset of its transaction.
+        since: Offset,
+    },
+    /// Another coordinator decides over the producer's transactions by now.
+    #[error("a marker for producer {id} is of coordinator epoch {epoch}, which was replaced by {current}")]
+    CoordinatorFenced {
+        /// The producer.
+        id: i64,
+        /// The marker's coordinator epoch.
+        epoch: i32,
+        /// The coordinator epoch that holds.
+        current: i32,
     },
     /// The batch names a producer but not which of its records it begins with.
     #[error(

@@ -154,7 +154,7 @@ impl Batches {
             let (first, last, next) = (batch.base_offset(), batch.last_offset(), batch.next_offset());
             let wanted = self.ranges.iter().any(|range| range.start <= last && first < range.end);
             let mut made = None;
-            let is_new = next > self.next && wanted && !batch.header().attributes.is_control();
+            let is_new = next > self.next && wanted && batch.count() > 0;
             if is_new {
                 made = self.content.transformed(batch, self.next..next, &self.ranges).await?;
             }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    At, CleanupPolicy, Committed, Durability, Error, Membership, Result, Span, Token, TopicPartition, TopicSettings,
+    At, CleanupPolicy, Committed, Durability, Error, Isolation, Membership, Result, Span, Token, TopicPartition,
+    TopicSettings,
 };
 use aqueduct_record::Batch;
 use parking_lot::Mutex;
@@ -85,7 +86,7 @@ impl Groups {
     fn read_all(&self) -> Result<()> {
         let mut offset = self.partition.start();
         loop {
-            let found = self.partition.read(offset, LOADED_AT_ONCE)?;
+            let found = self.partition.read(offset, LOADED_AT_ONCE, Isolation::Uncommitted)?;
             if let Some(lost) = found.lost {
                 tracing::error!(
                     topic = TOPIC,

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Limit, Log, Measured, Membership,
-    Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
+    Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Isolation, Limit, Log, Marker,
+    Measured, Membership, Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition,
+    TopicSettings, Topics, Transactions,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -272,12 +273,12 @@ impl Log for CommitLog {
         self.blocking(of, move |partition| partition.measure(from, limit)).await
     }
 
-    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read> {
-        self.blocking(of, move |partition| partition.read(from, max_bytes)).await
+    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Read> {
+        self.blocking(of, move |partition| partition.read(from, max_bytes, isolation)).await
     }
 
-    async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
-        self.inner.registry.partition(of)?.grown(offset).await
+    async fn grown(&self, of: &TopicPartition, offset: Offset, isolation: Isolation) -> Result<()> {
+        self.inner.registry.partition(of)?.grown(offset, isolation).await
     }
 
     async fn sync(&self, of: &TopicPartition) -> Result<Offset> {
@@ -380,5 +381,13 @@ impl Producers for CommitLog {
 
     async fn producers(&self, of: &TopicPartition) -> Result<Vec<Producer>> {
         Ok(self.inner.registry.partition(of)?.describe_producers())
+    }
+}
+
+#[async_trait]
+impl Transactions for CommitLog {
+    async fn end(&self, of: &TopicPartition, marker: Marker) -> Result<Appended> {
+        let batch = marker.to_batch(self.inner.shared.edge.now());
+        self.inner.registry.partition(of)?.append(batch, At::End).await
     }
 }

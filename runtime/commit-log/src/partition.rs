@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 
-use aqueduct_api::{Bounds, Durability, Error, Result, TopicPartition, TopicSettings};
+use aqueduct_api::{Bounds, Durability, Error, Isolation, Result, TopicPartition, TopicSettings};
 use aqueduct_record::Offset;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
@@ -127,7 +127,7 @@ impl Partition {
         };
         let stable = self.stable();
         let leader_epoch = self.shared.epoch.current();
-        Bounds { start: self.start(), stable, end: end.max(stable), leader_epoch, given_back }
+        Bounds { start: self.start(), stable, high_watermark: stable, end: end.max(stable), leader_epoch, given_back }
     }
 
     /// The first offset that is kept.
@@ -146,7 +146,7 @@ impl Partition {
     }
 
     /// Returns once the stable end is past `offset`.
-    pub(crate) async fn grown(&self, offset: Offset) -> Result<()> {
+    pub(crate) async fn grown(&self, offset: Offset, _isolation: Isolation) -> Result<()> {
         loop {
             let mut moved = pin!(self.tail_moved.notified());
             // From here on no move is missed.

@@ -282,6 +282,8 @@ impl Producers {
             epoch: known.epoch,
             last_sequence: known.last_sequence(),
             last_timestamp: known.sent.last().map_or(-1, |last| last.timestamp),
+            coordinator_epoch: -1,
+            open_since: None,
         };
         self.all().map(described).collect()
     }

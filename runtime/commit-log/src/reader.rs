@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use aqueduct_api::{Limit, Measured, Read, Result};
+use aqueduct_api::{Isolation, Limit, Measured, Read, Result};
 use aqueduct_record::{Batch, Header, Offset, crc32c};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -58,8 +58,8 @@ enum Within<T> {
 
 impl Partition {
     /// Batches from the one that holds `from` on.
-    pub(crate) fn read(&self, from: Offset, max_bytes: usize) -> Result<Read> {
-        let lost = |to: Offset| Ok(Read { batches: Bytes::new(), lost: Some(from..to) });
+    pub(crate) fn read(&self, from: Offset, max_bytes: usize, _isolation: Isolation) -> Result<Read> {
+        let lost = |to: Offset| Ok(Read { lost: Some(from..to), ..Read::default() });
         let mut offset = from;
         loop {
             let stable = self.stable();
@@ -72,7 +72,7 @@ impl Partition {
                 return lost(segment.base);
             }
             match self.read_in(&segment, offset, max_bytes)? {
-                Within::Found(batches) => return Ok(Read { batches, lost: None }),
+                Within::Found(batches) => return Ok(Read { batches, ..Read::default() }),
                 Within::Lost(to) => return lost(to.min(stable)),
                 Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
                 Within::Gone => self.check_there()?,

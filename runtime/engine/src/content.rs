@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aqueduct_api::{
-    Chunk, Content, Draft, Error, Made, Outcome, POSITION_HEADER, REPLAYED_HEADER, Read, Rejected, Replayed, Result,
-    TopicPartition, Unfit,
+    Chunk, Content, Draft, Error, Isolation, Made, Outcome, POSITION_HEADER, REPLAYED_HEADER, Read, Rejected, Replayed,
+    Result, TopicPartition, Unfit,
 };
 use aqueduct_record::{Batch, BatchBuilder, Offset, Record};
 use async_trait::async_trait;
@@ -139,7 +139,7 @@ impl LogContent {
             Some(ahead) if ahead.from == from => {
                 ahead.read.await.map_err(|cause| Error::retry(format!("read {}: {cause}", self.of)))?
             }
-            _ => self.delivery.run.host.store.read(&self.of, from, AT_A_TIME).await,
+            _ => self.delivery.run.host.store.read(&self.of, from, AT_A_TIME, Isolation::Committed).await,
         }
     }
 
@@ -149,7 +149,7 @@ impl LogContent {
         }
         let Ok(room) = self.delivery.ahead.clone().try_acquire_owned() else { return };
         let (store, of) = (self.delivery.run.host.store.clone(), self.of.clone());
-        let read = self.runtime.spawn(async move { store.read(&of, from, AT_A_TIME).await });
+        let read = self.runtime.spawn(async move { store.read(&of, from, AT_A_TIME, Isolation::Committed).await });
         self.state.lock().ahead = Some(Ahead { from, read, _room: room });
     }
 
@@ -157,17 +157,17 @@ impl LogContent {
         let mut from = from.max(self.range.start);
         while from < self.range.end {
             let read = self.read_log(from).await?;
+            if let Some(lost) = &read.lost {
+                self.note_lost(lost);
+            }
+            let lost = read.lost.clone();
             let mut batches = Vec::new();
-            let mut bytes = read.batches;
-            while let Some((batch, rest)) = Batch::split_checked(&bytes).map_err(|cause| unreadable(&self.of, cause))? {
+            for batch in read.into_batches() {
+                let batch = batch.map_err(|cause| unreadable(&self.of, cause))?;
                 if batch.base_offset() >= self.range.end {
                     break;
                 }
-                bytes = rest;
                 batches.push(batch);
-            }
-            if let Some(lost) = &read.lost {
-                self.note_lost(lost);
             }
             if let Some(last) = batches.last() {
                 let next = last.next_offset();
@@ -175,7 +175,7 @@ impl LogContent {
                 self.read_ahead(next);
                 return Ok(batches);
             }
-            match read.lost {
+            match lost {
                 Some(lost) if lost.end > from => from = lost.end,
                 _ => break,
             }

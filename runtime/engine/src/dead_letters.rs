@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct_api::fault::{Mutant, mutated, point};
 use aqueduct_api::{
-    Appended, At, ByteSize, Durability, Error, POSITION_HEADER, Result, Span, TopicPartition, TopicSettings,
+    Appended, At, ByteSize, Durability, Error, Isolation, POSITION_HEADER, Result, Span, TopicPartition, TopicSettings,
 };
 use aqueduct_record::{Batch, BatchBuilder, Headers, Offset};
 
@@ -156,12 +156,11 @@ impl DeadLetters {
         let start = store.bounds(&self.topic).await?.start;
         let mut next = if from > end { start } else { from.max(start) };
         while next < end {
-            let read = store.read(&self.topic, next, 1 << 20).await?;
+            let read = store.read(&self.topic, next, 1 << 20, Isolation::Uncommitted).await?;
             let before = next;
             next = read.lost.as_ref().map_or(next, |lost| lost.end.max(next));
-            let mut bytes = read.batches;
-            while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(Error::retry)? {
-                bytes = rest;
+            for batch in read.into_own_batches() {
+                let batch = batch.map_err(Error::retry)?;
                 next = batch.next_offset().max(next);
                 self.learn(&batch, of, &range, &mut found)?;
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aqueduct_api::{Edge, Error, Registry, Result, SinkOpening, Store, TopicPartition, TransformOpening};
+use aqueduct_api::{Edge, Error, Isolation, Registry, Result, SinkOpening, Store, TopicPartition, TransformOpening};
 use aqueduct_record::{Batch, Offset};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -62,10 +62,10 @@ impl Host {
     /// The leader epoch of the record before `offset`, where it is still there.
     pub(crate) async fn epoch_before(&self, of: &TopicPartition, offset: Offset) -> Result<Option<i32>> {
         let bounds = self.store.bounds(of).await?;
-        if offset <= bounds.start || offset > bounds.stable {
+        if offset <= bounds.start || offset > bounds.high_watermark {
             return Ok(None);
         }
-        let read = self.store.read(of, offset - 1, 1).await?;
+        let read = self.store.read(of, offset - 1, 1, Isolation::Uncommitted).await?;
         let first = Batch::split_first(&read.batches).map_err(Error::retry)?;
         Ok(first.filter(|(batch, _)| batch.base_offset() < offset).map(|(batch, _)| batch.leader_epoch()))
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use aqueduct_api::{Committed, Error, Replayed, Result, Store, Token, Topic, TopicId, TopicPartition};
+use aqueduct_api::{Committed, Error, Isolation, Replayed, Result, Store, Token, Topic, TopicId, TopicPartition};
 use aqueduct_record::{Batch, Offset};
 use serde::{Deserialize, Serialize};
 
@@ -166,14 +166,14 @@ impl Walk {
     /// The next batches with records of the range, the first and last perhaps with others too; `None` at its end.
     pub(crate) async fn next(&mut self, store: &dyn Store) -> Result<Option<Vec<Batch>>> {
         while self.range.start < self.range.end {
-            let read = store.read(&self.of, self.range.start, AT_A_TIME).await?;
+            let read = store.read(&self.of, self.range.start, AT_A_TIME, Isolation::Committed).await?;
             let before = self.range.start;
-            self.range.start = read.lost.map_or(before, |lost| lost.end.max(before));
-            let (mut bytes, mut batches) = (read.batches, Vec::new());
-            while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(Error::retry)? {
-                bytes = rest;
+            self.range.start = read.lost.as_ref().map_or(before, |lost| lost.end.max(before));
+            let mut batches = Vec::new();
+            for batch in read.into_batches() {
+                let batch = batch.map_err(Error::retry)?;
                 self.range.start = self.range.start.max(batch.next_offset());
-                if batch.next_offset() > before && !batch.header().attributes.is_control() {
+                if batch.next_offset() > before && batch.count() > 0 {
                     batches.push(batch);
                 }
             }

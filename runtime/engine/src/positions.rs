@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{Error, POSITION_HEADER, Position, Result, Stream, TopicPartition};
+use aqueduct_api::{Error, Isolation, POSITION_HEADER, Position, Result, Stream, TopicPartition};
 use aqueduct_record::{Batch, Offset};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -231,16 +231,15 @@ async fn scan(
     // A mark past the end is that of an earlier topic of this name.
     let mut next = if from > end { start } else { from.max(start) };
     while next < end {
-        let read = host.store.read(of, next, 1 << 20).await?;
+        let read = host.store.read(of, next, 1 << 20, Isolation::Uncommitted).await?;
         let before = next;
         if let Some(lost) = &read.lost {
             tracing::error!(source = traces.source, partition = %of, from = lost.start, to = lost.end,
                 "a damaged range may hide how far the source had come: what it held may be read again");
             next = lost.end.max(next);
         }
-        let mut bytes = read.batches;
-        while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(Error::retry)? {
-            bytes = rest;
+        for batch in read.into_own_batches() {
+            let batch = batch.map_err(Error::retry)?;
             next = batch.next_offset().max(next);
             learn_batch(traces, of, &batch, recovered)?;
         }
@@ -252,9 +251,6 @@ async fn scan(
 }
 
 fn learn_batch(traces: &Traces<'_>, of: &TopicPartition, batch: &Batch, recovered: &mut Recovered) -> Result<()> {
-    if batch.header().attributes.is_control() {
-        return Ok(());
-    }
     let records = batch.records().map_err(|cause| Error::retry(format!("{of}: {cause}")))?;
     let Some(Ok(last)) = records.iter().last() else { return Ok(()) };
     let Some(Some(header)) = last.headers.get(POSITION_HEADER) else { return Ok(()) };

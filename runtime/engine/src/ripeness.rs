@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_api::{Error, Limit, Result, Topic, TopicPartition};
+use aqueduct_api::{Error, Isolation, Limit, Result, Topic, TopicPartition};
 use aqueduct_record::Offset;
 use tokio::time::Instant;
 
@@ -51,7 +51,7 @@ impl Ripeness {
             };
             let ripens = self.seen.front().zip(age).map(|((_, seen), age)| *seen + age);
             let grown = async {
-                delivery.run.host.store.grown(&self.of, stable).await?;
+                delivery.run.host.store.grown(&self.of, stable, Isolation::Committed).await?;
                 if !self.seen.is_empty() {
                     tokio::time::sleep(pause).await;
                 }

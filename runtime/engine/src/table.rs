@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{At, CleanupPolicy, Durability, Edge, Error, Result, Span, Store, TopicPartition, TopicSettings};
+use aqueduct_api::{
+    At, CleanupPolicy, Durability, Edge, Error, Isolation, Result, Span, Store, TopicPartition, TopicSettings,
+};
 use aqueduct_record::{Batch, BatchBuilder, Offset};
 use parking_lot::Mutex;
 
@@ -102,20 +104,20 @@ impl Table {
         let end = self.store.sync(&self.partition).await?;
         let mut next = self.store.bounds(&self.partition).await?.start;
         while next < end {
-            let read = self.store.read(&self.partition, next, 1 << 20).await?;
-            if let Some(lost) = &read.lost {
+            let read = self.store.read(&self.partition, next, 1 << 20, Isolation::Committed).await?;
+            let lost = read.lost.clone();
+            if let Some(lost) = &lost {
                 tracing::error!(partition = %self.partition, from = lost.start, to = lost.end,
                     "part of what the engine remembers is damaged and was skipped");
                 next = lost.end.max(next);
             }
             let before = next;
-            let mut bytes = read.batches;
-            while let Some((batch, rest)) = Batch::split_first(&bytes).map_err(Error::fatal)? {
-                bytes = rest;
+            for batch in read.into_batches() {
+                let batch = batch.map_err(Error::fatal)?;
                 self.learn(&batch)?;
                 next = batch.next_offset().max(next);
             }
-            if next == before && read.lost.is_none() {
+            if next == before && lost.is_none() {
                 break;
             }
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aqueduct_api::{
-    Bounds, Edge, Memberships, Producers, Result, Store, Topic, TopicId, TopicPartition, TopicSettings,
+    Bounds, Edge, Memberships, Producers, Result, Store, Topic, TopicId, TopicPartition, TopicSettings, Transactions,
 };
 use async_trait::async_trait;
 use kafka_protocol::error::ResponseError;
@@ -23,9 +23,9 @@ use crate::produce::INFLATED_AT_ONCE;
 pub(crate) const NODE: i32 = 0;
 
 /// All that is asked of the log.
-pub trait Served: Store + Producers + Memberships {}
+pub trait Served: Store + Producers + Memberships + Transactions {}
 
-impl<T: Store + Producers + Memberships> Served for T {}
+impl<T: Store + Producers + Memberships + Transactions> Served for T {}
 
 /// Answers requests; connections share one.
 pub struct Broker {

@@ -4,14 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_api::{Topic, TopicPartition};
+use aqueduct_api::{Aborted, Isolation, Read, Topic, TopicPartition};
 use aqueduct_record::{Header, Offset};
 use bytes::{Bytes, BytesMut};
 use futures::future::{self, Either};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
@@ -38,6 +38,7 @@ struct Reading {
     of: Option<TopicPartition>,
     /// The offset from which to read on.
     next: Offset,
+    isolation: Isolation,
     most: usize,
     records: Vec<Bytes>,
     size: usize,
@@ -58,7 +59,7 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
     let wanted = Wanted {
         most: (request.max_bytes.max(0) as usize).min(MOST_BYTES),
         least: (request.min_bytes.max(0) as usize).min(MOST_BYTES),
-        committed: request.isolation_level == READ_COMMITTED,
+        isolation: isolation(request.isolation_level),
     };
     let mut responses = Vec::with_capacity(request.topics.len());
     let mut readings = Vec::new();
@@ -84,7 +85,12 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
 struct Wanted {
     most: usize,
     least: usize,
-    committed: bool,
+    isolation: Isolation,
+}
+
+/// What a client wants to see of transactions.
+pub(crate) fn isolation(level: i8) -> Isolation {
+    if level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted }
 }
 
 async fn open(
@@ -96,11 +102,12 @@ async fn open(
 ) -> Reading {
     let response = PartitionData::default()
         .with_partition_index(partition.partition)
-        .with_aborted_transactions(wanted.committed.then(Vec::new));
+        .with_aborted_transactions((wanted.isolation == Isolation::Committed).then(Vec::new));
     let mut reading = Reading {
         topic,
         of: None,
         next: partition.fetch_offset,
+        isolation: wanted.isolation,
         most: partition.partition_max_bytes.max(0) as usize,
         records: Vec::new(),
         size: 0,
@@ -135,10 +142,10 @@ impl Reading {
         let Some(of) = &self.of else { return false };
         match broker.store.bounds(of).await {
             Ok(bounds) => {
-                self.response.high_watermark = bounds.stable;
+                self.response.high_watermark = bounds.high_watermark;
                 self.response.last_stable_offset = bounds.stable;
                 self.response.log_start_offset = bounds.start;
-                self.next < bounds.stable
+                self.next < bounds.readable(self.isolation)
             }
             Err(cause) => {
                 self.fail(Wrong::from(cause).error);
@@ -147,25 +154,38 @@ impl Reading {
         }
     }
 
+    /// Tells a client that wants only what is committed what to leave out.
+    fn note_aborted(&mut self, aborted: &[Aborted]) {
+        let Some(told) = &mut self.response.aborted_transactions else { return };
+        for Aborted { producer_id, first, .. } in aborted {
+            let (producer_id, first_offset) = (ProducerId(*producer_id), *first);
+            // A transaction with records in two reads is told once.
+            if !told.iter().any(|told| (told.producer_id, told.first_offset) == (producer_id, first_offset)) {
+                told.push(AbortedTransaction::default().with_producer_id(producer_id).with_first_offset(first_offset));
+            }
+        }
+    }
+
     /// Reads on, at most `most` bytes unless `at_least_one`; returns how many.
     async fn read(&mut self, broker: &Broker, most: usize, at_least_one: bool) -> usize {
         let Some(of) = self.of.clone() else { return 0 };
         let read = async {
-            let found = broker.store.read(&of, self.next, most).await?;
-            let Some(lost) = found.lost else { return Ok(found.batches) };
+            let found = broker.store.read(&of, self.next, most, self.isolation).await?;
+            let Some(lost) = found.lost else { return Ok(found) };
             // A client has no word for it: it goes on after them, as after records that compaction removed.
             let (from, to) = (lost.start, lost.end);
             tracing::error!(partition = %of, from, to, "offsets can not be read: a Kafka client passes them");
             self.next = to;
-            broker.store.read(&of, to, most).await.map(|found| found.batches)
+            broker.store.read(&of, to, most, self.isolation).await
         };
         match read.await {
-            Ok(batches) if batches.len() > most && !at_least_one => {
+            Ok(found) if found.batches.len() > most && !at_least_one => {
                 self.is_full = true;
                 0
             }
-            Ok(batches) => {
+            Ok(Read { batches, aborted, .. }) => {
                 let size = batches.len();
+                self.note_aborted(&aborted);
                 self.next = end_of(&batches).unwrap_or(self.next);
                 self.size += size;
                 self.records.extend((size > 0).then_some(batches));
@@ -237,7 +257,8 @@ async fn take_room(broker: &Broker, has_some: bool, bytes: usize) -> Option<Owne
 async fn grown(broker: &Broker, readings: &[Reading], due: Instant) -> bool {
     let waits = readings.iter().filter_map(|reading| {
         let of = reading.of.as_ref()?;
-        (reading.size < reading.most || reading.size == 0).then(|| broker.store.grown(of, reading.next))
+        (reading.size < reading.most || reading.size == 0)
+            .then(|| broker.store.grown(of, reading.next, reading.isolation))
     });
     let waits: Vec<_> = waits.collect();
     let over = pin!(sleep_until(due));

@@ -1,6 +1,6 @@
 //! ListOffsets and OffsetForLeaderEpoch: where a time, an end or an epoch is.
 
-use aqueduct_api::{Bounds, Result as LogResult, TopicPartition};
+use aqueduct_api::{Isolation, Result as LogResult, TopicPartition};
 use aqueduct_record::{Batch, Offset};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::call::{Caller, Wrong};
+use crate::fetch::isolation;
 use crate::security::rights::Operation;
 
 const LATEST: i64 = -1;
@@ -43,12 +44,13 @@ impl Found {
 
 /// ListOffsets.
 pub(crate) async fn list(broker: &Broker, request: ListOffsetsRequest, caller: &Caller) -> ListOffsetsResponse {
+    let isolation = isolation(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let described = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
-            partitions.push(match of_partition(broker, caller, &topic.name, &partition).await {
+            partitions.push(match of_partition(broker, caller, &topic.name, (&partition, isolation)).await {
                 Ok(Found { offset, timestamp, epoch }) => {
                     let described = described.with_offset(offset).with_timestamp(timestamp);
                     if caller.version >= 4 { described.with_leader_epoch(epoch) } else { described }
@@ -65,27 +67,28 @@ async fn of_partition(
     broker: &Broker,
     caller: &Caller,
     topic: &str,
-    partition: &ListOffsetsPartition,
+    (partition, isolation): (&ListOffsetsPartition, Isolation),
 ) -> Result<Found, Wrong> {
     let topic = broker.topic(caller.to(Operation::Describe), topic).await?;
     let (of, bounds) = broker.bounds(&topic, partition.partition_index, partition.current_leader_epoch).await?;
+    let readable = bounds.readable(isolation);
     Ok(match partition.timestamp {
-        LATEST => Found::end(bounds.stable, bounds.leader_epoch),
+        LATEST => Found::end(readable, bounds.leader_epoch),
         EARLIEST | EARLIEST_LOCAL => Found::end(bounds.start, -1),
         LATEST_TIERED => Found::NOTHING,
-        MAX_TIMESTAMP => latest_time(broker, &of, bounds).await?.unwrap_or(Found::NOTHING),
-        0.. => at_time(broker, &of, bounds, partition.timestamp).await?.unwrap_or(Found::NOTHING),
+        MAX_TIMESTAMP => latest_time(broker, &of, readable).await?.unwrap_or(Found::NOTHING),
+        0.. => at_time(broker, &of, readable, partition.timestamp).await?.unwrap_or(Found::NOTHING),
         _ => return Err(ResponseError::UnsupportedVersion.into()),
     })
 }
 
-/// The first record of a time or later.
-async fn at_time(broker: &Broker, of: &TopicPartition, bounds: Bounds, time: i64) -> LogResult<Option<Found>> {
+/// The first record of a time or later that lies before an offset.
+async fn at_time(broker: &Broker, of: &TopicPartition, before: Offset, time: i64) -> LogResult<Option<Found>> {
     let offset = broker.store.find(of, time).await?;
-    if offset >= bounds.stable {
+    if offset >= before {
         return Ok(None);
     }
-    let batches = broker.store.read(of, offset, 0).await?.batches;
+    let batches = broker.store.read(of, offset, 0, Isolation::Uncommitted).await?.batches;
     let Ok(Some((batch, _))) = Batch::split_checked(&batches) else { return Ok(None) };
     let epoch = batch.leader_epoch();
     let timestamp = broker.edge.blocking(move || timestamp_at(&batch, offset)).await?;
@@ -93,11 +96,11 @@ async fn at_time(broker: &Broker, of: &TopicPartition, bounds: Bounds, time: i64
 }
 
 /// The first of the records that have the latest time. The log finds times: the latest is the last that it finds.
-async fn latest_time(broker: &Broker, of: &TopicPartition, bounds: Bounds) -> LogResult<Option<Found>> {
+async fn latest_time(broker: &Broker, of: &TopicPartition, before: Offset) -> LogResult<Option<Found>> {
     let (mut there, mut from, mut beyond) = (None, 0, i64::MAX);
     while from < beyond {
         let middle = from + (beyond - from) / 2;
-        match at_time(broker, of, bounds, middle).await? {
+        match at_time(broker, of, before, middle).await? {
             Some(found) => {
                 there = Some(found);
                 from = found.timestamp.max(middle).saturating_add(1);
@@ -144,16 +147,16 @@ async fn end_of_epoch(
     let (of, bounds) = broker.bounds(&topic, partition.partition, partition.current_leader_epoch).await?;
     let wanted = partition.leader_epoch;
     if wanted == bounds.leader_epoch {
-        return Ok((wanted, bounds.stable));
+        return Ok((wanted, bounds.high_watermark));
     }
     if wanted < 0 || wanted > bounds.leader_epoch {
         return Ok((-1, NONE));
     }
     // Epochs rise with offsets: the first batch of a later one is where this one ends.
-    let (mut from, mut to, mut epoch) = (bounds.start, bounds.stable, None);
+    let (mut from, mut to, mut epoch) = (bounds.start, bounds.high_watermark, None);
     while from < to {
         let middle = from + (to - from) / 2;
-        let batches = broker.store.read(&of, middle, 0).await?.batches;
+        let batches = broker.store.read(&of, middle, 0, Isolation::Uncommitted).await?.batches;
         match Batch::split_checked(&batches) {
             Ok(Some((batch, _))) if batch.leader_epoch() <= wanted => {
                 epoch = Some(batch.leader_epoch());

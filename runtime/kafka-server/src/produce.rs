@@ -177,6 +177,8 @@ fn not_appended(to: &TopicPartition, cause: aqueduct_api::Error) -> Wrong {
     let code = match ProducerError::of(&cause) {
         Some(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
         Some(ProducerError::Fenced { .. }) => ResponseError::InvalidProducerEpoch,
+        Some(ProducerError::OutsideTransaction { .. }) => ResponseError::InvalidTxnState,
+        Some(ProducerError::CoordinatorFenced { .. }) => ResponseError::TransactionCoordinatorFenced,
         Some(ProducerError::Malformed { .. }) => ResponseError::InvalidRecord,
         None => {
             tracing::debug!(partition = %to, %cause, "a Kafka client's batch was not taken");

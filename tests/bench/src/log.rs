@@ -168,7 +168,10 @@ async fn read(log: &CommitLog, from: &TopicPartition, folder: &Path, table: &mut
         let cost = metered(async {
             // All four segments: a tick of the clock of processor time is a tenth of one of them.
             while bytes < 1000 * MIB as u64 {
-                let read = log.read(from, from_offset, MIB + 4096).await.expect("a read");
+                let read = log
+                    .read(from, from_offset, MIB + 4096, aqueduct_api::Isolation::Uncommitted)
+                    .await
+                    .expect("a read");
                 let mut rest = read.batches;
                 bytes += rest.len() as u64;
                 while let Some((batch, after)) = Batch::split_checked(&rest).expect("a good batch") {

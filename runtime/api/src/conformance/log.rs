@@ -6,7 +6,7 @@ use std::time::Duration;
 use aqueduct_record::{Batch, BatchBuilder, Offset};
 use bytes::Bytes;
 
-use crate::{At, Committed, Error, Limit, Result, Store, Topic, TopicPartition, TopicSettings};
+use crate::{At, Committed, Error, Isolation, Limit, Result, Store, Topic, TopicPartition, TopicSettings};
 
 /// A batch of records with these values, at timestamps that count up from `timestamp`.
 pub fn batch(values: &[&str], timestamp: i64) -> Batch {
@@ -37,7 +37,7 @@ pub async fn read_all(
 ) -> (Vec<(Offset, String)>, Vec<std::ops::Range<Offset>>) {
     let (mut found, mut lost, mut offset) = (Vec::new(), Vec::new(), from);
     loop {
-        let read = store.read(of, offset, max_bytes).await.expect("the partition is read");
+        let read = store.read(of, offset, max_bytes, Isolation::Uncommitted).await.expect("the partition is read");
         if let Some(range) = read.lost {
             assert!(
                 range.start == offset && range.end > offset,
@@ -102,7 +102,7 @@ pub async fn batches_are_kept_byte_for_byte(store: &dyn Store) {
     let first = builder.finish();
     append(store, &of, first.clone()).await;
     append(store, &of, first.clone()).await;
-    let read = store.read(&of, 1, 1000).await.expect("the partition is read");
+    let read = store.read(&of, 1, 1000, Isolation::Committed).await.expect("the partition is read");
     let epoch = store.bounds(&of).await.expect("the partition has bounds").leader_epoch;
     assert!(epoch >= 0, "a log has a leader epoch");
     assert_eq!(read.batches, first.at(1, epoch).into_bytes());
@@ -116,9 +116,9 @@ pub async fn bounds_follow_what_is_appended(store: &dyn Store) {
     assert_eq!((bounds.start, bounds.stable, bounds.end), (0, 0, 0));
     append(store, &of, batch(&["a", "b", "c"], 0)).await;
     let bounds = store.bounds(&of).await.expect("the partition has bounds");
-    assert_eq!((bounds.start, bounds.stable, bounds.end), (0, 3, 3));
+    assert_eq!((bounds.start, bounds.stable, bounds.high_watermark, bounds.end), (0, 3, 3, 3));
     assert_eq!(store.sync(&of).await.expect("the partition is synced"), 3);
-    let past = store.read(&of, 9, 100).await.expect("a read past the end finds nothing");
+    let past = store.read(&of, 9, 100, Isolation::Uncommitted).await.expect("a read past the end finds nothing");
     assert_eq!((past.batches, past.lost), (Bytes::new(), None));
 }
 
@@ -170,7 +170,8 @@ pub async fn measured_chunks_agree_with_what_is_read(store: &dyn Store) {
                 (end, size - before, expected.is_some()),
                 "from {offset}, {bytes} bytes, {records} records"
             );
-            let read = store.read(&of, offset, found.bytes as usize).await.expect("the chunk is read");
+            let read =
+                store.read(&of, offset, found.bytes as usize, Isolation::Committed).await.expect("the chunk is read");
             assert_eq!(read.batches.len() as u64, found.bytes, "what is read from {offset} on");
         }
     }
@@ -197,8 +198,8 @@ pub async fn waiting_for_growth_ends_with_an_append(store: &dyn Store) {
     topic(store, "grown", 1).await;
     let of = TopicPartition::new("grown", 0);
     append(store, &of, batch(&["a"], 0)).await;
-    store.grown(&of, 0).await.expect("there is more than offset 0 already");
-    let grown = store.grown(&of, 1);
+    store.grown(&of, 0, Isolation::Committed).await.expect("there is more than offset 0 already");
+    let grown = store.grown(&of, 1, Isolation::Committed);
     let wakes = async {
         append(store, &of, batch(&["b"], 0)).await;
     };
@@ -219,7 +220,7 @@ pub async fn what_can_not_be_taken_is_refused(store: &dyn Store) {
         [TopicPartition::new("no-such-topic", 0), TopicPartition::new("refused", 1), TopicPartition::new("refused", -1)]
     {
         assert!(is_refused(&store.append(&unknown, batch(&["a"], 0), At::End).await), "an append to {unknown}");
-        assert!(is_refused(&store.read(&unknown, 0, 1).await), "a read of {unknown}");
+        assert!(is_refused(&store.read(&unknown, 0, 1, Isolation::Uncommitted).await), "a read of {unknown}");
         assert!(is_refused(&store.bounds(&unknown).await), "the bounds of {unknown}");
         assert!(is_refused(&store.hold(&unknown, 0, "test").await), "a hold of {unknown}");
     }
@@ -292,7 +293,7 @@ pub async fn held_topics_stay(store: &dyn Store) {
         is_refused(&refused) && refused.is_err_and(|cause| cause.to_string().contains("sink lake")),
         "names the holder"
     );
-    let waiting = store.grown(&of, 1);
+    let waiting = store.grown(&of, 1, Isolation::Committed);
     let deletes = store.delete("held", true);
     let both = async { futures::join!(waiting, deletes) };
     let (grown, deleted) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("the wait ends");

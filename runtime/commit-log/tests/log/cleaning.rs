@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use aqueduct_api::conformance::log::{append, batch, read_all};
 use aqueduct_api::fault::{Mutant, mutate};
 use aqueduct_api::{
-    ByteSize, CleanupPolicy, Committed, Groups as _, Log as _, Span, TopicPartition, TopicSettings, Topics as _,
+    ByteSize, CleanupPolicy, Committed, Groups as _, Isolation, Log as _, Span, TopicPartition, TopicSettings,
+    Topics as _,
 };
 use aqueduct_commit_log::{CommitLog, Options};
 use aqueduct_record::{Batch, BatchBuilder, Offset};
@@ -128,7 +129,7 @@ async fn contents(log: &CommitLog) -> Vec<(Offset, String, Option<String>)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (mut found, mut offset) = (Vec::new(), log.bounds(&of()).await.unwrap().start);
     loop {
-        let read = log.read(&of(), offset, 1 << 20).await.unwrap();
+        let read = log.read(&of(), offset, 1 << 20, Isolation::Uncommitted).await.unwrap();
         assert_eq!(read.lost, None);
         let mut rest = read.batches;
         if rest.is_empty() {

@@ -58,6 +58,7 @@ pub(crate) async fn told(appended: Result<Appended>) -> Told {
         Some(ProducerError::OutOfOrder { .. }) => OutOfOrder,
         Some(ProducerError::Fenced { .. }) => Fenced,
         Some(ProducerError::Malformed { .. }) => Malformed,
+        Some(other) => panic!("{other}"),
         None if error.is_retry() => Told::Later,
         None => panic!("{error}"),
     }
@@ -218,7 +219,8 @@ async fn the_first_time_s_offsets_and_timestamp_are_told_again() {
     assert_eq!((again.base_offset, again.next_offset, again.duplicate), (2, 5, Some(5002)));
     again.durable().await.unwrap();
     assert_eq!(log.bounds(&of()).await.unwrap().end, 8);
-    let all = [Producer { id: 1, epoch: 0, last_sequence: 5, last_timestamp: 5005 }];
+    let all =
+        [Producer { id: 1, epoch: 0, last_sequence: 5, last_timestamp: 5005, coordinator_epoch: -1, open_since: None }];
     assert_eq!(log.producers(&of()).await.unwrap(), all);
 }
 

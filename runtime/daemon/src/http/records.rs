@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aqueduct_api::{Appended, At, Log, REPLAYED_HEADER, Store, Topic, TopicPartition};
+use aqueduct_api::{Appended, At, Isolation, Log, REPLAYED_HEADER, Store, Topic, TopicPartition};
 use aqueduct_record::{Batch, BatchBuilder, Offset, partition_for_key};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -113,7 +113,7 @@ async fn read(State(data): State<Data>, Path(name): Path<String>, Query(reading)
         let grown = at.iter().map(|(partition, offset)| {
             let place = TopicPartition::new(topic.name.clone(), *partition);
             let (store, offset) = (data.store.clone(), *offset);
-            Box::pin(async move { store.grown(&place, offset).await })
+            Box::pin(async move { store.grown(&place, offset, Isolation::Committed).await })
         });
         if let Ok((grown, ..)) = tokio::time::timeout(Duration::from_millis(wait), select_all(grown)).await {
             grown?;
@@ -197,29 +197,26 @@ impl Page {
         offset: &mut Offset,
         limit: usize,
     ) -> Result<(), Refusal> {
-        let read = Log::read(store, of, *offset, PAGE).await?;
-        if let Some(lost) = read.lost {
+        let read = Log::read(store, of, *offset, PAGE, Isolation::Committed).await?;
+        if let Some(lost) = &read.lost {
             self.lost.push(json!({ "partition": of.partition, "start": lost.start, "end": lost.end }));
             *offset = lost.end.max(*offset);
         }
-        let mut rest = read.batches;
-        while let Some((batch, after)) = Batch::split_first(&rest).map_err(unreadable)? {
-            rest = after;
+        for batch in read.into_batches() {
+            let batch = batch.map_err(unreadable)?;
             if batch.next_offset() <= *offset {
                 continue;
             }
-            if !batch.header().attributes.is_control() {
-                for record in batch.records().map_err(unreadable)?.iter() {
-                    let record = record.map_err(unreadable)?;
-                    if record.offset < *offset {
-                        continue;
-                    }
-                    if self.records.len() >= limit {
-                        return Ok(());
-                    }
-                    self.records.push(record_json(&of.topic, of.partition, &record));
-                    *offset = record.offset + 1;
+            for record in batch.records().map_err(unreadable)?.iter() {
+                let record = record.map_err(unreadable)?;
+                if record.offset < *offset {
+                    continue;
                 }
+                if self.records.len() >= limit {
+                    return Ok(());
+                }
+                self.records.push(record_json(&of.topic, of.partition, &record));
+                *offset = record.offset + 1;
             }
             *offset = batch.next_offset();
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Error, Groups, Hold, Limit, Log, Measured, Read, Result, Token, Topic,
-    TopicId, TopicPartition, TopicSettings, Topics,
+    Appended, At, Bounds, Committed, Durability, Error, Groups, Hold, Isolation, Limit, Log, Measured, Read, Result,
+    Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -278,6 +278,7 @@ impl Log for Memory {
         self.with(of, |part, epoch| Bounds {
             start: part.start,
             stable: part.stable(),
+            high_watermark: part.stable(),
             end: part.end,
             leader_epoch: epoch,
             given_back: part.failures,
@@ -307,10 +308,10 @@ impl Log for Memory {
         })
     }
 
-    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Read> {
+    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize, _: Isolation) -> Result<Read> {
         self.with(of, |part, _| {
             if let Some(lost) = part.lost.iter().find(|lost| lost.contains(&from)).cloned() {
-                return Read { batches: Bytes::new(), lost: Some(lost) };
+                return Read { lost: Some(lost), ..Read::default() };
             }
             let mut bytes = BytesMut::new();
             for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
@@ -321,11 +322,11 @@ impl Log for Memory {
                 }
                 bytes.extend_from_slice(batch.bytes());
             }
-            Read { batches: bytes.freeze(), lost: None }
+            Read { batches: bytes.freeze(), ..Read::default() }
         })
     }
 
-    async fn grown(&self, of: &TopicPartition, offset: Offset) -> Result<()> {
+    async fn grown(&self, of: &TopicPartition, offset: Offset, _: Isolation) -> Result<()> {
         let mut changed = self.changed.subscribe();
         while self.with(of, |part, _| part.stable())? <= offset {
             changed.changed().await.map_err(Error::retry)?;

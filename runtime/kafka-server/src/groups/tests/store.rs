@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use aqueduct_api::edge::{Abort, Chance, Clock, Threads};
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Edge, Error, Groups, Hold, Limit, Log, Measured, Membership, Memberships,
-    Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
+    Appended, At, Bounds, Committed, Edge, Error, Groups, Hold, Isolation, Limit, Log, Marker, Measured, Membership,
+    Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
+    Transactions,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -106,11 +107,11 @@ impl Log for Memory {
         no_records()
     }
 
-    async fn read(&self, _: &TopicPartition, _: Offset, _: usize) -> Result<Read> {
+    async fn read(&self, _: &TopicPartition, _: Offset, _: usize, _: Isolation) -> Result<Read> {
         no_records()
     }
 
-    async fn grown(&self, _: &TopicPartition, _: Offset) -> Result<()> {
+    async fn grown(&self, _: &TopicPartition, _: Offset, _: Isolation) -> Result<()> {
         no_records()
     }
 
@@ -149,6 +150,13 @@ impl Producers for Memory {
     }
 
     async fn producers(&self, _: &TopicPartition) -> Result<Vec<Producer>> {
+        no_records()
+    }
+}
+
+#[async_trait]
+impl Transactions for Memory {
+    async fn end(&self, _: &TopicPartition, _: Marker) -> Result<Appended> {
         no_records()
     }
 }
