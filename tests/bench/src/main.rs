@@ -1,10 +1,13 @@
 //! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
 //!
-//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search] [http]`
+//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search] [http] [kafka]`
 
 mod floor;
 mod http;
 mod isolation;
+mod kafka;
+mod kafka_peers;
+mod kafka_wire;
 mod log;
 mod memory;
 mod meter;
@@ -45,6 +48,9 @@ fn main() {
     }
     if wants("http") {
         http::measure(&folder, &mut table);
+    }
+    if wants("kafka") {
+        kafka::measure(&folder, &mut table);
     }
     println!("\n{table}");
     floor::remove(&folder);
