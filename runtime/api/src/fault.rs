@@ -54,6 +54,16 @@ pub enum Mutant {
     AssignBeforeSave,
     /// Whoever has the id of a static member that was replaced goes on under it.
     UnfencedInstance,
+    /// A transaction is complete before its partitions know how it ended.
+    CompleteBeforeMarkers,
+    /// A producer is told what its transaction has come to before that is saved.
+    AnswerBeforeSave,
+    /// Who takes a transactional id over writes under the epoch of who had it.
+    SameProducerEpoch,
+    /// A transaction whose outcome was decided is loaded as one that goes on.
+    OutcomeForgotten,
+    /// What a group commits in a transaction counts before the transaction does.
+    OffsetsBeforeMarker,
 }
 
 #[cfg(feature = "faults")]

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest,
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
+    WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
@@ -18,10 +20,10 @@ use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
 use crate::security::rights::Of::{Cluster, Group, Topic, Transaction};
 use crate::security::rights::Operation::{
-    Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
+    Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
 };
 use crate::security::rights::{Need, hides, needs};
-use crate::{cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions};
+use crate::{cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, transactions, versions};
 
 /// One API.
 pub(crate) struct Api {
@@ -44,7 +46,7 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::Produce,
         versions: 3..=13,
-        needs: &[needs(Write, Topic)],
+        needs: &[needs(Write, Topic), needs(Write, Transaction)],
         answer: |b, call| Box::pin(produce::answer(b, call)),
     },
     Api {
@@ -202,6 +204,44 @@ pub(crate) const APIS: &[Api] = &[
         },
     },
     Api {
+        key: ApiKey::AddPartitionsToTxn,
+        versions: 0..=5,
+        needs: &[needs(Write, Transaction), needs(Write, Topic), needs(ClusterAction, Cluster)],
+        answer: |b, call| {
+            answered(b, call, |b, r: AddPartitionsToTxnRequest, c| async move {
+                transactions::apis::add_partitions(&b, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::AddOffsetsToTxn,
+        versions: 0..=4,
+        needs: &[needs(Write, Transaction), needs(Read, Group)],
+        answer: |b, call| {
+            answered(b, call, |b, r: AddOffsetsToTxnRequest, c| async move {
+                transactions::apis::add_offsets(&b, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::EndTxn,
+        versions: 0..=5,
+        needs: &[needs(Write, Transaction)],
+        answer: |b, call| {
+            answered(b, call, |b, r: EndTxnRequest, c| async move { transactions::apis::end(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::WriteTxnMarkers,
+        versions: 1..=1,
+        needs: &[needs(Alter, Cluster), needs(ClusterAction, Cluster)],
+        answer: |b, call| {
+            answered(b, call, |b, r: WriteTxnMarkersRequest, c| async move {
+                transactions::admin_apis::write_markers(&b, r, &c).await
+            })
+        },
+    },
+    Api {
         key: ApiKey::DescribeConfigs,
         versions: 1..=4,
         needs: &[needs(DescribeConfigs, Topic), needs(DescribeConfigs, Cluster)],
@@ -259,6 +299,26 @@ pub(crate) const APIS: &[Api] = &[
         needs: &[needs(Read, Topic)],
         answer: |b, call| {
             answered(b, call, |b, r: DescribeProducersRequest, c| async move { producers::describe(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeTransactions,
+        versions: 0..=0,
+        needs: &[needs(Describe, Transaction), hides(Describe, Topic)],
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeTransactionsRequest, c| async move {
+                transactions::admin_apis::describe(&b, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::ListTransactions,
+        versions: 0..=1,
+        needs: &[hides(Describe, Transaction)],
+        answer: |b, call| {
+            answered(b, call, |b, r: ListTransactionsRequest, c| async move {
+                transactions::admin_apis::list(&b, r, &c).await
+            })
         },
     },
 ];

@@ -18,6 +18,7 @@ use crate::frame::Limits;
 use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
 use crate::produce::INFLATED_AT_ONCE;
+use crate::transactions::{self, TransactionSettings};
 
 /// The number under which clients know this node: there is one.
 pub(crate) const NODE: i32 = 0;
@@ -47,6 +48,8 @@ pub struct Broker {
     pub(crate) inflating: Semaphore,
     /// Who is in which group.
     pub(crate) groups: Coordinator,
+    /// Which transactions producers have.
+    pub(crate) transactions: transactions::Coordinator,
     /// What has happened.
     pub(crate) counters: Counters,
     cluster_id: OnceCell<StrBytes>,
@@ -73,6 +76,8 @@ pub struct Options {
     pub idle: Duration,
     /// How groups are coordinated.
     pub groups: GroupSettings,
+    /// How transactions are coordinated.
+    pub transactions: TransactionSettings,
 }
 
 impl Options {
@@ -88,6 +93,7 @@ impl Options {
             outgoing: 128 << 20,
             idle: Duration::from_secs(600),
             groups: GroupSettings::default(),
+            transactions: TransactionSettings::default(),
         }
     }
 }
@@ -122,6 +128,7 @@ impl Broker {
         let in_flight = options.in_flight.max(options.request).min(u32::MAX as usize);
         Broker {
             groups: Coordinator::new(store.clone(), edge.clone(), options.groups.clone()),
+            transactions: transactions::Coordinator::new(store.clone(), edge.clone(), options.transactions.clone()),
             store,
             edge,
             host,

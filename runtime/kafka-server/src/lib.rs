@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listener ─ connection ─ guard ─ apis ─┬─ what is asked of the log: metadata, produce, fetch, …
-//!                                       └─ groups: who reads what, and how far it has come
+//!                                       ├─ groups: who reads what, and how far it has come
+//!                                       └─ transactions: which writes of a producer count together
 //! ```
 //!
 //! A request's bytes are walked by the shape of its message before anything is decoded from them. [`apis`] is the one
@@ -33,12 +34,14 @@ mod produce;
 mod producers;
 mod settings;
 mod topics;
+mod transactions;
 mod versions;
 
 pub use broker::{Broker, Counters, Host, Options, Served};
 pub use groups::GroupSettings;
 pub use listener::serve;
 pub use security::rights::{Of, Right, Rights};
+pub use transactions::TransactionSettings;
 
 #[cfg(test)]
 mod tests;

@@ -21,8 +21,8 @@ const NO_FILE_LEFT: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let places = Arc::new(Semaphore::new(broker.options.connections));
     let mut connections = JoinSet::new();
-    let groups = std::pin::pin!(broker.groups.watch());
-    let mut groups = groups.fuse();
+    let watch = std::pin::pin!(futures::future::join(broker.groups.watch(), broker.transactions.watch()));
+    let mut watch = watch.fuse();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -44,7 +44,7 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
                     tokio::time::sleep(NO_FILE_LEFT).await;
                 }
             },
-            () = &mut groups => {}
+            _ = &mut watch => {}
             Some(ended) = connections.join_next() => {
                 if let Err(cause) = ended {
                     tracing::error!(%cause, "a Kafka client's connection panicked");

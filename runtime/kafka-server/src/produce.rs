@@ -8,12 +8,13 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TransactionalId};
 
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Reply, Wrong, frame};
 use crate::names;
-use crate::security::rights::Operation;
+use crate::security::rights::{Operation, Resource};
+use crate::transactions::{Permit, Who};
 
 /// Batches that are larger are checked off the async threads.
 const CHECKED_AT_ONCE: usize = 16 << 10;
@@ -21,8 +22,16 @@ const CHECKED_AT_ONCE: usize = 16 << 10;
 pub(crate) const INFLATED_AT_ONCE: usize = 256 << 20;
 /// The first version whose clients know zstd.
 const ZSTD_SINCE: i16 = 7;
+/// The first version whose clients let what they write begin their transaction (KIP-890).
+const ADDS_SINCE: i16 = 12;
 /// The first version that names topics by their ids.
 const IDS_SINCE: i16 = 13;
+
+/// What a request says of all its batches.
+struct Sent {
+    version: i16,
+    transactional_id: Option<TransactionalId>,
+}
 
 /// What became of a partition's batch.
 struct Written {
@@ -36,21 +45,26 @@ struct Written {
 pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Broken> {
     let request: ProduceRequest = call.decode()?;
     let (acks, version) = (request.acks, call.caller.version);
+    let sent = Sent { version, transactional_id: request.transactional_id };
+    let allowed = match &sent.transactional_id {
+        Some(id) => call.caller.may(Operation::Write, Resource::Transaction(id)),
+        None => Ok(()),
+    };
     let is_known = matches!(acks, -1..=1);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let mut written = Vec::new();
     for (index, data) in request.topic_data.into_iter().enumerate() {
         let TopicProduceData { name, topic_id, partition_data, .. } = data;
-        let topic = match is_known {
-            false => Err(ResponseError::InvalidRequiredAcks.into()),
-            true if request.transactional_id.is_some() => Err(without_transactions()),
-            true => {
+        let topic = match allowed {
+            _ if !is_known => Err(ResponseError::InvalidRequiredAcks.into()),
+            Err(error) => Err(error.into()),
+            Ok(()) => {
                 let access = call.caller.to(Operation::Write);
                 broker.named(access, &name, topic_id, version >= IDS_SINCE).await
             }
         };
         for data in partition_data {
-            written.push(partition(&broker, index, topic.as_ref(), data, version).await);
+            written.push(partition(&broker, index, topic.as_ref(), data, &sent).await);
         }
         topics.push(TopicProduceResponse::default().with_name(name).with_topic_id(topic_id));
     }
@@ -81,11 +95,11 @@ async fn partition(
     topic: usize,
     found: Result<&Topic, &Wrong>,
     data: PartitionProduceData,
-    version: i16,
+    sent: &Sent,
 ) -> Written {
     let index = data.index;
     let appended = match found {
-        Ok(found) => append(broker, found, data, version).await,
+        Ok(found) => append(broker, found, data, sent).await,
         Err(wrong) => Err(wrong.clone()),
     };
     match appended {
@@ -98,13 +112,15 @@ async fn append(
     broker: &Broker,
     topic: &Topic,
     data: PartitionProduceData,
-    version: i16,
+    sent: &Sent,
 ) -> Result<(PartitionProduceResponse, Durable), Wrong> {
     let (to, bounds) = broker.bounds(topic, data.index, -1).await?;
     if names::is_ours(&topic.name) {
         return Err(Wrong::new(ResponseError::InvalidTopicException, "the topic is the runtime's own"));
     }
-    let batch = checked(broker, topic, data.records.unwrap_or_default(), version).await?;
+    let batch = checked(broker, topic, data.records.unwrap_or_default(), sent.version).await?;
+    // Until the batch has its place: the transaction's marker comes after it.
+    let _permit = permit(broker, &to, &batch, sent).await?;
     let appended = broker.store.append(&to, batch, At::End).await.map_err(|cause| not_appended(&to, cause))?;
     let response = PartitionProduceResponse::default()
         .with_index(data.index)
@@ -113,6 +129,33 @@ async fn append(
         .with_log_append_time_ms(appended.duplicate.unwrap_or(-1))
         .with_log_start_offset(bounds.start);
     Ok((response, appended.durable))
+}
+
+/// The right to write a batch of a transaction; `None` for one that is in none.
+async fn permit(
+    broker: &Broker,
+    to: &TopicPartition,
+    batch: &Batch,
+    sent: &Sent,
+) -> Result<Option<Permit>, ResponseError> {
+    let header = batch.header();
+    if !header.attributes.is_transactional() {
+        return Ok(None);
+    }
+    let Some(id) = &sent.transactional_id else {
+        return Err(ResponseError::TransactionalIdAuthorizationFailed);
+    };
+    let who = Who { producer_id: header.producer_id, epoch: header.producer_epoch };
+    let adds = sent.version >= ADDS_SINCE;
+    match broker.transactions.write(id, who, to, adds).await {
+        Ok(Some(permit)) => Ok(Some(permit)),
+        Ok(None) => Err(ResponseError::InvalidTxnState),
+        Err(ResponseError::ProducerFenced) => Err(ResponseError::InvalidProducerEpoch),
+        // What clients that do not know better try again.
+        Err(ResponseError::ConcurrentTransactions) if !adds => Err(ResponseError::NotEnoughReplicas),
+        Err(ResponseError::CoordinatorNotAvailable) => Err(ResponseError::NotEnoughReplicas),
+        Err(error) => Err(error),
+    }
 }
 
 /// The one batch that a client may send to a partition at once.
@@ -142,9 +185,6 @@ fn check(bytes: Bytes, version: i16, needs_keys: bool) -> Result<Batch, Wrong> {
     let invalid = |why: &str| Err(Wrong::new(ResponseError::InvalidRecord, why));
     if header.attributes.is_control() {
         return invalid("clients do not write control batches");
-    }
-    if header.attributes.is_transactional() {
-        return Err(without_transactions());
     }
     if header.count == 0 || i64::from(header.count) != i64::from(header.last_offset_delta) + 1 {
         return invalid("a batch's records have the offsets 0, 1, 2 and so on within it");
@@ -186,10 +226,6 @@ fn not_appended(to: &TopicPartition, cause: aqueduct_api::Error) -> Wrong {
         }
     };
     Wrong::new(code, cause.to_string())
-}
-
-fn without_transactions() -> Wrong {
-    Wrong::new(ResponseError::InvalidTxnState, "there are no transactions here")
 }
 
 fn refused(index: i32, wrong: &Wrong) -> PartitionProduceResponse {

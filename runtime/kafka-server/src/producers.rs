@@ -11,9 +11,10 @@ use kafka_protocol::messages::{
 use crate::broker::Broker;
 use crate::call::{Caller, Wrong};
 use crate::security::rights::{Operation, Resource};
+use crate::transactions;
 
-/// InitProducerId: an id that nobody ever had, at epoch 0. The id and epoch that a client had before do not matter: an
-/// idempotent producer raises its epoch by itself.
+/// InitProducerId. Without a transactional id it is an id that nobody ever had, at epoch 0; the id and epoch that a client had
+/// before do not matter then: an idempotent producer raises its epoch by itself.
 pub(crate) async fn init(broker: &Broker, request: InitProducerIdRequest, caller: &Caller) -> InitProducerIdResponse {
     let none = |error: ResponseError| {
         InitProducerIdResponse::default()
@@ -28,14 +29,16 @@ pub(crate) async fn init(broker: &Broker, request: InitProducerIdRequest, caller
     if let Err(error) = allowed {
         return none(error);
     }
-    match request.transactional_id {
-        Some(id) if id.is_empty() => return none(ResponseError::InvalidRequest),
-        // There are no transactions here. Clients give up at once on this one.
-        Some(_) => return none(ResponseError::UnsupportedVersion),
-        None => {}
+    let given =
+        |id, epoch| InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(epoch);
+    if let Some(id) = &request.transactional_id {
+        return match transactions::apis::init(broker, id, &request, caller).await {
+            Ok(who) => given(who.producer_id, who.epoch),
+            Err(error) => none(error),
+        };
     }
     match broker.store.new_producer().await {
-        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
+        Ok(id) => given(id, 0),
         Err(cause) => {
             tracing::warn!(%cause, "no producer id can be given");
             // Clients ask again.

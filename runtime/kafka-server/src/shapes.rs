@@ -199,6 +199,7 @@ const SHAPES: &[(ApiKey, Shape)] = &[
     ),
     (ApiKey::AddOffsetsToTxn, shape(3, &[TEXT, LONG, SHORT, TEXT])),
     (ApiKey::EndTxn, shape(3, &[TEXT, LONG, SHORT, BYTE])),
+    (ApiKey::WriteTxnMarkers, shape(1, &[many(&[LONG, SHORT, BYTE, many(&[TEXT, INTS]), INT, BYTE.from(2)])])),
     (
         ApiKey::TxnOffsetCommit,
         shape(

@@ -38,6 +38,11 @@ fn decoder(key: ApiKey) -> Decode {
         ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>,
         ApiKey::InitProducerId => decode::<InitProducerIdRequest>,
         ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>,
+        ApiKey::AddPartitionsToTxn => decode::<AddPartitionsToTxnRequest>,
+        ApiKey::AddOffsetsToTxn => decode::<AddOffsetsToTxnRequest>,
+        ApiKey::EndTxn => decode::<EndTxnRequest>,
+        ApiKey::WriteTxnMarkers => decode::<WriteTxnMarkersRequest>,
+        ApiKey::TxnOffsetCommit => decode::<TxnOffsetCommitRequest>,
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>,
         ApiKey::DescribeLogDirs => decode::<DescribeLogDirsRequest>,
         ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>,
@@ -46,6 +51,8 @@ fn decoder(key: ApiKey) -> Decode {
         ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>,
         ApiKey::DescribeCluster => decode::<DescribeClusterRequest>,
         ApiKey::DescribeProducers => decode::<DescribeProducersRequest>,
+        ApiKey::DescribeTransactions => decode::<DescribeTransactionsRequest>,
+        ApiKey::ListTransactions => decode::<ListTransactionsRequest>,
         key => panic!("{key:?} has no decoder in this test"),
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Operation {
     Alter = 7,
     /// Know that it is there, and how far it has come.
     Describe = 8,
+    /// What brokers do to each other.
+    ClusterAction = 9,
     /// Know how it is kept.
     DescribeConfigs = 10,
     /// Say how it is kept.

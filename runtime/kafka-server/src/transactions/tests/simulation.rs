@@ -1,0 +1,52 @@
+//! Thousands of simulated worlds, in which nothing may go wrong, and some in which a deliberate mistake has to be noticed.
+
+use aqueduct_api::fault::{Mutant, mutate};
+
+use super::world::run;
+
+const SEEDS: u64 = 3000;
+/// How many worlds may pass before a mistake is noticed.
+const NOTICED_WITHIN: u64 = 300;
+
+#[test]
+fn transactions_are_whole_or_not_there_whatever_happens() {
+    let (mut commits, mut aborts, mut crashes) = (0, 0, 0);
+    for seed in 0..SEEDS {
+        let world = run(seed);
+        assert!(world.violations.is_empty(), "seed {seed}: {:#?}", world.violations);
+        commits += world.commits;
+        aborts += world.aborts;
+        crashes += world.crashes;
+    }
+    println!("{commits} commits, {aborts} aborts, {crashes} crashes in {SEEDS} worlds");
+    assert!(commits > 10 * SEEDS as usize, "only {commits} commits in {SEEDS} worlds");
+    assert!(aborts > 5 * SEEDS as usize, "only {aborts} aborts in {SEEDS} worlds");
+    assert!(crashes > SEEDS as usize, "only {crashes} crashes in {SEEDS} worlds");
+}
+
+fn is_noticed(mutant: Mutant) {
+    mutate(Some(mutant));
+    let noticed = (0..NOTICED_WITHIN).find(|seed| !run(*seed).violations.is_empty());
+    mutate(None);
+    assert!(noticed.is_some(), "{mutant:?} is not noticed in {NOTICED_WITHIN} worlds");
+}
+
+#[test]
+fn a_transaction_that_is_complete_before_its_partitions_know_is_noticed() {
+    is_noticed(Mutant::CompleteBeforeMarkers);
+}
+
+#[test]
+fn an_answer_before_the_outcome_is_saved_is_noticed() {
+    is_noticed(Mutant::AnswerBeforeSave);
+}
+
+#[test]
+fn a_producer_under_the_epoch_of_another_is_noticed() {
+    is_noticed(Mutant::SameProducerEpoch);
+}
+
+#[test]
+fn an_outcome_that_is_forgotten_at_a_start_is_noticed() {
+    is_noticed(Mutant::OutcomeForgotten);
+}

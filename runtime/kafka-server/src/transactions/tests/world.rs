@@ -1,0 +1,470 @@
+//! A simulated world around transactions: producers that crash, pause and are replaced, messages that are late or lost, writes
+//! that take time and fail, and a coordinator that dies at any of them, all from one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aqueduct_api::TopicPartition;
+use kafka_protocol::ResponseError;
+
+use super::clients::{Asked, Client};
+use crate::transactions::entry::{Entry, State};
+use crate::transactions::request::{Answer, Effect, Millis, Outcome, Ticket, Who};
+use crate::transactions::transaction::Transaction;
+
+/// Partitions that are written to.
+pub(super) const PARTITIONS: u8 = 4;
+const IDS: usize = 2;
+/// How long everybody does what they like.
+const UNREST: Millis = 120_000;
+/// How long nothing happens but what has to: more than the longest time-out.
+const CALM: Millis = 60_000;
+/// How long an id that nobody uses is remembered.
+const EXPIRATION: Millis = 40_000;
+
+/// SplitMix64.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// A number below `end`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.bits() % end
+    }
+
+    /// Whether something that happens once in `often` does.
+    pub(super) fn once_in(&mut self, often: u64) -> bool {
+        self.below(often) == 0
+    }
+}
+
+/// What is on its way.
+enum Message {
+    ToServer(usize, u64, Asked),
+    ToClient(usize, u64, Answer),
+}
+
+/// A partition of the log.
+#[derive(Default)]
+struct Partition {
+    epochs: BTreeMap<i64, i16>,
+    /// What is open of each producer: numbers of transactions.
+    open: BTreeMap<i64, Vec<u64>>,
+}
+
+/// What is being written.
+enum Writing {
+    Save(usize, Option<Entry>),
+    Mark(usize, Outcome, TopicPartition),
+}
+
+/// All of it.
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) now: Millis,
+    machines: BTreeMap<usize, Transaction>,
+    kept: BTreeMap<usize, Entry>,
+    /// What is decided for good, until it is complete.
+    decided: BTreeMap<usize, bool>,
+    partitions: Vec<Partition>,
+    writing: Vec<(Millis, Writing)>,
+    clients: Vec<Client>,
+    waiting: BTreeMap<Ticket, (usize, u64)>,
+    inits: BTreeSet<Ticket>,
+    tickets: u64,
+    on_the_way: BTreeMap<(Millis, u64), Message>,
+    sent: u64,
+    producer_ids: i64,
+    numbers: u64,
+    /// Who was given each transactional id last.
+    owners: BTreeMap<usize, usize>,
+    /// How each transaction ended in the log, and what its producer was told.
+    fates: BTreeMap<u64, bool>,
+    told: BTreeMap<u64, bool>,
+    is_restless: bool,
+    pub(super) violations: Vec<String>,
+    /// Transactions whose producers were told of a commit.
+    pub(super) commits: usize,
+    /// Transactions that were aborted in the log.
+    pub(super) aborts: usize,
+    /// How often the coordinator has died while something was being written.
+    pub(super) crashes: usize,
+}
+
+/// Runs one seed.
+pub(super) fn run(seed: u64) -> World {
+    let mut world = World::new(seed);
+    while world.now < UNREST {
+        world.disturb();
+        let step = 5 + world.dice.below(60) as Millis;
+        world.step(step);
+    }
+    world.is_restless = false;
+    world.clients.iter_mut().for_each(Client::calm_down);
+    while world.now < UNREST + CALM {
+        let step = 50 + world.dice.below(200) as Millis;
+        world.step(step);
+    }
+    world.check_calm();
+    world
+}
+
+fn name(partition: u8) -> TopicPartition {
+    TopicPartition::new("t", i32::from(partition))
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let clients = (0..2 + dice.below(3) as usize).map(|n| Client::new(n % IDS, &mut dice)).collect();
+        let mut world = World {
+            dice,
+            now: 0,
+            machines: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
+            writing: Vec::new(),
+            clients,
+            waiting: BTreeMap::new(),
+            inits: BTreeSet::new(),
+            tickets: 0,
+            on_the_way: BTreeMap::new(),
+            sent: 0,
+            producer_ids: 0,
+            numbers: 0,
+            owners: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            told: BTreeMap::new(),
+            is_restless: true,
+            violations: Vec::new(),
+            commits: 0,
+            aborts: 0,
+            crashes: 0,
+        };
+        if world.dice.once_in(3) {
+            // Its epochs run out soon.
+            let mut entry = Transaction::new(0, 0).entry().clone();
+            (entry.epoch, world.producer_ids) = (i16::MAX - 1 - world.dice.below(4) as i16, 1);
+            world.kept.insert(0, entry);
+            world.load();
+        }
+        world
+    }
+
+    fn violated(&mut self, what: String) {
+        self.violations.push(format!("{} ms: {what}", self.now));
+    }
+
+    fn disturb(&mut self) {
+        if self.dice.once_in(150) {
+            self.crash();
+        }
+        if self.dice.once_in(40) {
+            let which = self.dice.below(self.clients.len() as u64) as usize;
+            self.clients[which].disturb(self.now, &mut self.dice);
+            // Somebody is started in its place, whether or not it is still there.
+            if self.clients.len() < 20 && self.dice.once_in(2) {
+                let again = Client::new(self.clients[which].id, &mut self.dice);
+                self.clients.push(again);
+            }
+        }
+    }
+
+    /// The coordinator dies, and another knows what is kept.
+    fn crash(&mut self) {
+        self.crashes += usize::from(!self.writing.is_empty());
+        for (_, writing) in std::mem::take(&mut self.writing) {
+            if self.dice.once_in(2) {
+                match writing {
+                    Writing::Save(id, entry) => self.keep(id, entry),
+                    Writing::Mark(id, outcome, of) => self.mark(id, outcome, &of),
+                }
+            }
+        }
+        self.waiting.clear();
+        self.inits.clear();
+        // Connections break.
+        self.on_the_way.clear();
+        self.clients.iter_mut().for_each(Client::disconnected);
+        self.load();
+    }
+
+    fn load(&mut self) {
+        self.machines.clear();
+        self.decided.clear();
+        for (id, entry) in self.kept.clone() {
+            if let Some(commits) = entry.state.decided() {
+                self.decided.insert(id, commits);
+            }
+            let mut out = Vec::new();
+            let mut machine = Transaction::load(entry);
+            machine.resume(self.now, &mut out);
+            self.machines.insert(id, machine);
+            self.perform(id, out);
+        }
+    }
+
+    /// A record of the transactional id reaches the log.
+    fn keep(&mut self, id: usize, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => drop(self.kept.insert(id, entry)),
+            None => drop(self.kept.remove(&id)),
+        }
+    }
+
+    /// It is there for good, and the coordinator knows it.
+    fn is_kept(&mut self, id: usize, entry: &Entry) {
+        let decided = self.decided.get(&id).copied();
+        match (entry.state, decided) {
+            (State::PrepareCommit | State::PrepareAbort, None) => {
+                self.decided.insert(id, entry.state == State::PrepareCommit);
+            }
+            (State::CompleteCommit, Some(true)) | (State::CompleteAbort, Some(false)) => {
+                self.decided.remove(&id);
+                let open = |partition: &Partition| {
+                    let ids = [entry.producer_id, entry.previous_producer_id];
+                    ids.iter().any(|id| partition.open.get(id).is_some_and(|open| !open.is_empty()))
+                };
+                if self.partitions.iter().any(open) {
+                    self.violated(format!("{id} is complete, and open in a partition"));
+                }
+            }
+            (_, None) => {}
+            (state, Some(commits)) => {
+                self.violated(format!("{id} becomes {state:?}, and was to commit: {commits}"));
+            }
+        }
+    }
+
+    /// A marker reaches a partition.
+    fn mark(&mut self, id: usize, outcome: Outcome, of: &TopicPartition) {
+        if self.decided.get(&id).is_some_and(|commits| *commits != outcome.commits) {
+            self.violated(format!("{of} is told that {id} commits: {}", outcome.commits));
+        }
+        let partition = &mut self.partitions[of.partition as usize];
+        let Who { producer_id, epoch } = outcome.who;
+        let known = partition.epochs.entry(producer_id).or_insert(epoch);
+        if *known > epoch {
+            return;
+        }
+        *known = epoch;
+        for number in partition.open.remove(&producer_id).unwrap_or_default() {
+            let fate = *self.fates.entry(number).or_insert(outcome.commits);
+            self.aborts += usize::from(!fate);
+            if fate != outcome.commits {
+                self.violated(format!("transaction {number} has commits: {fate} elsewhere, not in {of}"));
+            }
+        }
+    }
+
+    fn step(&mut self, millis: Millis) {
+        self.now += millis;
+        while let Some(entry) = self.on_the_way.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            match entry.remove() {
+                Message::ToServer(client, attempt, asked) => self.ask(client, attempt, asked),
+                Message::ToClient(client, attempt, answer) => {
+                    let told = self.clients[client].hear(self.now, attempt, answer, &mut self.dice);
+                    if let Some((number, commits)) = told {
+                        self.told.insert(number, commits);
+                        self.commits += usize::from(commits);
+                    }
+                }
+            }
+        }
+        while let Some(at) = self.writing.iter().position(|(due, _)| *due <= self.now) {
+            let (_, writing) = self.writing.remove(at);
+            self.write(writing);
+        }
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let mut out = Vec::new();
+            if let Some(machine) = self.machines.get_mut(&id) {
+                machine.expire(self.now, EXPIRATION, &mut out);
+            }
+            self.perform(id, out);
+        }
+        for n in 0..self.clients.len() {
+            if let Some(asked) = self.clients[n].act(self.now, &mut self.dice, &mut self.numbers) {
+                let attempt = self.clients[n].attempt;
+                self.send(Message::ToServer(n, attempt, asked));
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        if self.is_restless && self.dice.once_in(60) {
+            return;
+        }
+        let slow = self.is_restless && self.dice.once_in(25);
+        let delay = self.dice.below(if slow { 8000 } else { 30 }) as Millis;
+        self.sent += 1;
+        self.on_the_way.insert((self.now + delay, self.sent), message);
+    }
+
+    fn fresh(&mut self) -> i64 {
+        self.producer_ids += 1;
+        self.producer_ids - 1
+    }
+
+    fn ask(&mut self, client: usize, attempt: u64, asked: Asked) {
+        let is_late = attempt != self.clients[client].attempt;
+        let id = self.clients[client].id;
+        if is_late && !matches!(asked, Asked::Init(_)) && !self.clients[client].survives_late() {
+            return;
+        }
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.waiting.insert(ticket, (client, attempt));
+        let fresh = self.fresh();
+        let now = self.now;
+        let mut out = Vec::new();
+        if let Asked::Init(_) = asked {
+            self.inits.insert(ticket);
+            self.machines.entry(id).or_insert_with(|| Transaction::new(fresh, now));
+        }
+        let Some(machine) = self.machines.get_mut(&id) else {
+            return self.answer(ticket, id, Err(ResponseError::InvalidProducerIdMapping));
+        };
+        match asked {
+            Asked::Init(init) => {
+                let fresh = machine.needs_id().then_some(fresh);
+                machine.init(now, ticket, &init, fresh, &mut out);
+            }
+            Asked::Add(who, partitions) => {
+                machine.add(now, ticket, who, &partitions.into_iter().map(name).collect(), &mut out);
+            }
+            Asked::End(end) => {
+                let fresh = machine.needs_id().then_some(fresh);
+                machine.end(now, ticket, &end, fresh, &mut out);
+            }
+            Asked::Write(who, to, number) => {
+                let answer = match machine.may_write(who, &name(to)) {
+                    Ok(true) => self.append(client, who, to, number),
+                    Ok(false) => Err(ResponseError::InvalidTxnState),
+                    Err(error) => Err(error),
+                };
+                self.answer(ticket, id, answer);
+            }
+        }
+        self.perform(id, out);
+    }
+
+    fn append(&mut self, client: usize, who: Who, to: u8, number: u64) -> Answer {
+        let owner = self.owners.get(&self.clients[client].id).copied();
+        if owner != Some(client) {
+            self.violated(format!("{client} writes transaction {number}, and {owner:?} has the id"));
+        }
+        let partition = &mut self.partitions[usize::from(to)];
+        let known = partition.epochs.entry(who.producer_id).or_insert(who.epoch);
+        if *known > who.epoch {
+            return Err(ResponseError::InvalidProducerEpoch);
+        }
+        *known = who.epoch;
+        partition.open.entry(who.producer_id).or_default().push(number);
+        if self.fates.contains_key(&number) {
+            self.violated(format!("transaction {number} has ended, and is written to"));
+        }
+        Ok(who)
+    }
+
+    fn answer(&mut self, ticket: Ticket, id: usize, answer: Answer) {
+        let Some((client, attempt)) = self.waiting.remove(&ticket) else {
+            return self.violated(format!("{ticket:?} is answered twice"));
+        };
+        if self.inits.remove(&ticket) && answer.is_ok() {
+            self.owners.insert(id, client);
+        }
+        self.send(Message::ToClient(client, attempt, answer));
+    }
+
+    fn perform(&mut self, id: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Answer(ticket, answer) => self.answer(ticket, id, answer),
+                Effect::Save(entry) => {
+                    let is_saving = |(_, writing): &(_, Writing)| matches!(writing, Writing::Save(of, _) if *of == id);
+                    if self.writing.iter().any(is_saving) {
+                        self.violated(format!("{id} is saved twice at once"));
+                    }
+                    let due = self.now + self.dice.below(100) as Millis;
+                    self.writing.push((due, Writing::Save(id, entry)));
+                }
+                Effect::Mark(outcome, partitions) => {
+                    for of in partitions {
+                        let due = self.now + self.dice.below(200) as Millis;
+                        self.writing.push((due, Writing::Mark(id, outcome, of)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, writing: Writing) {
+        let fails = self.is_restless && self.dice.once_in(15);
+        // What has failed may have reached the log all the same.
+        let reaches = !fails || self.dice.once_in(3);
+        let mut out = Vec::new();
+        match writing {
+            Writing::Save(id, entry) => {
+                if reaches {
+                    self.keep(id, entry.clone());
+                }
+                if !fails && let Some(entry) = &entry {
+                    self.is_kept(id, entry);
+                }
+                let outcome = if fails { Err(ResponseError::CoordinatorNotAvailable) } else { Ok(()) };
+                let Some(machine) = self.machines.get_mut(&id) else { return };
+                machine.saved(self.now, outcome, &mut out);
+                if machine.is_gone() {
+                    self.machines.remove(&id);
+                }
+                self.perform(id, out);
+            }
+            Writing::Mark(id, outcome, of) => {
+                if reaches {
+                    self.mark(id, outcome, &of);
+                }
+                if fails {
+                    return self.writing.push((self.now + 300, Writing::Mark(id, outcome, of)));
+                }
+                let Some(machine) = self.machines.get_mut(&id) else { return };
+                machine.marked(self.now, &of, &mut out);
+                self.perform(id, out);
+            }
+        }
+    }
+
+    /// What holds once the world has been calm for long.
+    fn check_calm(&mut self) {
+        let mut wrong = Vec::new();
+        for (n, partition) in self.partitions.iter().enumerate() {
+            let open: Vec<_> = partition.open.values().flatten().collect();
+            if !open.is_empty() {
+                wrong.push(format!("{open:?} are open in partition {n} in the end"));
+            }
+        }
+        for (number, commits) in &self.told {
+            if self.fates.get(number) != Some(commits) {
+                wrong.push(format!("{number} commits: {commits}, as told; in the log: {:?}", self.fates.get(number)));
+            }
+        }
+        for (id, machine) in &self.machines {
+            if machine.entry().state.decided().is_some() || machine.entry().state == State::Ongoing {
+                wrong.push(format!("{id} is {:?} in the end", machine.entry().state));
+            }
+        }
+        if !self.waiting.is_empty() {
+            wrong.push(format!("{} wait for an answer in the end", self.waiting.len()));
+        }
+        wrong.into_iter().for_each(|what| self.violated(what));
+    }
+}
