@@ -154,7 +154,9 @@ impl Batches {
             let (first, last, next) = (batch.base_offset(), batch.last_offset(), batch.next_offset());
             let wanted = self.ranges.iter().any(|range| range.start <= last && first < range.end);
             let mut made = None;
-            let is_new = next > self.next && wanted && batch.count() > 0;
+            // Who reads a log is not told of markers, but content comes from elsewhere too.
+            let is_for_sinks = batch.count() > 0 && !batch.header().attributes.is_control();
+            let is_new = next > self.next && wanted && is_for_sinks;
             if is_new {
                 made = self.content.transformed(batch, self.next..next, &self.ranges).await?;
             }
