@@ -25,7 +25,16 @@ const MOST_FIELDS: usize = 2000;
 #[derive(Debug, Default)]
 pub(crate) struct Inferred {
     fields: BTreeMap<String, Shape>,
-    count: usize,
+    seen: Seen,
+}
+
+/// What was counted on the way.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Fields, inner ones counted.
+    fields: usize,
+    /// How often something was learned.
+    news: u64,
 }
 
 /// The type of what was seen in a place.
@@ -48,28 +57,47 @@ impl Inferred {
     /// none that a row can be made of.
     pub(crate) fn add(&mut self, value: &str, taken: &[&str]) -> Result<(), String> {
         let mut deserializer = serde_json::Deserializer::from_str(value);
-        let row = Row { fields: &mut self.fields, count: &mut self.count, taken };
+        let row = Row { fields: &mut self.fields, seen: &mut self.seen, taken };
         let added = row.deserialize(&mut deserializer).and_then(|()| deserializer.end());
         added.map_err(|cause| format!("the value makes no row: {cause}"))
     }
 
     /// How many fields were found, inner ones counted.
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.seen.fields
+    }
+
+    /// How often a value had something that those before it had not: between two equal numbers nothing has changed.
+    pub(crate) fn news(&self) -> u64 {
+        self.seen.news
     }
 
     /// The schema.
-    pub(crate) fn fields(self) -> Vec<Field> {
-        fields(self.fields)
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        fields(&self.fields)
+    }
+
+    /// Whether rows of `expected` can be made of all values so far. It is no more than that: a field that is expected may
+    /// never have been there.
+    pub(crate) fn is_within(&self, expected: &[Field]) -> bool {
+        are_within(&self.fields, expected)
     }
 }
 
-fn fields(shapes: BTreeMap<String, Shape>) -> Vec<Field> {
-    shapes.into_iter().filter_map(|(name, shape)| Some(Field::optional(name, shape.kind()?))).collect()
+fn fields(shapes: &BTreeMap<String, Shape>) -> Vec<Field> {
+    shapes.iter().filter_map(|(name, shape)| Some(Field::optional(name.clone(), shape.kind()?))).collect()
+}
+
+fn are_within(shapes: &BTreeMap<String, Shape>, expected: &[Field]) -> bool {
+    shapes.iter().all(|(name, shape)| match expected.iter().find(|field| field.name == *name) {
+        Some(field) => shape.is_within(&field.kind),
+        // What has no type is left out.
+        None => shape.kind().is_none(),
+    })
 }
 
 impl Shape {
-    fn kind(self) -> Option<Kind> {
+    fn kind(&self) -> Option<Kind> {
         Some(match self {
             Shape::Null => return None,
             Shape::Boolean => Kind::Boolean,
@@ -85,22 +113,42 @@ impl Shape {
         })
     }
 
+    /// Whether all that was seen can be a `kind`.
+    fn is_within(&self, kind: &Kind) -> bool {
+        match (self, kind) {
+            (Shape::Null, _) | (_, Kind::Text) => true,
+            (Shape::Boolean, Kind::Boolean)
+            | (Shape::Whole, Kind::Int64 | Kind::Double)
+            | (Shape::Double, Kind::Double)
+            | (Shape::String, Kind::String) => true,
+            (Shape::List(inner), Kind::List(kind)) => inner.is_within(kind),
+            (Shape::Object(shapes), Kind::Struct(expected)) => are_within(shapes, expected),
+            _ => false,
+        }
+    }
+
     /// Takes in a scalar of type `other`.
-    fn merge(&mut self, other: Shape) {
+    fn merge(&mut self, other: Shape, seen: &mut Seen) {
         let merged = match (&*self, &other) {
-            (Shape::Null, _) => other,
-            (Shape::Whole | Shape::Double, Shape::Whole | Shape::Double) if *self != other => Shape::Double,
             (one, _) if *one == other => return,
+            (Shape::Null, _) => other,
+            (Shape::Double, Shape::Whole) => return,
+            (Shape::Whole, Shape::Double) => Shape::Double,
             _ => Shape::Text,
         };
-        *self = merged;
+        self.become_one(merged, seen);
+    }
+
+    fn become_one(&mut self, shape: Shape, seen: &mut Seen) {
+        *self = shape;
+        seen.news += 1;
     }
 }
 
 /// Merges a row into fields.
 struct Row<'a> {
     fields: &'a mut BTreeMap<String, Shape>,
-    count: &'a mut usize,
+    seen: &'a mut Seen,
     taken: &'a [&'a str],
 }
 
@@ -120,14 +168,14 @@ impl<'de> Visitor<'de> for Row<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
-        merge_object(self.fields, self.count, self.taken, 1, members).map(drop)
+        merge_object(self.fields, self.seen, self.taken, 1, members).map(drop)
     }
 }
 
 /// Merges an object's members; false when it has too many names for a struct.
 fn merge_object<'de, A: MapAccess<'de>>(
     fields: &mut BTreeMap<String, Shape>,
-    count: &mut usize,
+    seen: &mut Seen,
     taken: &[&str],
     depth: usize,
     mut members: A,
@@ -143,15 +191,16 @@ fn merge_object<'de, A: MapAccess<'de>>(
                 while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 return Ok(false);
             }
-            if *count == MOST_FIELDS {
+            if seen.fields == MOST_FIELDS {
                 let why = "with it and the records before it there would be more than";
                 return Err(A::Error::custom(format!("field {name}: {why} {MOST_FIELDS} columns: give a schema")));
             }
-            *count += 1;
+            seen.fields += 1;
+            seen.news += 1;
             fields.insert(name.to_owned(), Shape::Null);
         }
         match fields.get_mut(name) {
-            Some(shape) => members.next_value_seed(Place { shape, count, depth: depth + 1 })?,
+            Some(shape) => members.next_value_seed(Place { shape, seen, depth: depth + 1 })?,
             None => drop(members.next_value::<IgnoredAny>()?),
         }
     }
@@ -165,7 +214,7 @@ struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 /// Merges what is found in one place.
 struct Place<'a> {
     shape: &'a mut Shape,
-    count: &'a mut usize,
+    seen: &'a mut Seen,
     depth: usize,
 }
 
@@ -173,8 +222,8 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.depth > DEEPEST {
-            *self.shape = Shape::Text;
+        if self.depth > DEEPEST && *self.shape != Shape::Text {
+            self.shape.become_one(Shape::Text, self.seen);
         }
         match self.shape {
             Shape::Text => IgnoredAny::deserialize(deserializer).map(drop),
@@ -195,54 +244,54 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.shape.merge(Shape::Boolean);
+        self.shape.merge(Shape::Boolean, self.seen);
         Ok(())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.shape.merge(Shape::Whole);
+        self.shape.merge(Shape::Whole, self.seen);
         Ok(())
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        self.shape.merge(if i64::try_from(number).is_ok() { Shape::Whole } else { Shape::Double });
+        self.shape.merge(if i64::try_from(number).is_ok() { Shape::Whole } else { Shape::Double }, self.seen);
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.shape.merge(Shape::Double);
+        self.shape.merge(Shape::Double, self.seen);
         Ok(())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.shape.merge(Shape::String);
+        self.shape.merge(Shape::String, self.seen);
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         if *self.shape == Shape::Null {
-            *self.shape = Shape::List(Box::default());
+            self.shape.become_one(Shape::List(Box::default()), self.seen);
         }
         let Shape::List(inner) = self.shape else {
-            *self.shape = Shape::Text;
+            self.shape.become_one(Shape::Text, self.seen);
             while items.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(());
         };
-        while items.next_element_seed(Place { shape: inner, count: self.count, depth: self.depth + 1 })?.is_some() {}
+        while items.next_element_seed(Place { shape: inner, seen: self.seen, depth: self.depth + 1 })?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         if *self.shape == Shape::Null {
-            *self.shape = Shape::Object(BTreeMap::new());
+            self.shape.become_one(Shape::Object(BTreeMap::new()), self.seen);
         }
         let Shape::Object(fields) = self.shape else {
-            *self.shape = Shape::Text;
+            self.shape.become_one(Shape::Text, self.seen);
             while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(());
         };
-        if !merge_object(fields, self.count, &[], self.depth, members)? {
-            *self.shape = Shape::Text;
+        if !merge_object(fields, self.seen, &[], self.depth, members)? {
+            self.shape.become_one(Shape::Text, self.seen);
         }
         Ok(())
     }

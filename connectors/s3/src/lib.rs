@@ -22,6 +22,7 @@ mod columns;
 mod csv;
 mod decode;
 mod encoder;
+mod expect;
 mod finished;
 mod firehose;
 mod folder;

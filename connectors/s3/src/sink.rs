@@ -14,8 +14,10 @@ use crate::S3Settings;
 use crate::body::{Body, Finished, put_small};
 use crate::bucket::{Bucket, Note, Object};
 use crate::encoder::{Compression, Encoder};
+use crate::expect::Expectations;
 use crate::format::Format;
 use crate::layout::{Layout, Paths, Place, Share};
+use crate::schema::Field;
 use crate::spill::Spill;
 use crate::tabular::{Shapes, Tabular};
 
@@ -34,6 +36,8 @@ pub(crate) struct ObjectSink {
     level: Option<i32>,
     /// How rows are made of records, where the format has columns.
     tabular: Option<Tabular>,
+    /// Which columns objects will have whose schema is inferred.
+    expectations: Expectations,
     /// Room for the row groups of chunks under way.
     row_groups: Semaphore,
     edge: Edge,
@@ -53,6 +57,7 @@ impl ObjectSink {
             compression: settings.compression(),
             level: settings.compression_level,
             tabular: Tabular::new(settings),
+            expectations: Expectations::default(),
             row_groups: Semaphore::new((ROW_GROUPS / settings.row_group.0.max(1)).max(1) as usize),
             edge: opening.edge.clone(),
             scratch: opening.scratch.clone(),
@@ -90,13 +95,38 @@ impl ObjectSink {
             Some(_) => Some(self.row_groups.acquire().await.map_err(|cause| Error::fatal(cause.to_string()))?),
             None => None,
         };
+        let topic = chunk.partition.topic.clone();
+        let guess = self.expectations.guess(&topic);
+        let mut sorted = self.try_share(chunk, share, guess, rejections).await?;
+        if sorted == Sorted::Unexpected {
+            self.expectations.missed(&topic);
+            sorted = self.try_share(chunk, share, None, rejections).await?;
+        }
+        Ok(sorted == Sorted::All)
+    }
+
+    /// Writes the objects of a share if all is as expected.
+    async fn try_share(
+        &self,
+        chunk: &mut Chunk,
+        share: Share,
+        guess: Option<Vec<Field>>,
+        rejections: &mut Rejections,
+    ) -> Result<Sorted> {
         let spill = Spill::new(&self.edge, self.scratch.clone());
-        let mut writer = Writer { sink: self, first: None, shapes: self.tabular.as_ref().map(Tabular::shapes), spill };
+        let was_guessed = guess.is_some();
+        let shapes = self.tabular.as_ref().map(|tabular| tabular.shapes(guess));
+        let mut writer = Writer { sink: self, first: None, shapes, spill };
         let topic = chunk.partition.topic.clone();
         let mut paths = Paths::new(&self.layout.folder, &topic, chunk.partition.partition, share);
         let sorted = writer.sort(chunk, &mut paths, rejections).await;
         match sorted {
-            Ok(true) => writer.finish(chunk, &paths).await.map(|()| true),
+            Ok(Sorted::All) => {
+                if let Some(fields) = writer.shapes.as_ref().and_then(Shapes::inferred) {
+                    self.expectations.learn(&topic, fields, was_guessed);
+                }
+                writer.finish(chunk, &paths).await.map(|()| Sorted::All)
+            }
             // What is tried again begins by aborting the upload that was noted.
             Err(error) if error.is_retry() => Err(error),
             stopped => {
@@ -134,9 +164,20 @@ impl Sink for ObjectSink {
     }
 }
 
+/// How far the records of a share were given to their objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sorted {
+    /// To the last.
+    All,
+    /// There are more objects than are made at once.
+    TooMany,
+    /// The first object has other columns than were guessed.
+    Unexpected,
+}
+
 /// Writes the objects of one share of a chunk. The first object that comes up goes straight to the bucket, so a chunk
 /// of a single object costs neither memory nor disk; the records of others wait until the first is complete. Where an
-/// object's columns are those of its records, they all wait until the last is seen.
+/// object's columns are those of its records and nobody can guess them, they all wait until the last is seen.
 struct Writer<'a> {
     sink: &'a ObjectSink,
     first: Option<Body>,
@@ -145,15 +186,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Goes through the chunk and gives each record to its object; false when there are too many objects.
-    async fn sort(&mut self, chunk: &mut Chunk, paths: &mut Paths<'_>, rejections: &mut Rejections) -> Result<bool> {
+    /// Goes through the chunk and gives each record to its object.
+    async fn sort(&mut self, chunk: &mut Chunk, paths: &mut Paths<'_>, rejections: &mut Rejections) -> Result<Sorted> {
         let mut batches = chunk.batches();
         while let Some(batch) = batches.next().await? {
             for record in batch.records()?.iter() {
                 let record = record?;
                 match paths.place(&record) {
                     Ok(Place::Elsewhere) => {}
-                    Ok(Place::TooMany) => return Ok(false),
+                    Ok(Place::TooMany) => return Ok(Sorted::TooMany),
                     Err(reason) => drop(rejections.insert(record.offset, reason)),
                     Ok(Place::Path(path)) => {
                         if let Err(reason) = self.push(chunk, paths, path, &record)? {
@@ -161,17 +202,21 @@ impl Writer<'_> {
                         }
                     }
                 }
+                if self.shapes.as_ref().is_some_and(|shapes| shapes.is_wrong(false)) {
+                    return Ok(Sorted::Unexpected);
+                }
                 if self.is_ripe() {
                     self.step(chunk).await?;
                 }
                 if self.shapes.as_ref().is_some_and(|shapes| shapes.is_too_much(paths.found().len())) {
-                    return Ok(false);
+                    return Ok(Sorted::TooMany);
                 }
             }
             // Other chunks of this sink share the thread.
             tokio::task::yield_now().await;
         }
-        Ok(true)
+        let is_wrong = self.shapes.as_ref().is_some_and(|shapes| shapes.is_wrong(true));
+        Ok(if is_wrong { Sorted::Unexpected } else { Sorted::All })
     }
 
     fn push(&mut self, chunk: &Chunk, paths: &Paths<'_>, path: u32, record: &Record<'_>) -> Result<Result<(), String>> {
@@ -180,7 +225,7 @@ impl Writer<'_> {
             (Some(tabular), Some(shapes)) => tabular.encode(shapes, path, record, out),
             _ => format.encode(partition, record, out),
         };
-        if path > 0 || self.shapes.as_ref().is_some_and(|shapes| !shapes.is_given()) {
+        if path > 0 || self.shapes.as_ref().is_some_and(|shapes| !shapes.is_told(path)) {
             let encoded = encode(&mut self.shapes, self.spill.input());
             if encoded.is_ok() {
                 self.spill.pushed(path);

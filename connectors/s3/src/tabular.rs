@@ -38,7 +38,15 @@ pub(crate) enum Shapes {
     /// Rows, used one at a time, to see whether a value fits the schema.
     Given(Box<Rows>),
     /// What the records of each object have in common.
-    Inferred { shapes: Vec<Inferred>, count: usize },
+    Inferred { shapes: Vec<Inferred>, count: usize, guess: Option<Guess> },
+}
+
+/// What the first object is made with while its records are still coming.
+pub(crate) struct Guess {
+    fields: Vec<Field>,
+    /// How much was known when it was last looked whether the records fit.
+    looked: u64,
+    fits: bool,
 }
 
 impl Tabular {
@@ -55,11 +63,14 @@ impl Tabular {
         })
     }
 
-    /// Nothing seen so far.
-    pub(crate) fn shapes(&self) -> Shapes {
+    /// Nothing seen so far; of the first object's fields there may be a guess.
+    pub(crate) fn shapes(&self, guess: Option<Vec<Field>>) -> Shapes {
         match &self.fields {
             Some(fields) => Shapes::Given(Box::new(Rows::new(fields, &[]))),
-            None => Shapes::Inferred { shapes: Vec::new(), count: 0 },
+            None => {
+                let guess = guess.map(|fields| Guess { fields, looked: 0, fits: true });
+                Shapes::Inferred { shapes: Vec::new(), count: 0, guess }
+            }
         }
     }
 
@@ -94,7 +105,7 @@ impl Tabular {
     ) -> Result<Encoder> {
         let fields = match (&self.fields, shapes) {
             (Some(fields), _) => fields.clone(),
-            (None, shapes) => shapes.take(path),
+            (None, shapes) => shapes.fields(path),
         };
         let fields = if self.format == Format::Csv { as_text(&fields) } else { fields };
         let sheet = |fields: &[Field]| self.sheet(fields, name);
@@ -114,9 +125,23 @@ impl Tabular {
 }
 
 impl Shapes {
-    /// Whether an object can be written while its records are still coming.
-    pub(crate) fn is_given(&self) -> bool {
-        matches!(self, Shapes::Given(_))
+    /// Whether object `path` can be written while its records are still coming.
+    pub(crate) fn is_told(&self, path: u32) -> bool {
+        path == 0 && matches!(self, Shapes::Given(_) | Shapes::Inferred { guess: Some(_), .. })
+    }
+
+    /// Whether the first object's records have not, or not all, what was guessed of them; once more where all are seen.
+    pub(crate) fn is_wrong(&self, is_all: bool) -> bool {
+        let Shapes::Inferred { shapes, guess: Some(guess), .. } = self else { return false };
+        !guess.fits || is_all && shapes.first().is_some_and(|shape| shape.fields() != guess.fields)
+    }
+
+    /// The fields of the only object where they were inferred.
+    pub(crate) fn inferred(&self) -> Option<Vec<Field>> {
+        match self {
+            Shapes::Inferred { shapes, .. } if shapes.len() == 1 => Some(shapes[0].fields()),
+            _ => None,
+        }
     }
 
     /// Whether so much is known of `paths` objects that they have to be made in shares.
@@ -131,7 +156,7 @@ impl Shapes {
                 rows.clear();
                 fits
             }
-            Shapes::Inferred { shapes, count } => {
+            Shapes::Inferred { shapes, count, guess } => {
                 if shapes.len() <= path {
                     shapes.resize_with(path + 1, Inferred::default);
                 }
@@ -139,15 +164,28 @@ impl Shapes {
                 let before = shape.count();
                 let seen = shape.add(value, &extra.names());
                 *count += shape.count() - before;
+                if let (0, Some(guess)) = (path, guess) {
+                    guess.look(shape);
+                }
                 seen
             }
         }
     }
 
-    fn take(&mut self, path: usize) -> Vec<Field> {
+    fn fields(&mut self, path: usize) -> Vec<Field> {
         match self {
+            Shapes::Inferred { guess: Some(guess), .. } if path == 0 => guess.fields.clone(),
             Shapes::Inferred { shapes, .. } => shapes.get_mut(path).map(std::mem::take).unwrap_or_default().fields(),
             Shapes::Given(_) => Vec::new(),
+        }
+    }
+}
+
+impl Guess {
+    fn look(&mut self, shape: &Inferred) {
+        if self.looked != shape.news() {
+            self.looked = shape.news();
+            self.fits = shape.is_within(&self.fields);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! An in-memory store that fails, loses answers and counts the uploads that are open.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
