@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
 use std::fs;
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use aqueduct_tests::daemon::Daemon;
@@ -62,6 +63,21 @@ async fn arrived(daemon: &Daemon, folder: &str, written: &Written) {
     lines::check(written, &daemon.files(folder)).unwrap_or_else(|wrong| panic!("{wrong}\n{}", daemon.log()));
 }
 
+/// What is shown the first two times, each from its heading on.
+fn watched(daemon: &Daemon, arguments: &[&str], heading: &str) -> [Vec<String>; 2] {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).current_dir(daemon.folder()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut watching = command.spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let shown = [(); 2].map(|()| {
+        let heading = lines.find(|line| line.starts_with(heading)).unwrap();
+        [heading].into_iter().chain(lines.by_ref().take(1)).collect()
+    });
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    shown
+}
+
 async fn in_state(daemon: &Daemon, name: &str, state: &str) {
     daemon.until(&format!("{name} is {state}"), async |daemon| daemon.connector(name).await["state"] == state).await;
 }
@@ -85,11 +101,24 @@ async fn it_delivers_tells_and_stops() {
     let metrics = daemon.get("/metrics").await.unwrap();
     assert!(metrics.lines().any(|line| line.contains("lake") && line.ends_with(" 1000")), "{metrics}");
     assert!(does(&daemon, &["groups", "show", "connect-lake"]).contains("1000"));
+    // What is watched is shown again, then with a rate.
+    for (arguments, heading, row) in [
+        (&["status", "--watch"][..], "NAME  KIND", "lake sink RUNNING 1,000 0 0"),
+        (&["topics", "list", "--watch"], "TOPIC", "lines 1 1000 0 "),
+        (&["topics", "show", "lines", "-w"], "PARTITION", "0 0 1000 0 0"),
+        (&["groups", "list", "--watch"], "GROUP", "connect-lake 0 1 0 0"),
+        (&["groups", "show", "connect-lake", "--watch"], "TOPIC", "lines 0 1000 1000 0 0"),
+    ] {
+        let shown = watched(&daemon, arguments, heading);
+        let words: Vec<_> = shown[1][1].split_whitespace().collect();
+        assert!(words.join(" ").starts_with(row), "{arguments:?}: {shown:#?}");
+    }
 
     assert!(daemon.stop().success());
     // Without a daemon, what concerns data works all the same.
     assert_eq!(does(&daemon, &["tail", "lines", "-n", "1"]).trim(), lines::line("a.0", 999, 50).trim());
     fails(&daemon, &["status"], 1);
+    fails(&daemon, &["topics", "list", "--watch"], 2);
 }
 
 #[tokio::test]

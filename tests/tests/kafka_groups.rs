@@ -166,6 +166,10 @@ async fn four_members_that_come_and_go_read_every_record() {
         daemon.until(&what, async |_| shared(&address, "workers") == counts).await;
     };
     share(&[2, 2, 2, 2]).await;
+    let shown = daemon.command(&["groups", "show", "workers"]).stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    let (_, shown) = shown.split_once("MEMBER").unwrap_or_else(|| panic!("no members: {shown}"));
+    assert_eq!(shown.lines().filter(|line| line.ends_with("/127.0.0.1")).count(), 4, "{shown}");
     produce(&address, "orders", 1000..2000);
     // One leaves, one dies without a word, one comes.
     members[0].signal(Signal::TERM);

@@ -4,10 +4,12 @@ mod check;
 mod connectors;
 mod control;
 mod dead_letters;
+mod groups;
 mod records;
 mod run;
 mod topics;
 mod transform;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -80,7 +82,7 @@ enum Command {
     /// List, show, make, change or delete topics
     Topics(topics::Topics),
     /// List groups of readers, or show how far one has come
-    Groups(topics::Groups),
+    Groups(groups::Groups),
     /// Append standard input to a topic, a record a line
     Produce(records::Produce),
     /// Print a topic's records: the last ten, or from anywhere on

@@ -24,7 +24,7 @@ pub(crate) mod topics;
 
 use std::sync::Arc;
 
-use aqueduct_api::{Edge, Store};
+use aqueduct_api::{Edge, Memberships, Store};
 use aqueduct_engine::Engine;
 use axum::Router;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -36,11 +36,16 @@ use serde_json::json;
 
 use crate::secrets::Secrets;
 
+/// All that is asked of the log here.
+pub(crate) trait Kept: Store + Memberships {}
+
+impl<T: Store + Memberships> Kept for T {}
+
 /// What the endpoints on data work with.
 #[derive(Clone)]
 pub(crate) struct Data {
     /// The log.
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Kept>,
     /// What runs over it, if anything does.
     pub(crate) engine: Option<Engine>,
     /// Where time comes from.
@@ -51,7 +56,7 @@ pub(crate) struct Data {
 
 impl Data {
     /// Works with a log.
-    pub(crate) fn new(store: Arc<dyn Store>, engine: Option<Engine>, edge: Edge) -> Self {
+    pub(crate) fn new(store: Arc<dyn Kept>, engine: Option<Engine>, edge: Edge) -> Self {
         Data { store, engine, edge, settling: Arc::default() }
     }
 }

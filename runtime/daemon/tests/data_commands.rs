@@ -63,7 +63,7 @@ fn topics_are_made_changed_shown_and_deleted() {
     assert!(outside.works(&["topics", "show", "orders"]).contains("retention.ms: 3d"));
     assert_eq!(
         outside.works(&["topics", "list"]),
-        "TOPIC   PARTITIONS  RECORDS  KEPT\norders           3        0  3d\n"
+        "TOPIC   PARTITIONS  RECORDS  RATE/S  KEPT\norders           3        0       -  3d\n"
     );
     assert!(
         outside.fails(&["topics", "show", "order"], 1).contains("there is no topic `order`, did you mean `orders`?")
@@ -72,14 +72,14 @@ fn topics_are_made_changed_shown_and_deleted() {
     assert!(unasked.contains("delete topic orders with 0 records: nobody can be asked here, give --yes"), "{unasked}");
     assert_eq!(outside.works(&["topics", "delete", "orders", "--dry-run"]), "topic orders would be deleted\n");
     assert_eq!(outside.works(&["topics", "delete", "orders", "--yes"]), "topic orders deleted\n");
-    assert_eq!(outside.works(&["topics", "list"]), "TOPIC  PARTITIONS  RECORDS  KEPT\n");
+    assert_eq!(outside.works(&["topics", "list"]), "TOPIC  PARTITIONS  RECORDS  RATE/S  KEPT\n");
 }
 
 #[test]
 fn groups_and_dead_letters_that_are_not_there_are_said() {
     let outside = Outside::new("log: { path: ./data, limit: 100% }\n");
     outside.works(&["topics", "create", "a"]);
-    assert_eq!(outside.works(&["groups", "list"]), "GROUP  PARTITIONS  LAG\n");
+    assert_eq!(outside.works(&["groups", "list"]), "GROUP  MEMBERS  PARTITIONS  LAG  RATE/S\n");
     assert!(outside.fails(&["groups", "show", "connect-x"], 1).contains("there is no group `connect-x`"));
     assert_eq!(outside.works(&["dead-letters", "list"]), "TOPIC  OPEN  RECORDS\n");
     assert!(outside.fails(&["dead-letters", "show", "x"], 1).contains("no dead letters of `x`: there are none"));

@@ -1,17 +1,13 @@
 //! Commands that concern a running daemon: its status, and what can be done to its sources and sinks.
 
-use std::time::Duration;
-
 use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::cli::watch::{Before, Watch};
 use crate::cli::{Context, bytes, count, number, text, time};
 use crate::client::{Client, path};
 use crate::terminal::Failure;
-
-/// How often a status that is watched is shown.
-const WATCH: Duration = Duration::from_secs(1);
 
 /// Show the state, position, lag and last error of every source and sink.
 #[derive(Args)]
@@ -19,37 +15,19 @@ const WATCH: Duration = Duration::from_secs(1);
     after_help = "Examples:\n  aqueduct status\n  aqueduct status --watch\n  aqueduct status --json | jq .connectors"
 )]
 pub(super) struct Status {
-    /// Again every second, until Ctrl-C
-    #[arg(short, long)]
-    watch: bool,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 impl Status {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         let client = context.daemon()?;
-        let mut before: Option<Value> = None;
-        loop {
-            let status = client.call(Method::GET, "/status", None).await?;
-            if self.watch && context.terminal.interactive && !context.common.json {
-                // Home, and clear what is below: what is shown does not flicker.
-                context.terminal.data(b"\x1b[H\x1b[J")?;
-            }
-            match context.common.json {
-                true => context.terminal.json(&status)?,
-                false => show(context, &status, before.as_ref())?,
-            }
-            if !self.watch {
-                return Ok(());
-            }
-            context.terminal.flush()?;
-            before = Some(status);
-            tokio::time::sleep(WATCH).await;
-        }
+        self.watch.run(context, &client, "/status", show).await
     }
 }
 
 /// The whole status; rates where there is one from before.
-fn show(context: &mut Context, status: &Value, before: Option<&Value>) -> Result<(), Failure> {
+fn show(context: &mut Context, status: &Value, before: Option<&Before>) -> Result<(), Failure> {
     let connectors = status["connectors"].as_array().map_or(&[][..], Vec::as_slice);
     let rows: Vec<Vec<String>> = connectors.iter().map(|connector| row(connector, status, before)).collect();
     let headings = ["NAME", "KIND", "STATE", "RECORDS", "RATE/S", "LAG", "DEAD LETTERS", "RETRIES", "LAST PROGRESS"];
@@ -82,7 +60,7 @@ fn show(context: &mut Context, status: &Value, before: Option<&Value>) -> Result
     Ok(())
 }
 
-fn row(connector: &Value, status: &Value, before: Option<&Value>) -> Vec<String> {
+fn row(connector: &Value, status: &Value, before: Option<&Before>) -> Vec<String> {
     let numeric = |key: &str| connector[key].as_u64().unwrap_or_default();
     let is_sink = connector["kind"] == "sink";
     let lags = connector["partitions"].as_array().into_iter().flatten();
@@ -90,26 +68,21 @@ fn row(connector: &Value, status: &Value, before: Option<&Value>) -> Vec<String>
     let progressed = connector["progressed_at_ms"].as_i64();
     let now = status["now_ms"].as_i64().unwrap_or_default();
     let ago = progressed.map_or_else(|| "-".to_owned(), |at| format!("{} s ago", (now - at).max(0) / 1000));
+    let rate = Before::rate(before, connector["records"].as_u64(), |then| {
+        let mut connectors = then["connectors"].as_array()?.iter();
+        connectors.find(|then| then["name"] == connector["name"])?["records"].as_u64()
+    });
     vec![
         text(connector, "name"),
         text(connector, "kind"),
         text(connector, "state"),
         count(numeric("records")),
-        rate(connector, status, before).map_or_else(|| "-".to_owned(), count),
+        rate,
         if is_sink { count(lag) } else { "-".to_owned() },
         count(numeric("dead_letters")),
         count(numeric("retries")),
         ago,
     ]
-}
-
-fn rate(connector: &Value, status: &Value, before: Option<&Value>) -> Option<u64> {
-    let before = before?;
-    let mut connectors = before["connectors"].as_array()?.iter();
-    let earlier = connectors.find(|earlier| earlier["name"] == connector["name"])?;
-    let more = connector["records"].as_u64()?.saturating_sub(earlier["records"].as_u64()?);
-    let millis = status["now_ms"].as_u64()?.saturating_sub(before["now_ms"].as_u64()?);
-    Some(more * 1000 / millis.max(1))
 }
 
 /// What a table has no room for.

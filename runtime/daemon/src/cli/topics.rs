@@ -1,9 +1,10 @@
-//! `aqueduct topics` and `aqueduct groups`: what the log holds, and who has read how far.
+//! `aqueduct topics`: what the log holds.
 
 use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use crate::cli::watch::{Before, Watch};
 use crate::cli::{Context, number, text};
 use crate::client::path;
 use crate::terminal::Failure;
@@ -12,7 +13,7 @@ use crate::terminal::Failure;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  aqueduct topics list
+  aqueduct topics list --watch
   aqueduct topics create orders --partitions 4 --set retention.ms=30d --set compression.type=zstd
   aqueduct topics alter orders --set retention.bytes='10 GiB' --dry-run
   aqueduct topics delete orders --dry-run")]
@@ -28,11 +29,15 @@ enum Action {
         /// Those of the runtime too
         #[arg(long)]
         internal: bool,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// One topic: its settings, and where its partitions begin and end
     Show {
         /// Its name
         topic: String,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Make a topic
     Create {
@@ -93,10 +98,12 @@ impl Change {
 impl Topics {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self.action {
-            Action::List { internal } => list(context, internal).await,
-            Action::Show { topic } => {
-                let shown = context.ask("topics show", Method::GET, &path(&["topics", &topic], &[]), None).await?;
-                show(context, &shown)
+            Action::List { internal, watch } => {
+                let at = path(&["topics"], &[("internal", internal.to_string())]);
+                watch.data(context, "topics list", &at, list).await
+            }
+            Action::Show { topic, watch } => {
+                watch.data(context, "topics show", &path(&["topics", &topic], &[]), show).await
             }
             Action::Create { topic, partitions, change } => {
                 let body = json!({
@@ -128,14 +135,7 @@ impl Topics {
     }
 }
 
-async fn list(context: &mut Context, internal: bool) -> Result<(), Failure> {
-    let mut answer = context.ask("topics list", Method::GET, "/topics", None).await?;
-    if let Some(topics) = answer["topics"].as_array_mut() {
-        topics.retain(|topic| internal || topic["internal"] != true);
-    }
-    if context.common.json {
-        return context.terminal.json(&answer);
-    }
+fn list(context: &mut Context, answer: &Value, before: Option<&Before>) -> Result<(), Failure> {
     let row = |topic: &Value| {
         let partitions = topic["partitions"].as_array().map_or(0, Vec::len);
         let keep = match text(&topic["settings"], "cleanup.policy").as_str() {
@@ -143,25 +143,36 @@ async fn list(context: &mut Context, internal: bool) -> Result<(), Failure> {
             _ => text(&topic["settings"], "retention.ms"),
         };
         let kind = if topic["dead_letters"] == true { "dead letters" } else { "" };
-        vec![text(topic, "name"), partitions.to_string(), number(topic, "records"), keep, kind.to_owned()]
+        let rate = Before::rate(before, Some(written(topic)), |then| {
+            then["topics"].as_array()?.iter().find(|then| then["id"] == topic["id"]).map(written)
+        });
+        vec![text(topic, "name"), partitions.to_string(), number(topic, "records"), rate, keep, kind.to_owned()]
     };
     let rows: Vec<_> = answer["topics"].as_array().into_iter().flatten().map(row).collect();
-    context.terminal.table(&["TOPIC", "PARTITIONS", "RECORDS", "KEPT", ""], &rows)
+    context.terminal.table(&["TOPIC", "PARTITIONS", "RECORDS", "RATE/S", "KEPT", ""], &rows)
 }
 
-fn show(context: &mut Context, topic: &Value) -> Result<(), Failure> {
-    if context.common.json {
-        return context.terminal.json(topic);
-    }
+/// How many records a topic was ever given.
+fn written(topic: &Value) -> u64 {
+    topic["partitions"].as_array().into_iter().flatten().filter_map(|partition| partition["end"].as_u64()).sum()
+}
+
+fn show(context: &mut Context, topic: &Value, before: Option<&Before>) -> Result<(), Failure> {
     context.terminal.line(format!("{}  id {}", text(topic, "name"), text(topic, "id")))?;
     for (name, value) in topic["settings"].as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         context.terminal.line(format!("  {name}: {value}"))?;
     }
-    let row =
-        |partition: &Value| ["partition", "start", "end", "leader_epoch"].map(|key| number(partition, key)).to_vec();
+    let row = |partition: &Value| {
+        let rate = Before::rate(before, partition["end"].as_u64(), |then| {
+            let mut partitions = then["partitions"].as_array()?.iter();
+            partitions.find(|then| then["partition"] == partition["partition"])?["end"].as_u64()
+        });
+        let numbers = ["partition", "start", "end", "leader_epoch"].map(|key| number(partition, key));
+        numbers.into_iter().chain([rate]).collect()
+    };
     let rows: Vec<_> = topic["partitions"].as_array().into_iter().flatten().map(row).collect();
-    context.terminal.table(&["PARTITION", "START", "END", "EPOCH"], &rows)
+    context.terminal.table(&["PARTITION", "START", "END", "EPOCH", "RATE/S"], &rows)
 }
 
 fn done(context: &mut Context, topic: &Value, dry_run: bool, what: &str) -> Result<(), Failure> {
@@ -170,53 +181,4 @@ fn done(context: &mut Context, topic: &Value, dry_run: bool, what: &str) -> Resu
     }
     let would = if dry_run { "would be " } else { "" };
     context.terminal.line(format!("topic {} {would}{what}", text(topic, "name")))
-}
-
-/// List groups of readers, or show how far one has come.
-#[derive(Args)]
-#[command(after_help = "Example:\n  aqueduct groups show connect-lake")]
-pub(super) struct Groups {
-    #[command(subcommand)]
-    action: GroupAction,
-}
-
-#[derive(Subcommand)]
-enum GroupAction {
-    /// All groups
-    List,
-    /// One group, partition by partition
-    Show {
-        /// Its name: a sink's is connect-NAME
-        group: String,
-    },
-}
-
-impl Groups {
-    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let (at, headings): (_, &[&str]) = match &self.action {
-            GroupAction::List => ("/groups".to_owned(), &["GROUP", "PARTITIONS", "LAG"]),
-            GroupAction::Show { group } => {
-                (path(&["groups", group], &[]), &["TOPIC", "PARTITION", "COMMITTED", "END", "LAG"])
-            }
-        };
-        let answer = context.ask("groups", Method::GET, &at, None).await?;
-        if context.common.json {
-            return context.terminal.json(&answer);
-        }
-        let rows: Vec<Vec<String>> = match self.action {
-            GroupAction::List => answer["groups"].as_array().into_iter().flatten().map(group_row).collect(),
-            GroupAction::Show { .. } => answer["partitions"].as_array().into_iter().flatten().map(place_row).collect(),
-        };
-        context.terminal.table(headings, &rows)
-    }
-}
-
-fn group_row(group: &Value) -> Vec<String> {
-    let partitions = group["partitions"].as_array().map_or(0, Vec::len);
-    vec![text(group, "name"), partitions.to_string(), number(group, "lag")]
-}
-
-fn place_row(place: &Value) -> Vec<String> {
-    let numbers = ["partition", "committed", "end", "lag"].map(|key| number(place, key));
-    [text(place, "topic")].into_iter().chain(numbers).collect()
 }

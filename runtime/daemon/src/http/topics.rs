@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::diagnosis;
-use crate::http::{Data, Json, Path, Query, Refusal};
+use crate::http::{Data, Json, Kept, Path, Query, Refusal};
 use crate::problems::{Way, nearest};
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -36,9 +36,18 @@ pub(crate) async fn find(store: &dyn Store, name: &str) -> Result<Topic, Refusal
     Err(Refusal::missing(format!("there is no topic `{name}`{hint}")))
 }
 
-async fn list(State(data): State<Data>) -> Answer {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    /// Those of the runtime too.
+    #[serde(default)]
+    internal: bool,
+}
+
+async fn list(State(data): State<Data>, Query(listed): Query<Listed>) -> Answer {
     let mut shown = Vec::new();
-    for topic in data.store.topics().await? {
+    let topics = data.store.topics().await?.into_iter();
+    for topic in topics.filter(|topic| listed.internal || !topic.is_internal()) {
         shown.push(described(&*data.store, &topic).await?);
     }
     Ok(Json(json!({ "topics": shown })))
@@ -192,7 +201,7 @@ async fn group(State(data): State<Data>, Path(name): Path<String>) -> Answer {
     Err(Refusal::missing(format!("there is no group `{name}`{hint}")))
 }
 
-async fn described_group(store: &dyn Store, name: &str) -> Result<Value, Refusal> {
+async fn described_group(store: &dyn Kept, name: &str) -> Result<Value, Refusal> {
     let (mut partitions, mut lag) = (Vec::new(), 0);
     let topics: BTreeMap<_, _> = store.topics().await?.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
     for (partition, committed) in store.committed(name).await? {
@@ -212,7 +221,17 @@ async fn described_group(store: &dyn Store, name: &str) -> Result<Value, Refusal
             "metadata": committed.metadata,
         }));
     }
-    Ok(json!({ "name": name, "lag": lag, "partitions": partitions }))
+    let members = store.remembered(name).await?.map(|membership| membership.members).unwrap_or_default();
+    let members = members.iter().map(|member| {
+        json!({
+            "id": member.id,
+            "instance_id": member.instance_id,
+            "client": member.client_id,
+            "host": member.client_host,
+        })
+    });
+    let members: Vec<Value> = members.collect();
+    Ok(json!({ "name": name, "lag": lag, "members": members, "partitions": partitions }))
 }
 
 async fn end_of(store: &dyn Store, partition: &TopicPartition) -> Result<i64, Refusal> {
