@@ -52,14 +52,16 @@ fn many_paths(folder: &Path, table: &mut Table) {
     floor::remove(&place);
 }
 
-/// Batches of a mebibyte that wait in one partition.
-const WAITING: usize = 24_000;
+/// Gigabytes that wait in one partition, unless `AQUEDUCT_BENCH_WAITING` says otherwise. What waits is the same record over and
+/// over: a file system that compresses has room for far more than its disk.
+const WAITING: usize = 25;
 
 /// A sink that comes late to a partition with far more than fits into memory.
 fn backlog(folder: &Path, table: &mut Table) {
     let place = folder.join("backlog");
     std::fs::create_dir_all(&place).expect("a folder");
-    crate::log::fill(&place.join("data"), "lines", WAITING);
+    let waiting = std::env::var("AQUEDUCT_BENCH_WAITING").ok().and_then(|given| given.parse().ok()).unwrap_or(WAITING);
+    crate::log::fill(&place.join("data"), "lines", waiting * 1_000_000_000 / floor::MIB);
     let text = format!(
         "log: {{ path: ./data, limit: 99% }}\nlisten: {{ http: 127.0.0.1:{PORT} }}\nsinks:\n  out:\n    connector: s3\n    \
          topics: [lines]\n    settings: {{ url: \"file://{}/out\" }}\n",
@@ -73,10 +75,7 @@ fn backlog(folder: &Path, table: &mut Table) {
     daemon.cost_until((start, Duration::ZERO), |daemon| daemon.connector("out")["records"].as_u64() > Some(enough));
     let (now, peak) = memory_of(&daemon.id());
     table.row(
-        &format!(
-            "{} GB waiting in one partition, while 4 GB of it are delivered",
-            WAITING * floor::MIB / 1_000_000_000
-        ),
+        &format!("{waiting} GB waiting in one partition, while 4 GB of it are delivered"),
         format!("{} MB resident, {} MB at peak", now / 1_000_000, peak / 1_000_000),
         String::new(),
         None,
