@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("aqueduct-record", 0),
     ("aqueduct-api", 1),
     ("aqueduct-http-client", 2),
+    ("aqueduct-tls", 2),
     ("aqueduct-commit-log", 3),
     ("aqueduct-engine", 3),
     ("aqueduct-file", 3),

@@ -2,7 +2,6 @@
 
 mod escape;
 mod firehose;
-mod pem;
 mod sink;
 mod source;
 

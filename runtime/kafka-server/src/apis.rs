@@ -11,8 +11,8 @@ use kafka_protocol::messages::{
     DescribeGroupsRequest, DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest,
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
-    WriteTxnMarkersRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, SyncGroupRequest, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
@@ -283,6 +283,26 @@ pub(crate) const APIS: &[Api] = &[
         needs: &[needs(AlterConfigs, Topic), needs(AlterConfigs, Cluster)],
         answer: |b, call| {
             answered(b, call, |b, r: IncrementalAlterConfigsRequest, c| async move { configs::alter(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::SaslHandshake,
+        versions: 0..=1,
+        needs: &[],
+        answer: |b, call| {
+            answered(b, call, |_, r: SaslHandshakeRequest, c| async move { c.session.handshake(&r, c.version) })
+        },
+    },
+    Api {
+        key: ApiKey::SaslAuthenticate,
+        versions: 0..=2,
+        needs: &[],
+        answer: |b, call| {
+            answered(
+                b,
+                call,
+                |_, r: SaslAuthenticateRequest, c| async move { c.session.authenticate(r, c.version).await },
+            )
         },
     },
     Api {

@@ -14,10 +14,12 @@ use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
 use crate::call::{Access, Wrong};
-use crate::frame::Limits;
+use crate::frame::{Limits, Room};
 use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
 use crate::produce::INFLATED_AT_ONCE;
+use crate::security::Security;
+use crate::security::session::TO_BE_KNOWN;
 use crate::transactions::{self, TransactionSettings};
 
 /// The number under which clients know this node: there is one.
@@ -41,7 +43,9 @@ pub struct Broker {
     /// What a connection may ask for.
     pub(crate) limits: Limits,
     /// Bytes of requests that may be in flight.
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room: Room,
+    /// What a connection may ask for that is not known yet, and the room for that.
+    pub(crate) lobby: (Limits, Room),
     /// Bytes of records that may be on their way to clients.
     pub(crate) outgoing: Arc<Semaphore>,
     /// Bytes that batches may inflate to while they are checked.
@@ -66,6 +70,8 @@ pub struct Options {
     pub auto_create: bool,
     /// Connections that are served at once.
     pub connections: usize,
+    /// Connections that are served at once from one address.
+    pub connections_of_one: usize,
     /// The longest request, in bytes.
     pub request: usize,
     /// Bytes of requests in flight; never less than one request.
@@ -78,6 +84,8 @@ pub struct Options {
     pub groups: GroupSettings,
     /// How transactions are coordinated.
     pub transactions: TransactionSettings,
+    /// How clients come to be known.
+    pub security: Security,
 }
 
 impl Options {
@@ -88,11 +96,13 @@ impl Options {
             port,
             auto_create: true,
             connections: 10_000,
+            connections_of_one: 10_000,
             request: 100 << 20,
             in_flight: 128 << 20,
             outgoing: 128 << 20,
             idle: Duration::from_secs(600),
             groups: GroupSettings::default(),
+            security: Security::default(),
             transactions: TransactionSettings::default(),
         }
     }
@@ -113,27 +123,44 @@ pub trait Host: Send + Sync {
 pub struct Counters {
     /// Connections that were served.
     pub connections: AtomicU64,
-    /// Connections that were turned away because there were too many.
+    /// Connections that are open.
+    pub open: AtomicU64,
+    /// Connections that were turned away because there were too many, in all or from their address.
     pub turned_away: AtomicU64,
     /// Connections that were closed for what came over them, or because it did not come.
     pub broken: AtomicU64,
+    /// Connections on which TLS could not be agreed.
+    pub insecure: AtomicU64,
+    /// Attempts to say who one is that failed.
+    pub refused: Arc<AtomicU64>,
+    /// Connections that were closed because they did not say in time who they are.
+    pub silent: AtomicU64,
+    /// Requests that were answered with a time to wait, because a quota was used up.
+    pub throttled: AtomicU64,
 }
 
 /// How long the rest of a frame may take, besides what its length allows.
 const REST: Duration = Duration::from_secs(10);
+/// The longest frame of somebody who is not known yet.
+const UNKNOWN: usize = 32 << 10;
+/// What all frames of those may take.
+const LOBBY: usize = 8 << 20;
 
 impl Broker {
     /// Answers from `store`.
     pub fn new(store: Arc<dyn Served>, edge: Edge, options: Options, host: Arc<dyn Host>) -> Self {
-        let in_flight = options.in_flight.max(options.request).min(u32::MAX as usize);
         Broker {
             groups: Coordinator::new(store.clone(), edge.clone(), options.groups.clone()),
             transactions: transactions::Coordinator::new(store.clone(), edge.clone(), options.transactions.clone()),
             store,
             edge,
             host,
+            lobby: (
+                Limits { frame: UNKNOWN.min(options.request), idle: TO_BE_KNOWN, rest: TO_BE_KNOWN },
+                Room::new(LOBBY, UNKNOWN),
+            ),
             limits: Limits { frame: options.request, idle: options.idle, rest: REST },
-            room: Arc::new(Semaphore::new(in_flight)),
+            room: Room::new(options.in_flight, options.request),
             outgoing: Arc::new(Semaphore::new(options.outgoing.min(u32::MAX as usize))),
             inflating: Semaphore::new(INFLATED_AT_ONCE),
             counters: Counters::default(),

@@ -9,9 +9,11 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::security::principal::Principal;
 use crate::security::rights::{Need, Operation, Resource};
+use crate::security::session::Session;
 
 /// A request whose frame has been checked.
 pub(crate) struct Call {
@@ -36,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) host: Arc<str>,
     /// Who it is known to be.
     pub(crate) principal: Principal,
+    /// What it comes over.
+    pub(crate) session: Arc<Session>,
     /// What the API's row says that it asks for.
     pub(crate) needs: &'static [Need],
 }
@@ -56,9 +60,30 @@ impl Caller {
         self.principal.rights().allow(operation, resource)
     }
 
+    /// Counts bytes that the caller has sent to be written: for how many milliseconds it is held back.
+    pub(crate) fn produced(&self, bytes: usize) -> i32 {
+        self.session.hold(self.principal.used().produce.take(bytes, Instant::now()))
+    }
+
+    /// Counts bytes that the caller is sent: for how many milliseconds it is held back.
+    pub(crate) fn fetched(&self, bytes: usize) -> i32 {
+        self.session.hold(self.principal.used().fetch.take(bytes, Instant::now()))
+    }
+
     /// A way to topics to which the caller may do something.
     pub(crate) fn to(&self, operation: Operation) -> Access<'_> {
         Access { caller: self, operation }
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// Somebody who may do everything, and for whom no row of the table speaks.
+    pub(crate) fn somebody(version: i16) -> Self {
+        let host: Arc<str> = "/127.0.0.1".into();
+        let edge = aqueduct_api::Edge::real();
+        let session = Arc::new(Session::new(host.clone(), Default::default(), edge, Arc::default(), None));
+        Caller { version, client: "c".into(), host, principal: Principal::anonymous(), session, needs: &[] }
     }
 }
 

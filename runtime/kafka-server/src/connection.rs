@@ -1,20 +1,21 @@
 //! One connection: requests are taken in the order in which they come, and answered in that order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::apis::{Api, api};
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
-use crate::frame::{self, Frame};
+use crate::frame::{self, Frame, Taken};
 use crate::guard::{self, Walk};
-use crate::security::principal::Principal;
+use crate::security::session::{Session, TO_BE_KNOWN};
 use crate::security::stream::{Reader, Stream, Writer};
 use crate::shapes::{Shape, shape_of};
 use crate::versions;
@@ -29,32 +30,55 @@ const NOT_READING: Duration = Duration::from_secs(30);
 const STRETCH: usize = 256 << 10;
 
 /// An answer that waits for its turn, with what its request holds.
-type Waiting = (Reply, OwnedSemaphorePermit);
-
-/// Who is at the other end.
-pub(crate) struct Peer {
-    /// Where it is, as Kafka writes it: `/127.0.0.1`.
-    pub(crate) host: Arc<str>,
-    /// Who it is known to be.
-    pub(crate) principal: Principal,
-}
+type Waiting = (Reply, Taken);
 
 /// Serves one client until it goes, or does what ends a connection.
-pub(crate) async fn serve(broker: Arc<Broker>, peer: Peer, stream: Stream) -> Result<(), Broken> {
+pub(crate) async fn serve(broker: Arc<Broker>, session: Arc<Session>, stream: Stream) -> Result<(), Broken> {
     let (reader, writer) = stream.split();
     let (answers, waiting) = mpsc::channel(PIPELINED);
-    tokio::try_join!(take(&broker, &peer, reader, answers), give(writer, waiting)).map(drop)
+    let served = async { tokio::try_join!(take(&broker, &session, reader, answers), give(writer, waiting)).map(drop) };
+    tokio::select! {
+        served = served => served,
+        () = unknown_for_too_long(&broker, &session) => Err(Broken("it did not say in time who it is".to_owned())),
+    }
 }
 
-async fn take(broker: &Arc<Broker>, peer: &Peer, reader: Reader, answers: mpsc::Sender<Waiting>) -> Result<(), Broken> {
+/// Ends when a client should have said who it is, and has not.
+async fn unknown_for_too_long(broker: &Broker, session: &Session) {
+    if session.known().is_none() {
+        tokio::time::sleep(TO_BE_KNOWN).await;
+    }
+    match session.known() {
+        Some(_) => std::future::pending().await,
+        None => drop(broker.counters.silent.fetch_add(1, Ordering::Relaxed)),
+    }
+}
+
+async fn take(
+    broker: &Arc<Broker>,
+    session: &Arc<Session>,
+    reader: Reader,
+    answers: mpsc::Sender<Waiting>,
+) -> Result<(), Broken> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
-    while let Some(Frame { bytes, room }) = frame::read(&mut reader, &broker.limits, &broker.room).await? {
-        let reply = answer(broker, peer, bytes).await?;
-        if answers.send((reply, room)).await.is_err() {
-            break;
+    loop {
+        let (limits, room) = match session.known() {
+            Some(_) => (&broker.limits, &broker.room),
+            None => (&broker.lobby.0, &broker.lobby.1),
+        };
+        let Some(Frame { bytes, room }) = frame::read(&mut reader, limits, room).await? else { return Ok(()) };
+        let reply = match session.is_raw() {
+            true => Reply::Now(session.raw(&bytes).await?),
+            false => answer(broker, session, bytes).await?,
+        };
+        if answers.send((reply, room)).await.is_err() || session.is_over() {
+            return Ok(());
+        }
+        if let Some(until) = session.held_until() {
+            broker.counters.throttled.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep_until(until).await;
         }
     }
-    Ok(())
 }
 
 async fn give(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
@@ -92,8 +116,8 @@ async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(
 }
 
 /// The answer to one frame.
-async fn answer(broker: &Arc<Broker>, peer: &Peer, frame: Bytes) -> Result<Reply, Broken> {
-    match opened(&frame, peer)? {
+async fn answer(broker: &Arc<Broker>, session: &Arc<Session>, frame: Bytes) -> Result<Reply, Broken> {
+    match opened(&frame, session)? {
         Opened::Asked(api, call) => {
             let Caller { version, client, host, principal, .. } = &call.caller;
             tracing::trace!(api = ?call.key, version, %client, %host, %principal, "asked by a Kafka client");
@@ -110,21 +134,23 @@ enum Opened {
     Unversioned(Call),
 }
 
-fn opened(frame: &Bytes, peer: &Peer) -> Result<Opened, Broken> {
+fn opened(frame: &Bytes, session: &Arc<Session>) -> Result<Opened, Broken> {
     let mut walk = Walk { rest: frame, version: 0, is_flexible: false, elements: 0 };
     let (key, version, correlation) = (walk.short()?, walk.short()?, walk.int()?);
-    let caller = |api: &'static Api, version, client: Option<String>| Caller {
-        version,
-        client: client.unwrap_or_default().into(),
-        host: peer.host.clone(),
-        principal: peer.principal.clone(),
-        needs: api.needs,
-    };
     let unknown = || Broken(format!("API {key} version {version} is not supported"));
     let (api, shape) = api(key).and_then(|api| Some((api, shape_of(api.key)?))).ok_or_else(unknown)?;
+    let principal = session.asks(api.key)?;
+    let caller = |version, client: Option<String>| Caller {
+        version,
+        client: client.unwrap_or_default().into(),
+        host: session.host.clone(),
+        principal: principal.clone(),
+        session: session.clone(),
+        needs: api.needs,
+    };
     if !api.versions.contains(&version) {
         if api.key == ApiKey::ApiVersions {
-            let call = Call { key: api.key, correlation, caller: caller(api, 0, None), body: Bytes::new() };
+            let call = Call { key: api.key, correlation, caller: caller(0, None), body: Bytes::new() };
             return Ok(Opened::Unversioned(call));
         }
         return Err(unknown());
@@ -134,7 +160,7 @@ fn opened(frame: &Bytes, peer: &Peer) -> Result<Opened, Broken> {
     let body = walk.rest;
     guard::check(shape, version, body).map_err(malformed)?;
     let body = frame.slice_ref(body);
-    Ok(Opened::Asked(api, Call { key: api.key, correlation, caller: caller(api, version, client), body }))
+    Ok(Opened::Asked(api, Call { key: api.key, correlation, caller: caller(version, client), body }))
 }
 
 /// The rest of a header: how the client calls itself.

@@ -73,11 +73,12 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
         responses.push(FetchableTopicResponse::default().with_topic(name).with_topic_id(topic_id));
     }
     let room = read_until(&broker, &mut readings, &wanted, due).await;
+    let held_back = call.caller.fetched(readings.iter().map(|reading| reading.size).sum());
     for reading in readings {
         let Reading { topic, records, size, response, .. } = reading;
         responses[topic].partitions.push(response.with_records(Some(joined(records, size))));
     }
-    let frame = call.frame(&FetchResponse::default().with_responses(responses))?;
+    let frame = call.frame(&FetchResponse::default().with_responses(responses).with_throttle_time_ms(held_back))?;
     Ok(Reply::Held(frame, room))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::Broken;
@@ -24,20 +25,112 @@ pub(crate) struct Limits {
     pub(crate) rest: Duration,
 }
 
+/// What all frames in flight may take. Bytes are given as they come: who sends nothing holds next to nothing.
+#[derive(Clone)]
+pub(crate) struct Room {
+    all: Arc<Semaphore>,
+    /// What large frames may take of it, beyond what any frame may: the rest is for the others, whatever they do.
+    large: Arc<Semaphore>,
+}
+
+/// A frame's share.
+pub(crate) struct Taken {
+    all: OwnedSemaphorePermit,
+    large: OwnedSemaphorePermit,
+}
+
+/// What is given at first.
+const FIRST: usize = 64 << 10;
+/// What is given next is so many times what has come.
+const GROWTH: usize = 4;
+/// Longer frames are large.
+const LARGE: usize = 1 << 20;
+/// How long a frame that has begun waits for more, so that no two wait for each other.
+const NO_ROOM: Duration = Duration::from_secs(10);
+
+impl Room {
+    /// So many bytes, in which a frame of `longest` bytes has room.
+    pub(crate) fn new(bytes: usize, longest: usize) -> Self {
+        let large = (bytes / 4 * 3).max(longest);
+        let all = bytes.max(large + longest / 4).min(u32::MAX as usize);
+        Room { all: Arc::new(Semaphore::new(all)), large: Arc::new(Semaphore::new(large.min(all))) }
+    }
+
+    /// Room for the first bytes of a frame. Who waits for them holds nothing.
+    async fn begin(&self, bytes: usize) -> Result<Taken, Broken> {
+        Ok(Taken { all: acquire(&self.all, bytes).await?, large: acquire(&self.large, 0).await? })
+    }
+
+    /// Room for more of it.
+    async fn grow(&self, taken: &mut Taken, from: usize, to: usize) -> Result<(), Broken> {
+        let more = async {
+            let large = acquire(&self.large, to.max(LARGE) - from.max(LARGE)).await?;
+            Ok((acquire(&self.all, to - from).await?, large))
+        };
+        let more = timeout(NO_ROOM, more).await;
+        let (all, large) = more.map_err(|_| Broken("there was no room for its frame in time".to_owned()))??;
+        taken.all.merge(all);
+        taken.large.merge(large);
+        Ok(())
+    }
+
+    /// Bytes that nobody has.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.all.available_permits()
+    }
+}
+
+async fn acquire(room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Broken> {
+    let permits = u32::try_from(bytes).map_err(|_| Broken("a frame too long".to_owned()))?;
+    room.clone().acquire_many_owned(permits).await.map_err(|_| Broken("the end".to_owned()))
+}
+
 /// A frame that has come, and its share of what all frames in flight may take.
 pub(crate) struct Frame {
     /// What follows the length.
     pub(crate) bytes: Bytes,
     /// Given back when the request is answered.
-    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) room: Taken,
 }
 
 /// The next frame; `None` where the client has closed between two.
 pub(crate) async fn read<R: AsyncRead + Unpin>(
     reader: &mut R,
     limits: &Limits,
-    room: &Arc<Semaphore>,
+    room: &Room,
 ) -> Result<Option<Frame>, Broken> {
+    let Some(length) = length(reader, limits).await? else { return Ok(None) };
+    let mut given = length.min(FIRST);
+    let mut taken = room.begin(given).await?;
+    // Whoever waits for room has not been slow.
+    let mut due = Instant::now() + limits.rest + Duration::from_secs(length as u64 / SLOWEST);
+    let mut bytes = BytesMut::with_capacity(given);
+    loop {
+        let some = async {
+            let mut some = (&mut *reader).take((given - bytes.len()) as u64);
+            while bytes.len() < given {
+                if some.read_buf(&mut bytes).await? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(())
+        };
+        timeout_at(due, some).await.map_err(slow)?.map_err(broken_off)?;
+        if given == length {
+            return Ok(Some(Frame { bytes: bytes.freeze(), room: taken }));
+        }
+        let next = length.min(given * GROWTH);
+        let asked = Instant::now();
+        room.grow(&mut taken, given, next).await?;
+        due += asked.elapsed();
+        bytes.reserve(next - given);
+        given = next;
+    }
+}
+
+/// The next frame's length.
+async fn length<R: AsyncRead + Unpin>(reader: &mut R, limits: &Limits) -> Result<Option<usize>, Broken> {
     let mut length = [0; 4];
     let first = timeout(limits.idle, reader.read(&mut length[..1])).await;
     match first.map_err(|_| Broken("nothing was said for too long".to_owned()))? {
@@ -45,27 +138,17 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(
         Ok(_) => {}
         Err(cause) => return Err(Broken(format!("it broke off: {cause}"))),
     }
-    let slow = |_| Broken("a frame came too slowly".to_owned());
-    let broken_off = |cause: std::io::Error| Broken(format!("it broke off within a frame: {cause}"));
-    let begun = Instant::now();
-    timeout_at(begun + limits.rest, reader.read_exact(&mut length[1..])).await.map_err(slow)?.map_err(broken_off)?;
+    let due = Instant::now() + limits.rest;
+    timeout_at(due, reader.read_exact(&mut length[1..])).await.map_err(slow)?.map_err(broken_off)?;
     let said = i32::from_be_bytes(length);
     let length = usize::try_from(said).ok().filter(|length| *length <= limits.frame);
-    let length = length.ok_or_else(|| Broken(format!("a frame of {said} bytes")))?;
-    // Whoever waits for room has not been slow.
-    let permits = u32::try_from(length).map_err(|_| Broken("a frame too long".to_owned()))?;
-    let room = room.clone().acquire_many_owned(permits).await.map_err(|_| Broken("the end".to_owned()))?;
-    let due = Instant::now() + limits.rest + Duration::from_secs(length as u64 / SLOWEST);
-    let mut bytes = BytesMut::with_capacity(length);
-    let rest = async {
-        let mut rest = reader.take(length as u64);
-        while bytes.len() < length {
-            if rest.read_buf(&mut bytes).await? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(())
-    };
-    timeout_at(due, rest).await.map_err(slow)?.map_err(broken_off)?;
-    Ok(Some(Frame { bytes: bytes.freeze(), room }))
+    length.map(Some).ok_or_else(|| Broken(format!("a frame of {said} bytes")))
+}
+
+fn slow(_: Elapsed) -> Broken {
+    Broken("a frame came too slowly".to_owned())
+}
+
+fn broken_off(cause: std::io::Error) -> Broken {
+    Broken(format!("it broke off within a frame: {cause}"))
 }

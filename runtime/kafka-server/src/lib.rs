@@ -40,7 +40,13 @@ mod versions;
 pub use broker::{Broker, Counters, Host, Options, Served};
 pub use groups::GroupSettings;
 pub use listener::serve;
+pub use security::Security;
+pub use security::oauth::OAuth;
+pub use security::quotas::Quota;
 pub use security::rights::{Of, Right, Rights};
+pub use security::session::Mechanism;
+pub use security::tls::{Naming, Tls};
+pub use security::users::{Credentials, OTHERS, User, Users};
 pub use transactions::TransactionSettings;
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
         }
         topics.push(TopicProduceResponse::default().with_name(name).with_topic_id(topic_id));
     }
+    let held_back = call.caller.produced(call.body.len());
     let (key, correlation) = (call.key, call.correlation);
     let finish = async move {
         let mut failed = false;
@@ -84,7 +85,10 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
             // Nothing else can tell a client that wants no answer.
             0 if failed => Err(Broken("a batch was not taken, and its producer wants no answer".to_owned())),
             0 => Ok(Reply::Nothing),
-            _ => frame(key, version, correlation, &ProduceResponse::default().with_responses(topics)).map(Reply::Now),
+            _ => {
+                let response = ProduceResponse::default().with_responses(topics).with_throttle_time_ms(held_back);
+                frame(key, version, correlation, &response).map(Reply::Now)
+            }
         }
     };
     Ok(Reply::Later(Box::pin(finish)))

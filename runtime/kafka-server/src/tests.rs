@@ -50,6 +50,8 @@ fn decoder(key: ApiKey) -> Decode {
         ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>,
         ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>,
         ApiKey::DescribeCluster => decode::<DescribeClusterRequest>,
+        ApiKey::SaslHandshake => decode::<SaslHandshakeRequest>,
+        ApiKey::SaslAuthenticate => decode::<SaslAuthenticateRequest>,
         ApiKey::DescribeProducers => decode::<DescribeProducersRequest>,
         ApiKey::DescribeTransactions => decode::<DescribeTransactionsRequest>,
         ApiKey::ListTransactions => decode::<ListTransactionsRequest>,
@@ -211,13 +213,11 @@ fn whatever_a_byte_is_turned_into_is_refused_or_decoded() {
 }
 
 mod frames {
-    use std::sync::Arc;
-
-    use tokio::io::AsyncWriteExt as _;
-    use tokio::sync::Semaphore;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::frame::{self, Limits};
+    use crate::frame::{self, Limits, Room};
 
     const LIMITS: Limits = Limits { frame: 1000, idle: Duration::from_secs(600), rest: Duration::from_secs(10) };
 
@@ -229,8 +229,7 @@ mod frames {
         let (mut client, mut server) = tokio::io::duplex(4096);
         client.write_all(bytes).await.unwrap();
         let client = (!closes).then_some(client);
-        let room = Arc::new(Semaphore::new(1000));
-        let read = frame::read(&mut server, &LIMITS, &room).await;
+        let read = frame::read(&mut server, &LIMITS, &Room::new(1000, 1000)).await;
         drop(client);
         read.map(|frame| frame.map(|frame| frame.bytes.len())).map_err(|broken| broken.0)
     }
@@ -260,20 +259,61 @@ mod frames {
         }
     }
 
+    /// A client that has said how long its frame is, and sent so much of it; and how that is read.
+    async fn begun(room: &Room, length: usize, sent: usize) -> (DuplexStream, JoinHandle<Result<usize, String>>) {
+        let (mut client, mut server) = tokio::io::duplex(64 << 20);
+        client.write_all(&(length as u32).to_be_bytes()).await.unwrap();
+        client.write_all(&vec![7; sent]).await.unwrap();
+        let room = room.clone();
+        let reading = tokio::spawn(async move {
+            let limits = Limits { frame: 8 << 20, ..LIMITS };
+            let read = frame::read(&mut server, &limits, &room).await;
+            // Its share is held until here.
+            read.map(|frame| frame.map_or(0, |frame| frame.bytes.len())).map_err(|broken| broken.0)
+        });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        (client, reading)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_takes_room_as_it_comes() {
+        let room = Room::new(12 << 20, 8 << 20);
+        let all = room.free();
+        for (sent, taken) in [(0, 64 << 10), (63 << 10, 64 << 10), (65 << 10, 256 << 10), (5 << 20, 8 << 20)] {
+            let (client, reading) = begun(&room, 8 << 20, sent).await;
+            assert_eq!(all - room.free(), taken, "after {sent} bytes");
+            drop(client);
+            assert!(reading.await.unwrap().is_err());
+            assert_eq!(room.free(), all);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_frames_that_come_slowly_leave_room_for_others() {
+        let room = Room::new(12 << 20, 8 << 20);
+        let (_first, one) = begun(&room, 8 << 20, (4 << 20) + 1).await;
+        let (_second, two) = begun(&room, 8 << 20, (1 << 20) + 1).await;
+        let (_third, small) = begun(&room, 1 << 20, 1 << 20).await;
+        assert_eq!(small.await.unwrap(), Ok(1 << 20), "a small one has room");
+        assert_eq!(two.await.unwrap().unwrap_err(), "there was no room for its frame in time");
+        assert_eq!(one.await.unwrap().unwrap_err(), "a frame came too slowly");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_frame_waits_while_others_take_all_the_memory() {
-        let (mut client, mut server) = tokio::io::duplex(4096);
-        let room = Arc::new(Semaphore::new(1000));
-        let others = room.clone().try_acquire_many_owned(999).unwrap();
-        client.write_all(&[0, 0, 0, 2, 7, 7]).await.unwrap();
-        let reading = async { frame::read(&mut server, &LIMITS, &room).await.unwrap().unwrap() };
-        tokio::pin!(reading);
-        let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, &mut reading).await.is_err(), "nothing may be read yet");
+        let room = Room::new(1 << 20, 1 << 20);
+        let all = room.free();
+        let mut others = Vec::new();
+        while room.free() > 0 {
+            others.push(begun(&room, (64 << 10).min(room.free()), 0).await);
+        }
+        let (_client, reading) = begun(&room, 2, 2).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!reading.is_finished(), "nothing may be read yet");
+        others.pop();
         drop(others);
-        let frame = reading.await;
-        assert_eq!((frame.bytes.len(), room.available_permits()), (2, 998));
-        drop(frame);
-        assert_eq!(room.available_permits(), 1000);
+        assert_eq!(reading.await.unwrap(), Ok(2));
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(room.free(), all);
     }
 }

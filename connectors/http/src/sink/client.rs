@@ -9,12 +9,12 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
 
+use crate::firehose;
 use crate::sink::answer::{Verdict, of_firehose, of_status};
 use crate::sink::frame;
 use crate::sink::request::Request;
 use crate::sink::settings::{Authentication, ClientTls, Compression, Format, HttpSinkSettings, Method, Redirects};
 use crate::sink::target::Templates;
-use crate::{firehose, pem};
 
 /// The most bytes of an answer that are read.
 const LARGEST_ANSWER: usize = 256 << 10;
@@ -183,7 +183,7 @@ async fn http_client(settings: &HttpSinkSettings, opening: &SinkOpening) -> Resu
     }
     let ClientTls { ca, certificate, key } = settings.tls.clone().unwrap_or_default();
     if let Some(ca) = ca {
-        let pem = pem::read(&opening.edge, &opening.folder, &ca, "tls.ca").await?;
+        let pem = aqueduct_tls::read(&opening.edge, &opening.folder, &ca, "tls.ca").await?;
         let trusted = reqwest::Certificate::from_pem_bundle(&pem).map_err(|cause| wrong("tls.ca", cause))?;
         if trusted.is_empty() {
             return Err(Error::fatal(format!("setting tls.ca: {ca} holds no certificate")));
@@ -191,9 +191,9 @@ async fn http_client(settings: &HttpSinkSettings, opening: &SinkOpening) -> Resu
         builder = builder.tls_certs_only(trusted);
     }
     if let (Some(certificate), Some(key)) = (certificate, key) {
-        let mut pem = pem::read(&opening.edge, &opening.folder, &certificate, "tls.certificate").await?;
+        let mut pem = aqueduct_tls::read(&opening.edge, &opening.folder, &certificate, "tls.certificate").await?;
         pem.push(b'\n');
-        pem.extend(pem::read(&opening.edge, &opening.folder, &key, "tls.key").await?);
+        pem.extend(aqueduct_tls::read(&opening.edge, &opening.folder, &key, "tls.key").await?);
         builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|cause| wrong("tls.certificate", cause))?);
     }
     builder.build().map_err(|cause| wrong("tls", cause))

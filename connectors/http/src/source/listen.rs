@@ -7,22 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{Error, Result, SourceOpening};
+use aqueduct_tls::{ClientCertificates, Files, ServerTls};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::pem;
 use crate::source::patience::Patient;
 use crate::source::serve::Service;
-use crate::source::settings::{HttpSourceSettings, ServerTls};
+use crate::source::settings::HttpSourceSettings;
 
 /// How long connections may take to end when the source stops.
 const STOP: Duration = Duration::from_secs(10);
@@ -71,37 +67,10 @@ pub(crate) async fn probe(settings: &HttpSourceSettings, opening: &SourceOpening
 /// What makes connections secure.
 pub(crate) async fn acceptor(tls: Option<&ServerTls>, opening: &SourceOpening) -> Result<Option<TlsAcceptor>> {
     let Some(tls) = tls else { return Ok(None) };
-    let wrong = |setting: &str, cause: &dyn std::fmt::Display| Error::fatal(format!("setting tls.{setting}: {cause}"));
-    let read = async |path: &str, setting| pem::read(&opening.edge, &opening.folder, path, setting).await;
-    let chain = certificates(&read(&tls.certificate, "tls.certificate").await?, "certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&tls.key, "tls.key").await?);
-    let key = key.map_err(|cause| wrong("key", &format!("holds no key: {cause:?}")))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|cause| wrong("certificate", &cause))?;
-    let builder = match &tls.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(&read(path, "tls.client-ca").await?, "client-ca")? {
-                roots.add(certificate).map_err(|cause| wrong("client-ca", &cause))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|cause| wrong("client-ca", &cause))?)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|cause| wrong("certificate", &cause))?;
+    let files = Files::read(tls, &opening.edge, &opening.folder).await?;
+    let mut config = files.config(ClientCertificates::Required)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
-}
-
-fn certificates(pem: &[u8], setting: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(Error::fatal(format!("setting tls.{setting}: the file holds no certificate"))),
-        Err(cause) => Err(Error::fatal(format!("setting tls.{setting}: no PEM: {cause:?}"))),
-    }
 }
 
 /// Serves until `stop` says so; whatever way it ends, nobody is left waiting.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use aqueduct_api::{ByteSize, Problem, Result, Secret, Settings, Source, SourceOpening, SourceSettings, Span};
+use aqueduct_tls::ServerTls;
 use async_trait::async_trait;
 use hyper::header::HeaderName;
 use schemars::JsonSchema;
@@ -147,18 +148,6 @@ pub enum Format {
     Lines,
     /// Amazon Data Firehose's protocol for HTTP endpoints.
     Firehose,
-}
-
-/// Files of PEM, relative to the configuration's folder.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ServerTls {
-    /// The certificate, with those between it and its root.
-    pub certificate: String,
-    /// The certificate's key, unencrypted.
-    pub key: String,
-    /// Whose certificates clients must have; absent: they need none.
-    pub client_ca: Option<String>,
 }
 
 fn paths() -> Vec<PathSettings> {

@@ -1,5 +1,54 @@
 //! Who is at the other end of a connection, and what it may do.
+//!
+//! ```text
+//! door ─ tls ─ session ─┬─ scram, oauth: who it says that it is
+//!                       └─ users ─ principal ─ rights, quotas: what it may do, and how much
+//! ```
 
+pub(crate) mod door;
+pub(crate) mod oauth;
 pub(crate) mod principal;
+pub(crate) mod quotas;
 pub(crate) mod rights;
+pub(crate) mod scram;
+pub(crate) mod session;
 pub(crate) mod stream;
+pub(crate) mod subject;
+pub(crate) mod tls;
+pub(crate) mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oauth::OAuth;
+use session::Mechanism;
+use tls::Tls;
+use users::Users;
+
+/// How clients come to be known. Nothing said: nobody is asked, and everybody may do everything.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// What makes connections secure.
+    pub tls: Option<Arc<Tls>>,
+    /// By which of SASL's mechanisms clients may say who they are.
+    pub mechanisms: Vec<Mechanism>,
+    /// Who is known.
+    pub users: Option<Arc<Users>>,
+    /// Whose tokens count.
+    pub oauth: Option<Arc<OAuth>>,
+    /// After how long a client has to say again who it is.
+    pub session: Option<Duration>,
+}
+
+impl Security {
+    /// Whether clients must say who they are.
+    pub(crate) fn asks(&self) -> bool {
+        !self.mechanisms.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.knows_clients())
+    }
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Security").field("mechanisms", &self.mechanisms).finish_non_exhaustive()
+    }
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::quotas::Used;
 use super::rights::Rights;
 
 /// Who asks. Clones are the same one.
@@ -10,17 +11,38 @@ use super::rights::Rights;
 pub(crate) struct Principal {
     name: Arc<str>,
     rights: Arc<Rights>,
+    used: Arc<Used>,
 }
 
 impl Principal {
     /// Somebody by name.
-    pub(crate) fn new(name: &str, rights: Arc<Rights>) -> Self {
-        Principal { name: name.into(), rights }
+    pub(crate) fn new(name: &str, rights: Arc<Rights>, used: Arc<Used>) -> Self {
+        Principal { name: name.into(), rights, used }
+    }
+
+    /// The same under another name.
+    pub(crate) fn called(&self, name: &str) -> Self {
+        Principal { name: name.into(), ..self.clone() }
     }
 
     /// Whoever reaches an endpoint that asks nobody who it is: it may do everything.
     pub(crate) fn anonymous() -> Self {
-        Principal::new("ANONYMOUS", Arc::new(Rights::all()))
+        Principal::new("ANONYMOUS", Arc::new(Rights::all()), Arc::default())
+    }
+
+    /// Whoever has not said yet who it is: it may do nothing.
+    pub(crate) fn nobody() -> Self {
+        Principal::new("ANONYMOUS", Arc::default(), Arc::default())
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it has used.
+    pub(crate) fn used(&self) -> &Used {
+        &self.used
     }
 
     /// What it may do.

@@ -14,7 +14,6 @@ pub(crate) enum Stream {
     /// As it is.
     Plain(TcpStream),
     /// Encrypted.
-    #[expect(dead_code, reason = "no endpoint has a certificate yet")]
     Tls(Box<TlsStream<TcpStream>>),
 }
 

@@ -26,7 +26,6 @@ use crate::broker::{Broker, Host, Options};
 use crate::call::Caller;
 use crate::groups::{groups_apis, members_apis, offsets_apis};
 use crate::names::text;
-use crate::security::principal::Principal;
 
 /// A broker over a log in memory.
 struct Case {
@@ -37,7 +36,7 @@ struct Case {
 /// Somebody who may do everything.
 fn caller(key: ApiKey, version: i16) -> Caller {
     let needs = api(key as i16).unwrap().needs;
-    Caller { version, client: "c".into(), host: "/127.0.0.1".into(), principal: Principal::anonymous(), needs }
+    Caller { needs, ..Caller::somebody(version) }
 }
 
 fn group(name: &str) -> GroupId {
