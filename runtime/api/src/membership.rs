@@ -1,11 +1,11 @@
 //! What a coordinator of groups keeps in the log besides offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Result, Token, TopicPartition};
+use crate::{Committed, Result, Token, TopicPartition};
 
 /// A log that also keeps who is in a group, for a coordinator whose members come from outside. It asks for a token like
 /// everybody else who commits: so a group is either its own or somebody else's, never both.
@@ -22,6 +22,19 @@ pub trait Memberships: Send + Sync {
 
     /// Who was in the group when that was last saved.
     async fn remembered(&self, group: &str) -> Result<Option<Membership>>;
+
+    /// Commits offsets in the transaction of a producer (its id and epoch), durably: they hold once that is committed, unless
+    /// something else was committed for the same partition after them. `Fatal` when `token` is void, `Refused` with a
+    /// [`crate::ProducerError`] where the producer was replaced.
+    async fn commit_in_transaction(
+        &self,
+        token: &Token,
+        producer: (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<()>;
+
+    /// Where offsets of the group wait for the outcome of a transaction.
+    async fn undecided(&self, group: &str) -> Result<BTreeSet<TopicPartition>>;
 
     /// When each of the group's offsets was committed, in milliseconds since 1970.
     async fn committed_at(&self, group: &str) -> Result<BTreeMap<TopicPartition, i64>>;

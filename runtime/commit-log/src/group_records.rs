@@ -27,7 +27,26 @@ pub(crate) enum Key {
 
 /// The record of each offset.
 pub(crate) fn offsets(group: &str, offsets: &[(TopicPartition, Option<Committed>)], now: i64) -> Result<Batch> {
-    let mut builder = BatchBuilder::new();
+    push_offsets(BatchBuilder::new(), group, offsets, now)
+}
+
+/// The record of each offset, in the transaction of a producer.
+pub(crate) fn offsets_of(
+    group: &str,
+    offsets: &[(TopicPartition, Option<Committed>)],
+    now: i64,
+    producer_id: i64,
+    epoch: i16,
+) -> Result<Batch> {
+    push_offsets(BatchBuilder::new().producer(producer_id, epoch, -1).transactional(), group, offsets, now)
+}
+
+fn push_offsets(
+    mut builder: BatchBuilder,
+    group: &str,
+    offsets: &[(TopicPartition, Option<Committed>)],
+    now: i64,
+) -> Result<Batch> {
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for (of, committed) in offsets {
         key.clear();

@@ -1,19 +1,21 @@
 //! How far each group has come, and who is in it: what [`crate::group_records`] say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    At, CleanupPolicy, Committed, Durability, Error, Isolation, Membership, Result, Span, Token, TopicPartition,
-    TopicSettings,
+    At, CleanupPolicy, Committed, Durability, Error, Isolation, Marker, Membership, Result, Span, Token,
+    TopicPartition, TopicSettings,
 };
-use aqueduct_record::Batch;
+use aqueduct_record::{Batch, Offset};
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::group_records::{self as records, Key};
 use crate::partition::Partition;
 use crate::topic::Registry;
+use crate::undecided::{Undecided, Waiting};
 
 pub(crate) const TOPIC: &str = "__consumer_offsets";
 const LONGEST_METADATA: usize = 4096;
@@ -30,6 +32,10 @@ pub(crate) struct Groups {
     /// Where commits are seen through to their end, whoever stops waiting for them.
     runtime: tokio::runtime::Handle,
     groups: Mutex<BTreeMap<String, Arc<Group>>>,
+    /// What is committed in transactions has its place by the time that their markers are looked at.
+    transacting: Arc<tokio::sync::Mutex<()>>,
+    /// Groups in which something waits for a producer's transaction.
+    open: Arc<Mutex<BTreeMap<i64, Vec<Arc<Group>>>>>,
 }
 
 /// One group. Who has the turn decides who may commit, and no other commit is under way meanwhile.
@@ -38,6 +44,7 @@ struct Group {
     turn: Arc<tokio::sync::Mutex<i32>>,
     /// What was committed, and when.
     committed: Mutex<BTreeMap<TopicPartition, (Committed, i64)>>,
+    undecided: Mutex<Undecided>,
     membership: Mutex<Option<Membership>>,
     /// Lives as long as somebody has the last token.
     claim: Mutex<Weak<()>>,
@@ -49,7 +56,16 @@ impl Group {
     }
 
     fn is_known(&self) -> bool {
-        !self.committed.lock().is_empty() || self.membership.lock().is_some()
+        !self.committed.lock().is_empty() || self.membership.lock().is_some() || !self.undecided.lock().is_empty()
+    }
+
+    /// What holds for a partition from the record at that offset on; `None`: nothing.
+    fn set(&self, of: TopicPartition, committed: Option<(Committed, i64)>, at: Offset) {
+        self.undecided.lock().supersede(&of, at);
+        match committed {
+            Some(committed) => drop(self.committed.lock().insert(of, committed)),
+            None => drop(self.committed.lock().remove(&of)),
+        }
     }
 
     /// Voids all tokens but the one that it gives.
@@ -78,7 +94,14 @@ impl Groups {
             }
         };
         let partition = partition.ok_or_else(|| Error::fatal(format!("topic `{TOPIC}` has no partitions")))?;
-        let groups = Groups { partition, registry: registry.clone(), runtime, groups: Mutex::default() };
+        let groups = Groups {
+            partition,
+            registry: registry.clone(),
+            runtime,
+            groups: Mutex::default(),
+            transacting: Arc::default(),
+            open: Arc::default(),
+        };
         groups.read_all()?;
         Ok(groups)
     }
@@ -110,9 +133,14 @@ impl Groups {
     }
 
     fn load_batch(&self, batch: &Batch) -> Result<()> {
-        if batch.header().attributes.is_control() {
+        let header = batch.header();
+        if header.attributes.is_control() {
+            if let Some(marker) = Marker::of(batch) {
+                self.decide(marker, batch.base_offset());
+            }
             return Ok(());
         }
+        let producer_id = header.attributes.is_transactional().then_some(header.producer_id);
         let mut records = batch.records().map_err(|cause| Error::retry(cause).context(TOPIC))?;
         while let Some(record) = records.next() {
             let record = record.map_err(|cause| Error::retry(cause).context(TOPIC))?;
@@ -120,11 +148,17 @@ impl Groups {
                 Some(Key::Offset(group, of)) => {
                     let group = self.group(&group);
                     match record.value.map(records::parse_offset) {
-                        Some(Some(committed)) => drop(group.committed.lock().insert(of, committed)),
+                        Some(Some((committed, time))) => match producer_id {
+                            Some(producer_id) => {
+                                let at = record.offset;
+                                wait(&self.open, &group, Waiting { producer_id, at, of, committed, time });
+                            }
+                            None => group.set(of, Some((committed, time)), record.offset),
+                        },
                         Some(None) => {
                             tracing::warn!(topic = TOPIC, offset = record.offset, "a committed offset makes no sense")
                         }
-                        None => drop(group.committed.lock().remove(&of)),
+                        None => group.set(of, None, record.offset),
                     }
                 }
                 Some(Key::Members(group)) => {
@@ -216,9 +250,10 @@ impl Groups {
             false => Some(records::offsets(&token.group, &offsets, now)?),
         };
         let wanted = offsets.clone();
-        let apply = move |group: &Group| {
-            let mut committed = group.committed.lock();
-            for (of, offset) in offsets {
+        let apply = move |group: &Group, base: Offset| {
+            let (mut committed, mut undecided) = (group.committed.lock(), group.undecided.lock());
+            for (at, (of, offset)) in (base..).zip(offsets) {
+                undecided.supersede(&of, at);
                 match offset {
                     Some(offset) => drop(committed.insert(of, (offset, now))),
                     None => drop(committed.remove(&of)),
@@ -231,7 +266,7 @@ impl Groups {
     /// Saves who is in the group, durably.
     pub(crate) async fn remember(&self, token: &Token, membership: Option<Membership>) -> Result<()> {
         let batch = records::members(&token.group, membership.as_ref(), self.partition.shared.edge.now())?;
-        self.write(token, Some(batch), || Ok(Vec::new()), move |group| *group.membership.lock() = membership).await
+        self.write(token, Some(batch), || Ok(Vec::new()), move |group, _| *group.membership.lock() = membership).await
     }
 
     /// Writes what whoever has the group decided, and applies it once it is durable.
@@ -240,16 +275,9 @@ impl Groups {
         token: &Token,
         batch: Option<Batch>,
         check: impl FnOnce() -> Result<Vec<Arc<Partition>>>,
-        apply: impl FnOnce(&Group) + Send + 'static,
+        apply: impl FnOnce(&Group, Offset) + Send + 'static,
     ) -> Result<()> {
-        let group = self.group(&token.group);
-        let generation = group.turn.clone().lock_owned().await;
-        if *generation != token.generation && !fault::mutated(Mutant::CommitAfterRevocation) {
-            return Err(Error::fatal(format!(
-                "group `{}` was assigned to somebody else: its generation is {}, this commit's {}",
-                token.group, *generation, token.generation
-            )));
-        }
+        let (group, generation) = self.turn(token).await?;
         let Some(batch) = batch else { return Ok(()) };
         // With the turn: of a topic that is deleted from now on, what is committed here is forgotten after it.
         let depends_on = check()?;
@@ -260,15 +288,100 @@ impl Groups {
                 partition.sync().await?;
             }
             fault::point("commit");
-            let appended = partition.append(batch, At::End).await?;
-            appended.durable.await?;
-            apply(&group);
+            let base = partition.append(batch, At::End).await?.durable().await?;
+            apply(&group, base);
             drop(generation);
             Ok(())
         });
         commit
             .await
             .unwrap_or_else(|_| Err(Error::retry(format!("the log ended before group `{}` committed", token.group))))
+    }
+
+    /// The turn of whoever has the group.
+    async fn turn(&self, token: &Token) -> Result<(Arc<Group>, OwnedMutexGuard<i32>)> {
+        let group = self.group(&token.group);
+        let generation = group.turn.clone().lock_owned().await;
+        if *generation != token.generation && !fault::mutated(Mutant::CommitAfterRevocation) {
+            return Err(Error::fatal(format!(
+                "group `{}` was assigned to somebody else: its generation is {}, this commit's {}",
+                token.group, *generation, token.generation
+            )));
+        }
+        Ok((group, generation))
+    }
+
+    /// Commits in a producer's transaction, durably, all or nothing.
+    pub(crate) async fn commit_in_transaction(
+        &self,
+        token: &Token,
+        (producer_id, epoch): (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<()> {
+        let wanted: Vec<_> = offsets.iter().map(|(of, committed)| (of.clone(), Some(committed.clone()))).collect();
+        self.check(&wanted)?;
+        let time = self.partition.shared.edge.now();
+        let (group, generation) = self.turn(token).await?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let depends_on = self.check(&wanted)?;
+        let batch = records::offsets_of(&token.group, &wanted, time, producer_id, epoch)?;
+        let (partition, transacting, open) = (self.partition.clone(), self.transacting.clone(), self.open.clone());
+        let commit = self.runtime.spawn(async move {
+            for partition in depends_on {
+                partition.sync().await?;
+            }
+            fault::point("commit.transaction");
+            let placing = transacting.lock().await;
+            let appended = partition.append(batch, At::End).await?;
+            let records = appended.base_offset..appended.next_offset;
+            for (at, (of, committed)) in records.clone().zip(offsets) {
+                if Undecided::counts_at_once() {
+                    group.committed.lock().insert(of.clone(), (committed.clone(), time));
+                }
+                wait(&open, &group, Waiting { producer_id, at, of, committed, time });
+            }
+            drop(placing);
+            let outcome = appended.durable.await;
+            if outcome.is_err() {
+                group.undecided.lock().retract(records);
+            }
+            drop(generation);
+            outcome
+        });
+        commit
+            .await
+            .unwrap_or_else(|_| Err(Error::retry(format!("the log ended before group `{}` committed", token.group))))
+    }
+
+    /// A producer's transaction has ended, with a marker at that offset.
+    pub(crate) async fn ended(&self, marker: Marker, at: Offset) {
+        let _placed = self.transacting.lock().await;
+        self.decide(marker, at);
+    }
+
+    fn decide(&self, marker: Marker, at: Offset) {
+        let groups = self.open.lock().remove(&marker.producer_id).unwrap_or_default();
+        for group in groups {
+            let (mut committed, mut undecided) = (group.committed.lock(), group.undecided.lock());
+            for waiting in undecided.decide(marker.producer_id, at) {
+                if marker.committed {
+                    undecided.supersede(&waiting.of, waiting.at);
+                    committed.insert(waiting.of, (waiting.committed, waiting.time));
+                }
+            }
+            drop(committed);
+            if undecided.waits_for(marker.producer_id) {
+                drop(undecided);
+                self.open.lock().entry(marker.producer_id).or_default().push(group);
+            }
+        }
+    }
+
+    /// Where offsets of a group wait for the outcome of a transaction.
+    pub(crate) fn undecided(&self, name: &str) -> BTreeSet<TopicPartition> {
+        self.find(name).map(|group| group.undecided.lock().partitions()).unwrap_or_default()
     }
 
     /// Forgets, durably, what was committed for topics that are gone: whoever gets their names begins anew. Nobody may make a
@@ -278,13 +391,19 @@ impl Groups {
         for (name, group) in groups {
             let _turn = group.turn.lock().await;
             let is_gone = |of: &&TopicPartition| self.registry.topic(&of.topic).is_err();
-            let gone: Vec<_> = group.committed.lock().keys().filter(is_gone).map(|of| (of.clone(), None)).collect();
+            let mut known = group.undecided.lock().partitions();
+            known.extend(group.committed.lock().keys().cloned());
+            let gone: Vec<_> = known.into_iter().filter(|of| is_gone(&of)).map(|of| (of, None)).collect();
             if gone.is_empty() {
                 continue;
             }
             let batch = records::offsets(&name, &gone, self.partition.shared.edge.now())?;
-            self.partition.append(batch, At::End).await?.durable.await?;
-            group.committed.lock().retain(|of, _| !is_gone(&of));
+            let base = self.partition.append(batch, At::End).await?.durable().await?;
+            let (mut committed, mut undecided) = (group.committed.lock(), group.undecided.lock());
+            for (at, (of, _)) in (base..).zip(&gone) {
+                undecided.supersede(of, at);
+                committed.remove(of);
+            }
             tracing::info!(group = name, partitions = gone.len(), "committed offsets of deleted topics were forgotten");
         }
         Ok(())
@@ -310,4 +429,15 @@ impl Groups {
         }
         Ok(depends_on)
     }
+}
+
+/// Lets an offset wait for its producer's transaction.
+fn wait(open: &Mutex<BTreeMap<i64, Vec<Arc<Group>>>>, group: &Arc<Group>, waiting: Waiting) {
+    let mut open = open.lock();
+    let groups = open.entry(waiting.producer_id).or_default();
+    if !groups.iter().any(|known| Arc::ptr_eq(known, group)) {
+        groups.push(group.clone());
+    }
+    drop(open);
+    group.undecided.lock().push(waiting);
 }

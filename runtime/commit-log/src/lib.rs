@@ -41,6 +41,7 @@ mod shared;
 mod snapshots;
 mod space;
 mod topic;
+mod undecided;
 mod usage;
 mod void;
 mod walk;

@@ -1,6 +1,6 @@
 //! The log as the engine sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Edge, Groups as GroupsApi, Hold, Isolation, Limit, Log, Marker,
+    Appended, At, Bounds, Committed, Durability, Edge, Error, Groups as GroupsApi, Hold, Isolation, Limit, Log, Marker,
     Measured, Membership, Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition,
     TopicSettings, Topics, Transactions,
 };
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::folder::{CLEAN, Folder, at};
-use crate::groups::Groups;
+use crate::groups::{self, Groups};
 use crate::mark::CleanMark;
 use crate::options::Options;
 use crate::partition::Partition;
@@ -363,6 +363,19 @@ impl Memberships for CommitLog {
         self.inner.groups.remember(token, membership).await
     }
 
+    async fn commit_in_transaction(
+        &self,
+        token: &Token,
+        producer: (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<()> {
+        self.inner.groups.commit_in_transaction(token, producer, offsets).await
+    }
+
+    async fn undecided(&self, group: &str) -> Result<BTreeSet<TopicPartition>> {
+        Ok(self.inner.groups.undecided(group))
+    }
+
     async fn remembered(&self, group: &str) -> Result<Option<Membership>> {
         Ok(self.inner.groups.remembered(group))
     }
@@ -388,6 +401,19 @@ impl Producers for CommitLog {
 impl Transactions for CommitLog {
     async fn end(&self, of: &TopicPartition, marker: Marker) -> Result<Appended> {
         let batch = marker.to_batch(self.inner.shared.edge.now());
-        self.inner.registry.partition(of)?.append(batch, At::End).await
+        let mut appended = self.inner.registry.partition(of)?.append(batch, At::End).await?;
+        if &*of.topic == groups::TOPIC {
+            let (inner, at, durable) = (self.inner.clone(), appended.base_offset, appended.durable);
+            // Seen through even where nobody waits any more: else groups would not know what the log says.
+            let known = tokio::spawn(async move {
+                durable.await?;
+                inner.groups.ended(marker, at).await;
+                Ok(())
+            });
+            appended.durable = Box::pin(async move {
+                known.await.unwrap_or_else(|_| Err(Error::retry("the log ended before a transaction did")))
+            });
+        }
+        Ok(appended)
     }
 }

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, SyncGroupRequest, WriteTxnMarkersRequest,
+    SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
@@ -229,6 +229,16 @@ pub(crate) const APIS: &[Api] = &[
         needs: &[needs(Write, Transaction)],
         answer: |b, call| {
             answered(b, call, |b, r: EndTxnRequest, c| async move { transactions::apis::end(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::TxnOffsetCommit,
+        versions: 0..=5,
+        needs: &[needs(Write, Transaction), needs(Read, Group), needs(Read, Topic)],
+        answer: |b, call| {
+            answered(b, call, |b, r: TxnOffsetCommitRequest, c| async move {
+                groups::transactional_apis::commit(&b, r, &c).await
+            })
         },
     },
     Api {

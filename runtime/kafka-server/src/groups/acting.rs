@@ -123,6 +123,12 @@ impl Acting {
                 }
                 Err(error) => reply(answer, Err(error)),
             },
+            Request::CommitInTransaction(who, producer, offsets, answer) => {
+                match self.group.may_commit_in_transaction(now, &who) {
+                    Ok(()) => self.writes.push(Write::InTransaction { producer, offsets, answer }),
+                    Err(error) => reply(answer, Err(error)),
+                }
+            }
             Request::Committed(answer) => self.writes.push(Write::Read(answer)),
             Request::Forget(offsets, answer) => self.forget(offsets, answer),
             Request::Describe(answer) => reply(answer, self.describe()),
@@ -176,6 +182,7 @@ impl Acting {
                         reply(answer, told);
                     }
                 }
+                Write::InTransaction { answer, .. } => reply(answer, told),
                 Write::Members { stamp, .. } => self.group.saved(self.inner.now(), stamp, told, out),
                 Write::Read(answer) => reply(answer, ()),
                 Write::Gone(answer) => {

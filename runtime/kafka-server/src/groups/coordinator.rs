@@ -1,10 +1,10 @@
 //! Coordinates all groups: each that has something to do has a task of its own, through which all that is asked of it goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_api::{Committed, Edge, Error, TopicPartition};
+use aqueduct_api::{Committed, Edge, Error, ProducerError, TopicPartition};
 use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -56,6 +56,13 @@ pub(super) enum Request {
     Heartbeat(Claimed, oneshot::Sender<Result<(), ResponseError>>),
     Leave(Vec<Claimed>, oneshot::Sender<Vec<Result<(), ResponseError>>>),
     Commit(Claimed, Vec<(TopicPartition, Committed)>, oneshot::Sender<Result<(), ResponseError>>),
+    /// In the transaction of a producer, by its id and epoch.
+    CommitInTransaction(
+        Claimed,
+        (i64, i16),
+        Vec<(TopicPartition, Committed)>,
+        oneshot::Sender<Result<(), ResponseError>>,
+    ),
     /// After all commits that were taken before.
     Committed(oneshot::Sender<()>),
     /// Forgets offsets; of topics that members read only `GroupSubscribedToTopic` comes back.
@@ -164,6 +171,11 @@ impl Coordinator {
         self.inner.store.committed(group).await.map_err(|cause| told(&cause))
     }
 
+    /// Where offsets of a group wait for the outcome of a transaction.
+    pub(super) async fn undecided(&self, group: &str) -> Result<BTreeSet<TopicPartition>, ResponseError> {
+        self.inner.store.undecided(group).await.map_err(|cause| told(&cause))
+    }
+
     /// Whether the group has members, offsets or a past.
     pub(super) async fn exists(&self, group: &str) -> Result<bool, ResponseError> {
         let inner = &self.inner;
@@ -230,6 +242,7 @@ impl Inner {
 /// What a client is told of a failure of the log.
 pub(super) fn told(cause: &Error) -> ResponseError {
     match cause {
+        cause if ProducerError::of(cause).is_some() => ResponseError::InvalidProducerEpoch,
         Error::Retry { .. } => ResponseError::CoordinatorNotAvailable,
         Error::Refused { .. } => ResponseError::UnknownServerError,
         // Somebody else has the group now.

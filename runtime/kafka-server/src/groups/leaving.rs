@@ -83,6 +83,24 @@ impl Group {
         Ok(())
     }
 
+    /// Whether somebody may commit offsets in a transaction: a member of the generation, or who says nothing of itself
+    /// (KIP-447). Its producer is recognised elsewhere, so that it may while the group is about to share its work anew.
+    pub(crate) fn may_commit_in_transaction(&mut self, now: Millis, who: &Claimed) -> Result<(), ResponseError> {
+        if self.state == State::Dead {
+            return Err(ResponseError::CoordinatorNotAvailable);
+        }
+        let says_nothing = who.member_id.is_empty() && who.instance_id.is_none();
+        if who.generation < 0 && (self.state == State::Empty || says_nothing) {
+            return Ok(());
+        }
+        self.recognise(&who.member_id, who.instance_id.as_deref())?;
+        if who.generation != self.generation {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        self.hear(now, &who.member_id);
+        Ok(())
+    }
+
     /// When [`Group::expire`] is to be called.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         let sessions = self.members.values().filter(|member| is_watched(member)).map(|member| member.until);

@@ -16,6 +16,7 @@ mod subscription;
 mod taken;
 #[cfg(test)]
 mod tests;
+pub(crate) mod transactional_apis;
 mod writes;
 
 pub use coordinator::GroupSettings;

@@ -1,6 +1,6 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aqueduct_api::{Committed, TopicPartition};
@@ -47,7 +47,11 @@ pub(crate) async fn commit(
             Err(wrong) => Err(wrong.error),
         };
         for asked in &topic.partitions {
-            let checked = partitions.and_then(|partitions| check(asked, partitions));
+            let checked = partitions.and_then(|partitions| {
+                let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
+                let metadata = asked.committed_metadata.as_deref().unwrap_or_default().to_owned();
+                check(asked.partition_index, Committed { offset, leader_epoch, metadata }, partitions)
+            });
             if let Ok(committed) = checked.clone() {
                 offsets.push((TopicPartition::new(&*topic.name.0, asked.partition_index), committed));
             }
@@ -69,17 +73,16 @@ pub(crate) async fn commit(
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
 
-fn check(asked: &OffsetCommitRequestPartition, partitions: i32) -> Result<Committed, ResponseError> {
-    let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
-    if !(0..partitions).contains(&asked.partition_index) {
+/// Refuses what can not be committed.
+pub(super) fn check(partition: i32, committed: Committed, partitions: i32) -> Result<Committed, ResponseError> {
+    if !(0..partitions).contains(&partition) {
         Err(ResponseError::UnknownTopicOrPartition)
-    } else if metadata.len() > LONGEST_METADATA {
+    } else if committed.metadata.len() > LONGEST_METADATA {
         Err(ResponseError::OffsetMetadataTooLarge)
-    } else if asked.committed_offset < 0 {
+    } else if committed.offset < 0 {
         Err(ResponseError::OffsetOutOfRange)
     } else {
-        let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
-        Ok(Committed { offset, leader_epoch, metadata: metadata.to_owned() })
+        Ok(committed)
     }
 }
 
@@ -101,12 +104,12 @@ async fn take(
     groups.ask_named(&request.group_id, |answer| Request::Commit(who, offsets, answer)).await?
 }
 
-/// OffsetFetch. What is committed is stable at once: transactions' offsets are not taken.
+/// OffsetFetch.
 pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, caller: &Caller) -> OffsetFetchResponse {
     if caller.version >= MANY_GROUPS {
         let mut found = Vec::new();
         for group in request.groups {
-            found.push(fetch_of(groups, group, caller).await);
+            found.push(fetch_of(groups, group, request.require_stable, caller).await);
         }
         return OffsetFetchResponse::default().with_groups(found);
     }
@@ -117,7 +120,7 @@ pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, cal
         many.collect()
     });
     let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics);
-    let found = fetch_of(groups, group, caller).await;
+    let found = fetch_of(groups, group, request.require_stable, caller).await;
     let topics = found.topics.into_iter().map(|topic| {
         let one = |partition: OffsetFetchResponsePartitions| {
             OffsetFetchResponsePartition::default()
@@ -134,7 +137,12 @@ pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, cal
     OffsetFetchResponse::default().with_error_code(found.error_code).with_topics(topics.collect())
 }
 
-async fn fetch_of(groups: &Coordinator, asked: OffsetFetchRequestGroup, caller: &Caller) -> OffsetFetchResponseGroup {
+async fn fetch_of(
+    groups: &Coordinator,
+    asked: OffsetFetchRequestGroup,
+    is_stable: bool,
+    caller: &Caller,
+) -> OffsetFetchResponseGroup {
     let found = match caller.may(Operation::Describe, Resource::Group(&asked.group_id)) {
         Ok(()) => groups.committed(&asked.group_id).await,
         Err(error) => Err(error),
@@ -144,15 +152,32 @@ async fn fetch_of(groups: &Coordinator, asked: OffsetFetchRequestGroup, caller: 
         Ok(committed) => committed,
         Err(error) => return response.with_error_code(error.code()),
     };
+    let undecided = match is_stable {
+        true => groups.undecided(&response.group_id).await,
+        false => Ok(BTreeSet::new()),
+    };
+    let undecided = match undecided {
+        Ok(undecided) => undecided,
+        Err(error) => return response.with_error_code(error.code()),
+    };
     let is_seen = |topic: &str| caller.may(Operation::Describe, Resource::Topic(topic));
     let topics: Vec<_> = match asked.topics {
         Some(topics) => topics.into_iter().map(|topic| (Arc::from(&*topic.name.0), topic.partition_indexes)).collect(),
-        None => by_topic(&committed).into_iter().filter(|(topic, _)| is_seen(topic).is_ok()).collect(),
+        None => by_topic(committed.keys().chain(&undecided))
+            .into_iter()
+            .filter(|(topic, _)| is_seen(topic).is_ok())
+            .collect(),
     };
     let topics = topics.into_iter().map(|(topic, partitions): (Arc<str>, Vec<i32>)| {
         let seen = is_seen(&topic);
         let one = |partition| match seen {
-            Ok(()) => told(partition, committed.get(&TopicPartition::new(topic.clone(), partition))),
+            Ok(()) => {
+                let of = TopicPartition::new(topic.clone(), partition);
+                match undecided.contains(&of) {
+                    true => told(partition, None).with_error_code(ResponseError::UnstableOffsetCommit.code()),
+                    false => told(partition, committed.get(&of)),
+                }
+            }
             Err(error) => told(partition, None).with_error_code(error.code()),
         };
         let partitions = partitions.into_iter().map(one).collect();
@@ -161,12 +186,12 @@ async fn fetch_of(groups: &Coordinator, asked: OffsetFetchRequestGroup, caller: 
     response.with_topics(topics.collect())
 }
 
-fn by_topic(committed: &BTreeMap<TopicPartition, Committed>) -> Vec<(Arc<str>, Vec<i32>)> {
-    let mut topics = BTreeMap::<Arc<str>, Vec<i32>>::new();
-    for of in committed.keys() {
-        topics.entry(of.topic.clone()).or_default().push(of.partition);
+fn by_topic<'a>(of: impl Iterator<Item = &'a TopicPartition>) -> Vec<(Arc<str>, Vec<i32>)> {
+    let mut topics = BTreeMap::<Arc<str>, BTreeSet<i32>>::new();
+    for of in of {
+        topics.entry(of.topic.clone()).or_default().insert(of.partition);
     }
-    topics.into_iter().collect()
+    topics.into_iter().map(|(topic, partitions)| (topic, partitions.into_iter().collect())).collect()
 }
 
 fn told(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {

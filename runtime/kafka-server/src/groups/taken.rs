@@ -29,6 +29,7 @@ pub(super) async fn refuse(inner: &Arc<Inner>, name: &str, mailbox: &mut mpsc::U
             Request::Leave(who, answer) => reply(answer, vec![Err(ResponseError::UnknownMemberId); who.len()]),
             // What Kafka answers who is no member where there are members.
             Request::Commit(_, _, answer) => reply(answer, Err(ResponseError::UnknownMemberId)),
+            Request::CommitInTransaction(_, _, _, answer) => reply(answer, Err(ResponseError::UnknownMemberId)),
             Request::Committed(answer) => reply(answer, ()),
             Request::Forget(_, answer) => reply(answer, Err(ResponseError::NonEmptyGroup)),
             Request::Delete(answer) => reply(answer, Err(ResponseError::NonEmptyGroup)),

@@ -23,6 +23,12 @@ pub(super) enum Write {
         /// Whether it goes with no other.
         alone: bool,
     },
+    /// Offsets in the transaction of a producer.
+    InTransaction {
+        producer: (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+        answer: oneshot::Sender<Result<(), ResponseError>>,
+    },
     /// Who is in the group.
     Members { stamp: Stamp, membership: Membership },
     /// Nothing: what was written before is there to be read.
@@ -83,6 +89,10 @@ impl Writes {
                 Box::pin(async move { inner.store.remember(&token, Some(membership)).await })
             }
             Write::Gone(_) => Box::pin(async move { inner.store.remember(&token, None).await }),
+            Write::InTransaction { producer, offsets, .. } => {
+                let (producer, offsets) = (*producer, offsets.clone());
+                Box::pin(async move { inner.store.commit_in_transaction(&token, producer, offsets).await })
+            }
             Write::Offsets { .. } => return self.begin_offsets(first),
         };
         self.under_way = Some(UnderWay { writes: vec![first], done });

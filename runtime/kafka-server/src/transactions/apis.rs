@@ -28,7 +28,7 @@ const MANY_AT_ONCE: i16 = 4;
 /// From this version of EndTxn on each transaction has an epoch of its own.
 const OWN_EPOCHS: i16 = 5;
 /// Where groups keep how far they have come.
-pub(super) const OFFSETS: &str = "__consumer_offsets";
+pub(crate) const OFFSETS: &str = "__consumer_offsets";
 
 /// A producer takes a transactional id.
 pub(crate) async fn init(broker: &Broker, id: &str, request: &InitProducerIdRequest, caller: &Caller) -> Answer {

@@ -15,5 +15,6 @@ mod transaction;
 
 pub use coordinator::TransactionSettings;
 
+pub(crate) use apis::OFFSETS;
 pub(crate) use coordinator::{Coordinator, Permit};
 pub(crate) use request::Who;

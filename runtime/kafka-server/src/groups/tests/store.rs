@@ -1,6 +1,6 @@
 //! A log in memory that keeps groups, and one topic `t` with two partitions; it has no records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ struct Kept {
     claim: Weak<()>,
     committed: BTreeMap<TopicPartition, (Committed, i64)>,
     membership: Option<Membership>,
+    /// What waits for the end of a producer's transaction.
+    undecided: Vec<(i64, TopicPartition, Committed)>,
 }
 
 /// What the log in memory keeps; clones keep the same.
@@ -216,6 +218,21 @@ impl Memberships for Memory {
 
     async fn remember(&self, token: &Token, membership: Option<Membership>) -> Result<()> {
         self.write(token, |kept| kept.membership = membership).await
+    }
+
+    async fn commit_in_transaction(
+        &self,
+        token: &Token,
+        (producer_id, _): (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<()> {
+        self.write(token, |kept| kept.undecided.extend(offsets.into_iter().map(|(of, it)| (producer_id, of, it)))).await
+    }
+
+    async fn undecided(&self, group: &str) -> Result<BTreeSet<TopicPartition>> {
+        let groups = self.groups.lock();
+        let undecided = groups.get(group).map(|kept| &kept.undecided).into_iter().flatten();
+        Ok(undecided.map(|(_, of, _)| of.clone()).collect())
     }
 
     async fn remembered(&self, group: &str) -> Result<Option<Membership>> {
