@@ -44,6 +44,14 @@ pub enum Mutant {
     SequencesKept,
     /// A batch that was sent again is answered before the first one is synced.
     DuplicateBeforeSync,
+    /// Readers of what is committed see records of open transactions.
+    StablePastOpen,
+    /// Which transactions were aborted is not known any more after a crash.
+    AbortedForgotten,
+    /// A marker leaves its producer's older epochs what they were.
+    MarkerWithoutFence,
+    /// Transactions that were open at a restart are not any more.
+    OpenForgotten,
     /// A member of a group that is not heard of stays for ever.
     SessionForEver,
     /// A commit is taken from a member of an earlier generation.

@@ -87,7 +87,7 @@ pub struct Aborted {
 
 impl Aborted {
     /// Whether a batch is part of it.
-    fn holds(&self, batch: &Batch) -> bool {
+    pub fn holds(&self, batch: &Batch) -> bool {
         let header = batch.header();
         header.attributes.is_transactional()
             && header.producer_id == self.producer_id

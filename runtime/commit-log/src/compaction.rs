@@ -16,12 +16,13 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use aqueduct_api::disk::{File, Open};
-use aqueduct_api::{CleanupPolicy, Error, Result};
+use aqueduct_api::{Aborted, CleanupPolicy, Error, Marker, Result};
 use aqueduct_record::{Batch, BatchBuilder, Header, Offset, Record};
 use bytes::Bytes;
 
 use crate::folder::{at, remove_if_there};
 use crate::index::Index;
+use crate::markers::{Transactions, is_aborted};
 use crate::names;
 use crate::partition::Partition;
 use crate::recovery::{swap_in, swap_path};
@@ -70,7 +71,8 @@ impl Partition {
         if self.settings().cleanup != CleanupPolicy::Compact {
             return Ok(());
         }
-        let limit = self.limit_of_cleaning();
+        // What is left of a transaction depends on how it ended.
+        let limit = self.limit_of_cleaning().min(self.stable());
         let segments: Vec<_> =
             self.closed_segments().into_iter().take_while(|segment| segment.extent().bound <= limit).collect();
         let bytes = |segments: &[Arc<Segment>]| segments.iter().map(|segment| segment.extent().size).sum::<u64>();
@@ -80,9 +82,10 @@ impl Partition {
             return Ok(());
         }
         let last = self.last_offsets(&segments[clean..], progress.clean_to)?;
+        let mut transactions = Transactions::default();
         let whole = segments.iter().take_while(|segment| segment.base < last.to).count();
         for group in groups(&segments[..whole], self.settings().segment_bytes.0) {
-            self.replace(progress, group, &last)?;
+            self.replace(progress, group, &last, &mut transactions)?;
         }
         progress.clean_to = last.to;
         self.finish_swaps(progress)?;
@@ -95,6 +98,7 @@ impl Partition {
     fn last_offsets(&self, segments: &[Arc<Segment>], from: Offset) -> Result<LastOffsets> {
         let mut last = LastOffsets { keys: HashMap::new(), to: from };
         for segment in segments {
+            let aborted = self.aborted_within(segment)?;
             let mut walk = self.walk(segment)?;
             let file = walk.file();
             loop {
@@ -105,7 +109,7 @@ impl Partition {
                             last.to = placed.header.base_offset;
                             return Ok(last);
                         }
-                        last.learn(&placed, &*file);
+                        last.learn(&placed, &*file, &aborted);
                     }
                     Step::Damaged(_) => {}
                     Step::End => break,
@@ -125,7 +129,13 @@ impl Partition {
     }
 
     /// Writes what is left of some neighbouring segments, and puts it in their place.
-    fn replace(&self, progress: &mut Progress, group: &[Arc<Segment>], last: &LastOffsets) -> Result<()> {
+    fn replace(
+        &self,
+        progress: &mut Progress,
+        group: &[Arc<Segment>],
+        last: &LastOffsets,
+        transactions: &mut Transactions,
+    ) -> Result<()> {
         let (Some(first), Some(end)) = (group.first(), group.last()) else { return Ok(()) };
         let (base, bound) = (first.base, end.extent().bound);
         let cleaned = names::path(&self.folder, base, "cleaned");
@@ -134,8 +144,9 @@ impl Partition {
         let file = disk.open(&cleaned, Open::New).map_err(at(&cleaned))?;
         let mut output = Output { file: file.clone(), base, size: 0, index: Index::new() };
         for segment in group {
-            if !self.rewrite(segment, last, &mut output)? {
+            if !self.rewrite(segment, last, transactions, &mut output)? {
                 // What is damaged stays as it is: nobody knows what would be left of it.
+                transactions.are_known = false;
                 return remove_if_there(disk, &cleaned).map_err(at(&cleaned));
             }
         }
@@ -179,7 +190,15 @@ impl Partition {
     }
 
     /// Writes what is left of a segment's batches; `false` when it is damaged.
-    fn rewrite(&self, segment: &Segment, last: &LastOffsets, output: &mut Output) -> Result<bool> {
+    fn rewrite(
+        &self,
+        segment: &Arc<Segment>,
+        last: &LastOffsets,
+        transactions: &mut Transactions,
+        output: &mut Output,
+    ) -> Result<bool> {
+        let aborted = self.aborted_within(segment)?;
+        let ended = self.aborted_in(segment)?;
         let mut walk = self.walk(segment)?;
         let file = walk.file();
         let bound = segment.extent().bound;
@@ -190,8 +209,24 @@ impl Partition {
                     // The last batch stays, empty or not, so that the segment tells how far it reached.
                     // So does a producer's, since its header says what the producer goes on with.
                     let must_stay = placed.header.next_offset() == bound || self.is_last_of_producer(&placed.header);
-                    match self.remainder(&batch, last, must_stay) {
-                        Ok(Some(left)) => output.push(&left).map_err(at(segment.path()))?,
+                    let left = match Marker::of(&batch) {
+                        Some(marker) => Ok(self.marker_left(
+                            &batch,
+                            &marker,
+                            must_stay || batch.base_offset() >= last.to,
+                            transactions,
+                        )),
+                        None => {
+                            transactions.saw(&batch);
+                            self.remainder(&batch, last, must_stay, is_aborted(&batch, &aborted))
+                        }
+                    };
+                    match left {
+                        Ok(Some(left)) => {
+                            output.push(&left).map_err(at(segment.path()))?;
+                            let entry = ended.iter().find(|entry| entry.aborted.last == left.base_offset());
+                            entry.into_iter().for_each(|entry| output.index.add_aborted(*entry));
+                        }
                         Ok(None) => {}
                         Err(cause) => {
                             tracing::warn!(topic = %self.of.topic, %cause, "a batch can not be read: its segment stays");
@@ -206,11 +241,12 @@ impl Partition {
     }
 
     /// What is left of a batch; `None` when nothing is.
-    fn remainder(&self, batch: &Batch, last: &LastOffsets, must_stay: bool) -> Result<Option<Batch>> {
+    fn remainder(&self, batch: &Batch, last: &LastOffsets, must_stay: bool, is_aborted: bool) -> Result<Option<Batch>> {
         let header = batch.header();
         if header.base_offset >= last.to {
             return Ok(Some(batch.clone()));
         }
+        let is_hidden = is_aborted || header.attributes.is_control();
         let now = self.shared.edge.now();
         let is_over = header.delete_horizon().is_some_and(|horizon| horizon < now);
         let stays = |record: &Record<'_>| match record.key {
@@ -221,7 +257,7 @@ impl Partition {
         let (mut kept, mut has_tombstone) = (0, false);
         for record in records.iter() {
             let record = record.map_err(Error::retry)?;
-            if !header.attributes.is_control() && stays(&record) {
+            if !is_hidden && stays(&record) {
                 kept += 1;
                 has_tombstone |= record.value.is_none();
             }
@@ -233,9 +269,7 @@ impl Partition {
         if kept == 0 && !must_stay {
             return Ok(None);
         }
-        let retention = self.settings().tombstone_retention.duration();
-        let horizon = retention.map_or(i64::MAX, |retention| now.saturating_add(retention.as_millis() as i64));
-        let mut builder = BatchBuilder::remainder_of(&header, needs_horizon.then_some(horizon));
+        let mut builder = BatchBuilder::remainder_of(&header, needs_horizon.then(|| self.horizon()));
         for record in records.iter().flatten().filter(|record| kept > 0 && stays(record)) {
             builder.push_record((record.offset - header.base_offset) as i32, &record);
         }
@@ -244,11 +278,12 @@ impl Partition {
 }
 
 impl LastOffsets {
-    fn learn(&mut self, placed: &Placed, file: &dyn File) {
-        // A batch that can not be read hides no key: older records stay.
-        let Some(batch) = read_batch(placed, file).filter(|batch| !batch.header().attributes.is_control()) else {
+    fn learn(&mut self, placed: &Placed, file: &dyn File, aborted: &[Aborted]) {
+        // A batch that can not be read hides no key: older records stay. Nor does one that does not count.
+        let Some(batch) = read_batch(placed, file) else { return };
+        if batch.header().attributes.is_control() || is_aborted(&batch, aborted) {
             return;
-        };
+        }
         let Ok(mut records) = batch.records() else { return };
         while let Some(Ok(record)) = records.next() {
             if let Some(key) = record.key {

@@ -9,14 +9,18 @@
 //! footer      bytes of the segment u64, CRC-32C of all before u32
 //! ```
 //!
-//! A footer that does not fit its segment makes both void, and they are built anew from the batches' headers.
+//! The highest bit of the segment's bytes says whether there is a third file, [`crate::aborted`]. A footer that does not fit
+//! its segment makes all void, and they are built anew from the batches' headers.
 
 use aqueduct_record::{Header, Offset, crc32c};
+
+use crate::aborted::{self, Entry as Aborted};
 
 /// Bytes of batches between two entries.
 const INTERVAL: u32 = 64 << 10;
 
-const FOOTER: usize = 12;
+/// The bit of a segment's size that says that there is a file of aborted transactions.
+const HAS_ABORTED: u64 = 1 << 63;
 
 /// The sparse index of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,17 @@ pub(crate) struct Index {
     entries: Vec<Entry>,
     /// The latest timestamp in the segment; the smallest number when it is empty.
     max_timestamp: i64,
+    /// Transactions that were aborted with a marker in the segment, in that order; `None` where that has to be learnt from
+    /// the segments before.
+    aborted: Option<Vec<Aborted>>,
+}
+
+/// The index files of a segment.
+pub(crate) struct Files {
+    pub(crate) offsets: Vec<u8>,
+    pub(crate) times: Vec<u8>,
+    /// Only where transactions were aborted.
+    pub(crate) aborted: Option<Vec<u8>>,
 }
 
 /// The start of a batch.
@@ -38,8 +53,11 @@ pub(crate) struct Entry {
 }
 
 impl Index {
+    /// Bytes at the end of each file.
+    pub(crate) const FOOTER: usize = 12;
+
     pub(crate) fn new() -> Self {
-        Index { entries: Vec::new(), max_timestamp: i64::MIN }
+        Index { entries: Vec::new(), max_timestamp: i64::MIN, aborted: Some(Vec::new()) }
     }
 
     /// The latest timestamp in the segment; `None` when it is empty.
@@ -78,18 +96,48 @@ impl Index {
         after.checked_sub(1).map(|at| self.entries[at])
     }
 
-    /// Forgets what lies at or after `position`; the latest timestamp stays as an upper bound.
-    pub(crate) fn cut(&mut self, position: u64) {
+    /// Transactions that were aborted with a marker in the segment; `None` where nobody knows.
+    pub(crate) fn aborted(&self) -> Option<&[Aborted]> {
+        self.aborted.as_deref()
+    }
+
+    /// The smallest first offset of those; the largest number: there are none.
+    pub(crate) fn first_aborted(&self) -> Option<Offset> {
+        let first = |all: &Vec<Aborted>| all.iter().map(|entry| entry.aborted.first).min().unwrap_or(Offset::MAX);
+        self.aborted.as_ref().map(first)
+    }
+
+    /// Whether the end of an index file says that nothing was aborted in its segment, which has `size` bytes.
+    pub(crate) fn has_none_aborted(footer: &[u8], size: u64) -> bool {
+        footer.len() == Index::FOOTER
+            && footer.first_chunk::<8>().is_some_and(|found| u64::from_be_bytes(*found) == size)
+    }
+
+    /// Says which transactions were aborted with a marker in the segment.
+    pub(crate) fn set_aborted(&mut self, aborted: Option<Vec<Aborted>>) {
+        self.aborted = aborted;
+    }
+
+    /// Notes one that was aborted with a marker at the end.
+    pub(crate) fn add_aborted(&mut self, aborted: Aborted) {
+        if let Some(all) = &mut self.aborted {
+            all.push(aborted);
+        }
+    }
+
+    /// Forgets what lies at or after `position`, where `offset` is next; the latest timestamp stays as an upper bound.
+    pub(crate) fn cut(&mut self, position: u64, offset: Offset) {
+        self.aborted.iter_mut().for_each(|aborted| aborted.retain(|entry| entry.aborted.last < offset));
         self.entries.retain(|entry| u64::from(entry.position) < position);
         if self.entries.is_empty() {
             self.max_timestamp = i64::MIN;
         }
     }
 
-    /// The contents of the two files, for a segment of `size` bytes.
-    pub(crate) fn to_files(&self, size: u64) -> (Vec<u8>, Vec<u8>) {
-        let mut offsets = Vec::with_capacity(self.entries.len() * 8 + FOOTER);
-        let mut times = Vec::with_capacity((self.entries.len() + 1) * 12 + FOOTER);
+    /// The contents of the files, for a segment of `size` bytes.
+    pub(crate) fn to_files(&self, size: u64) -> Files {
+        let mut offsets = Vec::with_capacity(self.entries.len() * 8 + Index::FOOTER);
+        let mut times = Vec::with_capacity((self.entries.len() + 1) * 12 + Index::FOOTER);
         for entry in &self.entries {
             offsets.extend_from_slice(&entry.delta.to_be_bytes());
             offsets.extend_from_slice(&entry.position.to_be_bytes());
@@ -98,16 +146,24 @@ impl Index {
         }
         times.extend_from_slice(&self.max_timestamp.to_be_bytes());
         times.extend_from_slice(&self.entries.last().map_or(0, |last| last.delta).to_be_bytes());
-        for file in [&mut offsets, &mut times] {
+        // What is not known is said to be there and is not, so that whoever reads it learns it.
+        let has_aborted = self.aborted.as_ref().is_none_or(|aborted| !aborted.is_empty());
+        let mut aborted = self.aborted.as_ref().filter(|_| has_aborted).map(|all| aborted::to_bytes(all));
+        let size = if has_aborted { size | HAS_ABORTED } else { size };
+        for file in [Some(&mut offsets), Some(&mut times), aborted.as_mut()].into_iter().flatten() {
             file.extend_from_slice(&size.to_be_bytes());
             file.extend_from_slice(&crc32c(file).to_be_bytes());
         }
-        (offsets, times)
+        Files { offsets, times, aborted }
     }
 
-    /// Reads the two files back, with the size of the segment that they were made for; `None` when they are torn or
-    /// belong to different segments.
-    pub(crate) fn from_files(offsets: &[u8], times: &[u8]) -> Option<(Index, u64)> {
+    /// Reads the files back, with the size of the segment that they were made for; `None` when the first two are torn or
+    /// belong to different segments. `aborted` is asked for where there is more.
+    pub(crate) fn from_files(
+        offsets: &[u8],
+        times: &[u8],
+        aborted: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<(Index, u64)> {
         let (offsets, size) = checked(offsets)?;
         let (times, times_size) = checked(times)?;
         let (times, total) = times.split_at_checked(times.len().checked_sub(12)?)?;
@@ -124,7 +180,10 @@ impl Index {
             })
         });
         let entries = entries.collect::<Option<Vec<_>>>()?;
-        Some((Index { entries, max_timestamp: i64::from_be_bytes(*total.first_chunk()?) }, size))
+        let read = |file: Vec<u8>| aborted::from_bytes(checked(&file).filter(|(_, other)| *other == size)?.0);
+        let aborted = if size & HAS_ABORTED == 0 { Some(Vec::new()) } else { aborted().and_then(read) };
+        let max_timestamp = i64::from_be_bytes(*total.first_chunk()?);
+        Some((Index { entries, max_timestamp, aborted }, size & !HAS_ABORTED))
     }
 }
 
@@ -190,26 +249,52 @@ mod tests {
     #[test]
     fn files_are_read_back_unless_a_byte_of_them_changed() {
         for index in [Index::new(), index(&[5]), index(&[5, 4, 3, 2, 8, 9, 1])] {
-            let (offsets, times) = index.to_files(4711);
-            assert_eq!(Index::from_files(&offsets, &times), Some((index.clone(), 4711)));
+            let Files { offsets, times, aborted } = index.to_files(4711);
+            assert_eq!(aborted, None);
+            let from_files = |offsets: &[u8], times: &[u8]| Index::from_files(offsets, times, || None);
+            assert_eq!(from_files(&offsets, &times), Some((index.clone(), 4711)));
             for at in 0..offsets.len() {
                 let mut wrong = offsets.clone();
                 wrong[at] ^= 1;
-                assert_eq!(Index::from_files(&wrong, &times), None);
+                assert_eq!(from_files(&wrong, &times), None);
             }
             for length in 0..times.len() {
-                assert_eq!(Index::from_files(&offsets, &times[..length]), None);
+                assert_eq!(from_files(&offsets, &times[..length]), None);
             }
-            assert_eq!(Index::from_files(&index.to_files(4712).0, &times), None);
+            assert_eq!(from_files(&index.to_files(4712).offsets, &times), None);
         }
+    }
+
+    #[test]
+    fn aborted_transactions_are_read_back_or_not_known() {
+        let entry = |first: Offset, last: Offset| Aborted {
+            aborted: aqueduct_api::Aborted { producer_id: 7, first, last },
+            stable: last + 1,
+        };
+        let mut index = index(&[5, 6]);
+        index.add_aborted(entry(90, 103));
+        index.add_aborted(entry(104, 110));
+        let files = index.to_files(4711);
+        let aborted = files.aborted.unwrap();
+        let read = |aborted: Option<Vec<u8>>| Index::from_files(&files.offsets, &files.times, || aborted).unwrap();
+        assert_eq!(read(Some(aborted.clone())), (index.clone(), 4711));
+        let other = index.to_files(4712).aborted;
+        for wrong in [None, Some(Vec::new()), Some(aborted[1..].to_vec()), other] {
+            let (read, size) = read(wrong);
+            assert_eq!((read.aborted(), read.max_timestamp(), size), (None, Some(6), 4711));
+            let again = read.to_files(4711);
+            assert_eq!((again.offsets == files.offsets, again.aborted), (true, None), "it stays unknown");
+        }
+        index.cut(1 << 20, 110);
+        assert_eq!(index.aborted(), Some(&[entry(90, 103)][..]));
     }
 
     #[test]
     fn what_is_cut_is_forgotten() {
         let mut cut = index(&[5, 6, 7, 8, 9]);
-        cut.cut(100 << 10);
+        cut.cut(100 << 10, 120);
         assert_eq!(cut.floor(900).unwrap().delta, 20);
-        cut.cut(0);
+        cut.cut(0, 100);
         assert_eq!(cut, Index::new());
     }
 }

@@ -8,13 +8,14 @@
 //! <folder>/producer-ids                 producer ids below this number may have been given
 //! <folder>/ballast                      room that is reserved for internal topics
 //! <folder>/<topic>/topic.json           id, partitions, settings
-//! <folder>/<topic>/<partition>/<base offset>.log, .index, .timeindex, .producers
+//! <folder>/<topic>/<partition>/<base offset>.log, .index, .timeindex, .txnindex, .producers
 //! ```
 //!
 //! Each partition has a queue and at most one job that writes it ([`writer`]): what waits is written with one call and
 //! synced once, and only then may readers see it (on topics with `durability: fsync`). Readers walk from batch to batch
 //! ([`walk`], [`reader`]); records are decoded by nobody but compaction.
 
+mod aborted;
 mod buffers;
 mod compaction;
 mod folder;
@@ -24,6 +25,7 @@ mod holds;
 mod index;
 mod log;
 mod mark;
+mod markers;
 mod names;
 mod options;
 mod partition;
@@ -41,6 +43,7 @@ mod shared;
 mod snapshots;
 mod space;
 mod topic;
+mod transactions;
 mod undecided;
 mod usage;
 mod void;

@@ -9,6 +9,8 @@ pub(crate) const INDEX: &str = "index";
 /// What was known of producers where a segment begins.
 pub(crate) const PRODUCERS: &str = "producers";
 pub(crate) const TIME_INDEX: &str = "timeindex";
+/// Transactions that were aborted.
+pub(crate) const ABORTED: &str = "txnindex";
 
 /// The path of a segment's file.
 pub(crate) fn path(folder: &Path, base: Offset, extension: &str) -> PathBuf {
@@ -43,7 +45,7 @@ impl Named {
         let Some((stem, extension)) = name.split_once('.') else { return Named::Foreign };
         match (offset(stem), extension) {
             (Some(base), LOG) => Named::Log(base),
-            (Some(base), INDEX | TIME_INDEX) => Named::Index(base),
+            (Some(base), INDEX | TIME_INDEX | ABORTED) => Named::Index(base),
             (Some(base), PRODUCERS) => Named::Producers(base),
             (Some(base), "suspect") => Named::Suspect(base),
             (Some(_), "fresh" | "cleaned") => Named::Unfinished,
@@ -87,6 +89,7 @@ mod tests {
             ("00000000000000000007.log", Named::Log(7)),
             ("00000000000000000007.index", Named::Index(7)),
             ("00000000000000000007.timeindex", Named::Index(7)),
+            ("00000000000000000007.txnindex", Named::Index(7)),
             ("00000000000000000007.producers", Named::Producers(7)),
             ("00000000000000000007.fresh", Named::Unfinished),
             ("00000000000000000007.cleaned", Named::Unfinished),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use aqueduct_api::{Bounds, Durability, Error, Isolation, Result, TopicPartition, TopicSettings};
@@ -34,6 +34,8 @@ pub(crate) struct Partition {
     pub(crate) safe: AtomicI64,
     /// By base offset; the last one may be written to.
     pub(crate) segments: RwLock<BTreeMap<Offset, Arc<Segment>>>,
+    /// Whether transactions hold up readers; not asked of the queue, since most partitions have none.
+    pub(crate) is_unstable: AtomicBool,
     tail: Mutex<Tail>,
     /// Wakes who waits for the tail, in the order in which they came.
     tail_moved: Notify,
@@ -48,8 +50,16 @@ pub(crate) struct Partition {
 /// What readers wait for.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
+    high_watermark: Offset,
     stable: Offset,
     is_gone: bool,
+}
+
+impl Tail {
+    /// The last stable offset of a partition that begins at `start`: transactions that were cut off there hold up nobody.
+    fn stable(&self, start: Offset) -> Offset {
+        self.stable.max(start).min(self.high_watermark)
+    }
 }
 
 /// Why a partition takes nothing any more.
@@ -79,17 +89,19 @@ impl Partition {
         found: Found,
     ) -> Arc<Self> {
         let end = found.writer.written;
+        let stable = found.producers.stable(end);
         Arc::new(Partition {
             of,
             folder,
             shared: shared.clone(),
             settings: RwLock::new(settings),
             room: Arc::new(Semaphore::new(WAITING_BYTES)),
+            is_unstable: AtomicBool::new(found.producers.is_unstable()),
             queue: Mutex::new(Queue::new(end, found.producers)),
             writer: Mutex::new(found.writer),
             safe: AtomicI64::new(end),
             segments: RwLock::new(found.segments),
-            tail: Mutex::new(Tail { stable: end, is_gone: false }),
+            tail: Mutex::new(Tail { high_watermark: end, stable, is_gone: false }),
             tail_moved: Notify::new(),
             holds: Arc::default(),
             spared_until: OnceLock::new(),
@@ -125,9 +137,11 @@ impl Partition {
             let queue = self.queue.lock();
             (queue.next, queue.given_back)
         };
-        let stable = self.stable();
+        let (start, tail) = (self.start(), *self.tail.lock());
+        let high_watermark = tail.high_watermark;
+        let (stable, end) = (tail.stable(start), end.max(high_watermark));
         let leader_epoch = self.shared.epoch.current();
-        Bounds { start: self.start(), stable, high_watermark: stable, end: end.max(stable), leader_epoch, given_back }
+        Bounds { start, stable, high_watermark, end, leader_epoch, given_back }
     }
 
     /// The first offset that is kept.
@@ -135,27 +149,52 @@ impl Partition {
         self.segments.read().first_key_value().map_or(0, |(base, _)| *base)
     }
 
-    /// The offset before which readers may read.
-    pub(crate) fn stable(&self) -> Offset {
-        self.tail.lock().stable
+    /// The offset before which anybody may read.
+    pub(crate) fn high_watermark(&self) -> Offset {
+        self.tail.lock().high_watermark
     }
 
-    pub(crate) fn set_stable(&self, stable: Offset) {
-        self.tail.lock().stable = stable;
+    /// The end of what a reader may see.
+    pub(crate) fn readable(&self, isolation: Isolation) -> Offset {
+        let tail = *self.tail.lock();
+        match isolation {
+            Isolation::Committed if tail.stable < tail.high_watermark => tail.stable(self.start()),
+            _ => tail.high_watermark,
+        }
+    }
+
+    /// The offset before which there is nothing of open transactions.
+    pub(crate) fn stable(&self) -> Offset {
+        self.readable(Isolation::Committed)
+    }
+
+    /// Lets readers see everything before an offset, those of what is committed as far as no transaction holds them up.
+    pub(crate) fn set_high_watermark(&self, high_watermark: Offset) {
+        let mut stable = high_watermark;
+        // One that begins meanwhile begins at or after it.
+        if self.is_unstable.load(Ordering::Acquire) {
+            let mut queue = self.queue.lock();
+            stable = queue.producers.stable(high_watermark);
+            queue.producers.settle(self.safe.load(Ordering::Acquire));
+            self.is_unstable.store(queue.producers.is_unstable(), Ordering::Release);
+        }
+        {
+            let mut tail = self.tail.lock();
+            (tail.high_watermark, tail.stable) = (high_watermark, stable);
+        }
         self.tail_moved.notify_waiters();
     }
 
-    /// Returns once the stable end is past `offset`.
-    pub(crate) async fn grown(&self, offset: Offset, _isolation: Isolation) -> Result<()> {
+    /// Returns once the end of what a reader may see is past `offset`.
+    pub(crate) async fn grown(&self, offset: Offset, isolation: Isolation) -> Result<()> {
         loop {
             let mut moved = pin!(self.tail_moved.notified());
             // From here on no move is missed.
             moved.as_mut().enable();
-            let tail = *self.tail.lock();
-            if tail.is_gone {
+            if self.tail.lock().is_gone {
                 return Err(Error::refused(format!("topic `{}` was deleted", self.of.topic)));
             }
-            if tail.stable > offset {
+            if self.readable(isolation) > offset {
                 return Ok(());
             }
             moved.await;

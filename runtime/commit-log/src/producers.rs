@@ -3,13 +3,19 @@
 //! It is asked and told while an append gets its place, so it is ahead of what is written, and what it was told of appends
 //! that may still fail can be taken back.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use aqueduct_api::{Producer, ProducerError};
+use aqueduct_api::fault::{self, Mutant};
+use aqueduct_api::{Aborted, Marker, Producer, ProducerError};
 use aqueduct_record::{Header, Offset};
 
-/// Batches of a producer that are known again: as many as a client has in flight.
-const KNOWN_BATCHES: usize = 5;
+use crate::aborted::Entry;
+use crate::transactions::Unstable;
+
+pub(crate) use known::{Known, Sent};
+
 /// Producers that a partition remembers; of more, those are forgotten that have not written for longest.
 const MOST: usize = 10_000;
 
@@ -22,6 +28,7 @@ pub(crate) struct Producers {
     /// What producers that are not known have to come again with, since it has failed: else what they sent after it would be
     /// taken for their beginning.
     wanted: BTreeMap<i64, Wanted>,
+    unstable: Unstable,
 }
 
 /// A batch of a producer that has failed.
@@ -31,28 +38,6 @@ struct Wanted {
     sequence: i32,
     /// When, in ms since 1970.
     seen: i64,
-}
-
-/// What is known of a producer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) epoch: i16,
-    /// Its last batches in this epoch, the last one last.
-    pub(crate) sent: Vec<Sent>,
-    /// When it was last heard of, in ms since 1970.
-    pub(crate) seen: i64,
-}
-
-/// A batch of a producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
-    /// The sequence number of its first record.
-    pub(crate) sequence: i32,
-    /// That of its last record, and its last offset, less those of its first.
-    pub(crate) delta: i32,
-    pub(crate) base: Offset,
-    /// Its latest timestamp.
-    pub(crate) timestamp: i64,
 }
 
 /// What one append changed.
@@ -74,35 +59,6 @@ enum Before {
     },
 }
 
-impl Sent {
-    fn of(header: &Header, base: Offset) -> Self {
-        let (sequence, delta, timestamp) = (header.base_sequence, header.last_offset_delta, header.max_timestamp);
-        Sent { sequence, delta, base, timestamp }
-    }
-
-    /// The offset after it.
-    pub(crate) fn next(&self) -> Offset {
-        self.base + i64::from(self.delta) + 1
-    }
-
-    /// The sequence number of its last record: after the largest comes 0.
-    fn last_sequence(&self) -> i32 {
-        let left = i32::MAX - self.sequence;
-        if self.delta <= left { self.sequence + self.delta } else { self.delta - left - 1 }
-    }
-}
-
-impl Known {
-    fn last_sequence(&self) -> i32 {
-        self.sent.last().map_or(-1, Sent::last_sequence)
-    }
-
-    /// The sequence number that the next batch has to have.
-    fn expected(&self) -> i32 {
-        self.last_sequence().checked_add(1).unwrap_or(0)
-    }
-}
-
 impl Producers {
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty()
@@ -112,13 +68,12 @@ impl Producers {
     /// any sequence number, since it may have been forgotten; but not past one that has failed.
     pub(crate) fn check(&self, header: &Header) -> Result<Option<Sent>, ProducerError> {
         let Header { producer_id: id, producer_epoch: epoch, base_sequence: sequence, .. } = *header;
-        let is_control = header.attributes.is_control();
-        if epoch < 0 || sequence < 0 && !is_control {
+        if epoch < 0 || sequence < 0 && !is_unnumbered(header) {
             return Err(ProducerError::Malformed { id, epoch, sequence });
         }
         let Some(known) = self.known.get(&id) else {
             return match self.wanted.get(&id).filter(|wanted| wanted.epoch == epoch && wanted.sequence != sequence) {
-                Some(wanted) if !is_control => {
+                Some(wanted) if !is_unnumbered(header) => {
                     Err(ProducerError::OutOfOrder { id, sequence, expected: wanted.sequence })
                 }
                 _ => Ok(None),
@@ -127,22 +82,57 @@ impl Producers {
         if epoch < known.epoch {
             return Err(ProducerError::Fenced { id, epoch, current: known.epoch });
         }
-        if is_control {
+        if is_unnumbered(header) {
             return Ok(None);
         }
         let expected = if epoch > known.epoch { 0 } else { known.expected() };
         let again = |sent: &&Sent| (sent.sequence, sent.delta) == (sequence, header.last_offset_delta);
-        match known.sent.iter().find(again).filter(|_| epoch == known.epoch) {
-            Some(sent) => Ok(Some(*sent)),
-            None if sequence == expected => Ok(None),
-            None => Err(ProducerError::OutOfOrder { id, sequence, expected }),
+        match (known.sent.iter().find(again).filter(|_| epoch == known.epoch), known.open) {
+            (Some(sent), _) => Ok(Some(*sent)),
+            (None, _) if sequence != expected => Err(ProducerError::OutOfOrder { id, sequence, expected }),
+            (None, Some(since)) if !header.attributes.is_transactional() => {
+                Err(ProducerError::OutsideTransaction { id, since })
+            }
+            (None, _) => Ok(None),
         }
     }
 
-    /// Notes a batch that gets its place, until it is taken back.
-    pub(crate) fn add(&mut self, header: &Header, base: Offset, now: i64) {
-        let before = self.apply(header, base, now);
-        self.undo.push_back(Undo { base, id: header.producer_id, before });
+    /// Whether a marker may be written: one of the epoch that holds, or of a later one.
+    pub(crate) fn check_marker(&self, marker: &Marker) -> Result<(), ProducerError> {
+        let Marker { producer_id: id, epoch, coordinator_epoch, .. } = *marker;
+        if epoch < 0 || coordinator_epoch < 0 {
+            return Err(ProducerError::Malformed { id, epoch, sequence: -1 });
+        }
+        match self.known.get(&id) {
+            Some(known) if epoch < known.epoch => Err(ProducerError::Fenced { id, epoch, current: known.epoch }),
+            Some(known) if coordinator_epoch < known.coordinator_epoch => {
+                Err(ProducerError::CoordinatorFenced { id, epoch: coordinator_epoch, current: known.coordinator_epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a batch, or the marker that it is, that gets its place, until it is taken back; returns what the marker aborts.
+    pub(crate) fn add(
+        &mut self,
+        header: &Header,
+        marker: Option<&Marker>,
+        base: Offset,
+        now: i64,
+    ) -> Option<Box<Entry>> {
+        let id = header.producer_id;
+        match marker {
+            None => {
+                let before = self.apply(header, base, now);
+                self.undo.push_back(Undo { base, id, before });
+                None
+            }
+            Some(marker) => {
+                let (before, aborted) = self.apply_marker(marker, base, now);
+                self.undo.push_back(Undo { base, id, before });
+                aborted.map(Box::new)
+            }
+        }
     }
 
     /// Notes that a batch has failed before it got a place.
@@ -154,38 +144,94 @@ impl Producers {
         }
     }
 
-    /// Notes a batch that is in the log, whatever came before it.
-    pub(crate) fn replay(&mut self, header: &Header, now: i64) {
-        if header.producer_id >= 0 {
-            self.apply(header, header.base_offset, now);
-        }
+    /// Notes a batch, or the marker that it is, that is in the log, whatever came before it; returns what the marker aborts.
+    pub(crate) fn replay(&mut self, header: &Header, marker: Option<&Marker>, now: i64) -> Option<Entry> {
+        let aborted = match marker {
+            _ if header.producer_id < 0 => None,
+            Some(marker) => {
+                let (_, aborted) = self.apply_marker(marker, header.base_offset, now);
+                self.unstable.settle(header.next_offset());
+                aborted
+            }
+            None => {
+                self.apply(header, header.base_offset, now);
+                None
+            }
+        };
+        aborted
     }
 
     fn apply(&mut self, header: &Header, base: Offset, now: i64) -> Before {
-        let fresh = || Known { epoch: header.producer_epoch, sent: Vec::new(), seen: now };
-        let batch = (!header.attributes.is_control()).then(|| Sent::of(header, base));
+        let batch = (!is_unnumbered(header)).then(|| Sent::of(header, base));
+        let is_transactional = header.attributes.is_transactional() && !header.attributes.is_control();
         let Some(known) = self.known.get_mut(&header.producer_id) else {
-            if self.known.len() >= MOST {
-                self.forget_oldest(MOST / 10);
-            }
-            self.wanted.remove(&header.producer_id);
-            let mut known = fresh();
+            self.make_room(header.producer_id);
+            let mut known = Known::new(header.producer_epoch, now);
             known.sent.extend(batch);
+            if is_transactional {
+                known.open = Some(base);
+                self.unstable.open(base);
+            }
             self.known.insert(header.producer_id, known);
             return Before::Unknown;
         };
-        let Some(batch) = batch.filter(|_| known.epoch == header.producer_epoch) else {
+        let begins = is_transactional && known.open.is_none();
+        let Some(batch) = batch.filter(|_| known.epoch == header.producer_epoch && !begins) else {
             let before = known.clone();
             if known.epoch != header.producer_epoch {
-                *known = fresh();
+                known.begin_epoch(header.producer_epoch);
             }
-            known.sent.extend(batch);
+            known.push(batch);
             known.seen = now;
+            if begins {
+                known.open = Some(base);
+                self.unstable.open(base);
+            }
             return Before::Known(Box::new(before));
         };
-        let dropped = (known.sent.len() == KNOWN_BATCHES).then(|| known.sent.remove(0));
-        known.sent.push(batch);
+        let dropped = known.push(Some(batch));
         Before::Without { dropped, seen: std::mem::replace(&mut known.seen, now) }
+    }
+
+    fn apply_marker(&mut self, marker: &Marker, base: Offset, now: i64) -> (Before, Option<Entry>) {
+        let Marker { producer_id, epoch, coordinator_epoch, committed } = *marker;
+        let before = match self.known.get(&producer_id) {
+            Some(known) => Before::Known(Box::new(known.clone())),
+            None => {
+                self.make_room(producer_id);
+                Before::Unknown
+            }
+        };
+        let known = self.known.entry(producer_id).or_insert_with(|| Known::new(epoch, now));
+        if epoch > known.epoch && !fault::mutated(Mutant::MarkerWithoutFence) {
+            known.begin_epoch(epoch);
+        }
+        known.coordinator_epoch = coordinator_epoch;
+        known.seen = now;
+        let Some(first) = known.open.take() else { return (before, None) };
+        // A marker is a batch of one record.
+        self.unstable.end(first, base + 1);
+        let stable = self.unstable.first_open().unwrap_or(base + 1);
+        let aborted = Aborted { producer_id, first, last: base };
+        (before, (!committed).then_some(Entry { aborted, stable }))
+    }
+
+    /// Makes room for a producer that is not known.
+    fn make_room(&mut self, id: i64) {
+        if self.known.len() >= MOST {
+            self.forget_oldest(MOST / 10);
+        }
+        self.wanted.remove(&id);
+    }
+
+    /// The last stable offset where nothing from `high_watermark` on is read yet.
+    pub(crate) fn stable(&self, high_watermark: Offset) -> Offset {
+        self.unstable.stable(high_watermark)
+    }
+
+    /// Whether any transaction holds up readers.
+    pub(crate) fn is_unstable(&self) -> bool {
+        !self.unstable.is_empty()
     }
 
     /// How many appends may still be taken back.
@@ -198,6 +244,9 @@ impl Producers {
         while self.undo.front().is_some_and(|undo| undo.base < safe) {
             self.undo.pop_front();
         }
+        if !self.unstable.is_empty() {
+            self.unstable.settle(safe);
+        }
         if self.undo.is_empty() && self.undo.capacity() > 1024 {
             self.undo = VecDeque::new();
         }
@@ -208,13 +257,20 @@ impl Producers {
         while let Some(Undo { id, before, .. }) = self.undo.pop_back_if(|undo| undo.base >= from) {
             match (before, self.known.get_mut(&id)) {
                 (Before::Unknown, _) => {
-                    let first =
-                        self.known.remove(&id).and_then(|known| Some((known.epoch, *known.sent.first()?, known.seen)));
-                    if let Some((epoch, Sent { sequence, .. }, seen)) = first {
-                        self.wanted.insert(id, Wanted { epoch, sequence, seen });
+                    let Some(known) = self.known.remove(&id) else { continue };
+                    known.open.iter().for_each(|first| self.unstable.forget(*first));
+                    if let Some(Sent { sequence, .. }) = known.sent.first().copied() {
+                        self.wanted.insert(id, Wanted { epoch: known.epoch, sequence, seen: known.seen });
                     }
                 }
-                (Before::Known(known), _) => drop(self.known.insert(id, *known)),
+                (Before::Known(before), now) => {
+                    match (before.open, now.and_then(|known| known.open)) {
+                        (Some(first), None) => self.unstable.open(first),
+                        (None, Some(first)) => self.unstable.forget(first),
+                        _ => {}
+                    }
+                    self.known.insert(id, *before);
+                }
                 (Before::Without { dropped, seen }, Some(known)) => {
                     known.sent.pop();
                     if let Some(dropped) = dropped {
@@ -233,6 +289,7 @@ impl Producers {
         then.take_back(offset);
         then.undo.clear();
         then.wanted.clear();
+        then.unstable.settle(offset);
         then
     }
 
@@ -243,13 +300,13 @@ impl Producers {
             return;
         }
         let open = self.open_ids();
-        self.known.retain(|id, known| known.seen >= since || open.contains(id));
+        self.known.retain(|id, known| known.seen >= since || known.open.is_some() || open.contains(id));
     }
 
     fn forget_oldest(&mut self, count: usize) {
         let open = self.open_ids();
-        let mut seen: Vec<(i64, i64)> = self.known.iter().map(|(id, known)| (known.seen, *id)).collect();
-        seen.retain(|(_, id)| !open.contains(id));
+        let idle = self.known.iter().filter(|(id, known)| known.open.is_none() && !open.contains(id));
+        let mut seen: Vec<(i64, i64)> = idle.map(|(id, known)| (known.seen, *id)).collect();
         seen.sort_unstable();
         for (_, id) in seen.into_iter().take(count) {
             self.known.remove(&id);
@@ -282,8 +339,8 @@ impl Producers {
             epoch: known.epoch,
             last_sequence: known.last_sequence(),
             last_timestamp: known.sent.last().map_or(-1, |last| last.timestamp),
-            coordinator_epoch: -1,
-            open_since: None,
+            coordinator_epoch: known.coordinator_epoch,
+            open_since: known.open,
         };
         self.all().map(described).collect()
     }
@@ -291,102 +348,17 @@ impl Producers {
 
 impl FromIterator<(i64, Known)> for Producers {
     fn from_iter<T: IntoIterator<Item = (i64, Known)>>(known: T) -> Self {
-        Producers { known: known.into_iter().collect(), ..Producers::default() }
+        let known: BTreeMap<i64, Known> = known.into_iter().collect();
+        let mut unstable = Unstable::default();
+        known.values().filter_map(|known| known.open).for_each(|first| unstable.open(first));
+        Producers { known, unstable, ..Producers::default() }
     }
+}
+
+/// Whether a batch has no sequence numbers: one of the log's own marks, or what a coordinator writes for its producer.
+fn is_unnumbered(header: &Header) -> bool {
+    header.attributes.is_control() || header.attributes.is_transactional() && header.base_sequence == -1
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use aqueduct_record::BatchBuilder;
-
-    fn header((id, epoch, sequence, count): (i64, i16, i32, usize)) -> Header {
-        let mut builder = BatchBuilder::new().producer(id, epoch, sequence);
-        (0..count).for_each(|_| builder.push(0, None, None, &[]));
-        builder.finish().header()
-    }
-
-    /// Numbers that are the same in each run.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, limit: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % limit
-        }
-    }
-
-    /// Whatever is added and taken back: what is known is what was added and not taken back, now and as of any offset.
-    #[test]
-    fn what_is_taken_back_was_never_there() {
-        for seed in 0..200 {
-            let mut dice = Dice(seed);
-            let (mut producers, mut kept, mut next, mut safe) = (Producers::default(), Vec::new(), 0, 0);
-            let known_of = |kept: &[(Offset, Header)], before: Offset| {
-                let mut all = Producers::default();
-                for (base, header) in kept.iter().filter(|(base, _)| *base < before) {
-                    all.apply(header, *base, *base);
-                }
-                all.known
-            };
-            for _ in 0..100 {
-                match dice.below(8) {
-                    0 => {
-                        let from = safe + dice.below((next - safe + 1) as u64) as Offset;
-                        // Only where a batch begins.
-                        let from = kept.iter().map(|(base, _)| *base).find(|base| *base >= from).unwrap_or(next);
-                        producers.take_back(from);
-                        kept.retain(|(base, _)| *base < from);
-                        next = from;
-                    }
-                    1 => {
-                        safe =
-                            kept.iter().map(|(base, _)| *base).nth(dice.below(200) as usize).unwrap_or(next).max(safe);
-                        producers.settle(safe);
-                    }
-                    _ => {
-                        let count = dice.below(3) as usize + 1;
-                        let batch = (dice.below(3) as i64, dice.below(2) as i16, dice.below(50) as i32, count);
-                        producers.add(&header(batch), next, next);
-                        kept.push((next, header(batch)));
-                        next += count as Offset;
-                    }
-                }
-                assert_eq!(producers.known, known_of(&kept, next), "seed {seed}");
-                let then = safe + dice.below((next - safe + 1) as u64) as Offset;
-                assert_eq!(producers.as_of(then).known, known_of(&kept, then), "seed {seed}, as of {then}");
-                assert!(producers.open() <= kept.iter().filter(|(base, _)| *base >= safe).count());
-            }
-        }
-    }
-
-    #[test]
-    fn there_is_room_for_so_many_producers_and_the_oldest_makes_it() {
-        let mut producers = Producers::default();
-        let most = MOST as i64;
-        for id in 0..most + 1 {
-            producers.add(&header((id, 0, 0, 1)), id, id);
-            // The first one stays, because it may still be taken back.
-            if id > 0 {
-                producers.undo.retain(|undo| undo.id == 0);
-            }
-        }
-        let left: Vec<i64> = producers.all().map(|(id, _)| id).collect();
-        assert_eq!((left.len(), left[0], left[1]), (MOST - MOST / 10 + 1, 0, most / 10 + 1));
-    }
-
-    #[test]
-    fn the_largest_sequence_number_is_followed_by_0() {
-        for (sequence, count, last) in [
-            (0, 1, 0),
-            (5, 3, 7),
-            (i32::MAX, 1, i32::MAX),
-            (i32::MAX, 2, 0),
-            (i32::MAX - 1, 2, i32::MAX),
-            (i32::MAX - 1, 5, 2),
-        ] {
-            let sent = Sent::of(&header((1, 0, sequence, count)), 0);
-            assert_eq!(sent.last_sequence(), last, "{count} from {sequence} on");
-        }
-    }
-}
+mod tests;

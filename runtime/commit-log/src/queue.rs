@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
-use aqueduct_api::{Appended, At, Durable, Error, Producer, Result};
+use aqueduct_api::{Appended, At, Durable, Error, Marker, Producer, Result};
 use aqueduct_record::{Batch, Header, Offset};
 use parking_lot::MutexGuard;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::aborted::Entry;
 use crate::partition::{Partition, Stopped};
 use crate::producers::{Producers, Sent};
 use crate::space::For;
@@ -64,6 +65,8 @@ pub(crate) struct Pending {
     pub(crate) batch: Batch,
     pub(crate) base: Offset,
     pub(crate) next: Offset,
+    /// What the batch aborts, where it is a marker that does.
+    pub(crate) aborted: Option<Box<Entry>>,
     pub(crate) answer: oneshot::Sender<Result<()>>,
     pub(crate) _room: OwnedSemaphorePermit,
 }
@@ -97,8 +100,8 @@ impl Partition {
                 settings.max_batch
             )));
         }
-        if !self.is_internal() {
-            let header = batch.header();
+        let header = batch.header();
+        if !self.is_internal() && !header.attributes.is_control() {
             self.shared.room.refuse(For::of(&settings)).inspect_err(|_| self.note_refused(&header))?;
         }
         let permits = batch.size().min(WAITING_BYTES) as u32;
@@ -121,6 +124,8 @@ impl Partition {
         answer: oneshot::Sender<Result<()>>,
         room: OwnedSemaphorePermit,
     ) -> Result<Place> {
+        let header = batch.header();
+        let marker = if header.attributes.is_control() { Marker::of(&batch) } else { None };
         let mut queue = self.queue.lock();
         if let Some(stopped) = queue.stopped {
             return Err(self.refusal(stopped));
@@ -141,21 +146,25 @@ impl Partition {
                 )));
             }
         };
-        let header = batch.header();
         let next = base
             .checked_add(i64::from(header.last_offset_delta) + 1)
             .ok_or_else(|| Error::refused(format!("{}: no offsets are left for a batch at {base}", self.of)))?;
+        let mut aborted = None;
         if header.producer_id >= 0 {
             // Who keeps offsets has had them checked where they come from.
-            if at != At::OwnOffset
-                && let Some(sent) = queue.producers.check(&header)?
-            {
-                return Ok(self.sent_again(queue, sent, answer, room));
+            match &marker {
+                _ if at == At::OwnOffset => {}
+                Some(marker) => queue.producers.check_marker(marker)?,
+                None => {
+                    if let Some(sent) = queue.producers.check(&header)? {
+                        return Ok(self.sent_again(queue, sent, answer, room));
+                    }
+                }
             }
-            self.note_producer(&mut queue, &header, base);
+            aborted = self.note_producer(&mut queue, (&header, marker.as_ref()), base);
         }
         queue.next = next;
-        queue.work.appends.push(Pending { batch, base, next, answer, _room: room });
+        queue.work.appends.push(Pending { batch, base, next, aborted, answer, _room: room });
         let given_back = queue.given_back;
         self.wake(queue);
         Ok(Place { base, next, given_back, duplicate: None })
@@ -169,14 +178,21 @@ impl Partition {
     }
 
     /// Notes what a producer writes; it can be taken back until it is synced.
-    fn note_producer(&self, queue: &mut Queue, header: &Header, base: Offset) {
+    fn note_producer(
+        &self,
+        queue: &mut Queue,
+        (header, marker): (&Header, Option<&Marker>),
+        base: Offset,
+    ) -> Option<Box<Entry>> {
         let Queue { producers, work, .. } = queue;
         producers.settle(self.safe.load(Ordering::Acquire));
-        producers.add(header, base, self.shared.edge.now());
+        let aborted = producers.add(header, marker, base, self.shared.edge.now());
+        self.is_unstable.store(producers.is_unstable(), Ordering::Release);
         if producers.open() > UNSYNCED && !self.is_fsync() && work.syncs.is_empty() {
             // Nobody waits for it.
             work.syncs.push(oneshot::channel().0);
         }
+        aborted
     }
 
     /// Answers a batch that was sent again, once the first one is as safe as the topic asks.
@@ -188,7 +204,7 @@ impl Partition {
         room: OwnedSemaphorePermit,
     ) -> Place {
         let given_back = queue.given_back;
-        if sent.next() <= self.stable() || fault::mutated(Mutant::DuplicateBeforeSync) {
+        if sent.next() <= self.high_watermark() || fault::mutated(Mutant::DuplicateBeforeSync) {
             // Whoever does not wait does not mind.
             let _ = answer.send(Ok(()));
         } else {
@@ -249,6 +265,7 @@ impl Partition {
         queue.given_back += 1;
         if !fault::mutated(Mutant::SequencesKept) {
             queue.producers.take_back(next);
+            self.is_unstable.store(queue.producers.is_unstable(), Ordering::Release);
         }
         std::mem::take(&mut queue.work.appends)
     }

@@ -1,14 +1,17 @@
 //! Reading a partition: bytes of whole batches, how far a chunk reaches, and where a time is. Everything here blocks.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
-use aqueduct_api::{Isolation, Limit, Measured, Read, Result};
+use aqueduct_api::{Aborted, Isolation, Limit, Measured, Read, Result};
 use aqueduct_record::{Batch, Header, Offset, crc32c};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::aborted;
 use crate::folder::at;
+use crate::index::Index;
 use crate::partition::Partition;
 use crate::segment::Segment;
 use crate::walk::{CRC_FROM, Placed, Step, Walk};
@@ -32,7 +35,7 @@ impl Cursors {
         cursors.iter().find(|cursor| (cursor.offset, cursor.segment) == (offset, segment)).map(|cursor| cursor.position)
     }
 
-    fn note(&self, offset: Offset, segment: u64, position: u64) {
+    pub(crate) fn note(&self, offset: Offset, segment: u64, position: u64) {
         let mut cursors = self.0.lock();
         if cursors.iter().any(|cursor| (cursor.offset, cursor.segment) == (offset, segment)) {
             return;
@@ -44,8 +47,18 @@ impl Cursors {
     }
 }
 
+/// What was found in a partition.
+pub(crate) enum Looked<T> {
+    /// It is there, with the transactions that were aborted with records among it.
+    Found(T, Vec<Aborted>),
+    /// The offsets before this one are lost.
+    Lost(Offset),
+    /// Nothing, yet.
+    End,
+}
+
 /// What was found in one segment.
-enum Within<T> {
+pub(crate) enum Within<T> {
     /// It is here.
     Found(T),
     /// These offsets are damaged.
@@ -58,29 +71,59 @@ enum Within<T> {
 
 impl Partition {
     /// Batches from the one that holds `from` on.
-    pub(crate) fn read(&self, from: Offset, max_bytes: usize, _isolation: Isolation) -> Result<Read> {
-        let lost = |to: Offset| Ok(Read { lost: Some(from..to), ..Read::default() });
+    pub(crate) fn read(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Read> {
+        let within = |segment: &Arc<Segment>, offset, end| self.read_in(segment, offset, max_bytes, end);
+        Ok(match self.look(from, isolation, within)? {
+            Looked::Found(batches, aborted) => Read { batches, lost: None, aborted },
+            Looked::Lost(to) => Read { lost: Some(from..to), ..Read::default() },
+            Looked::End => Read::default(),
+        })
+    }
+
+    /// Looks for the batch that holds `from`, from segment to segment.
+    pub(crate) fn look<T>(
+        &self,
+        from: Offset,
+        isolation: Isolation,
+        within: impl Fn(&Arc<Segment>, Offset, Offset) -> Result<Within<(T, Range<Offset>)>>,
+    ) -> Result<Looked<T>> {
         let mut offset = from;
         loop {
-            let stable = self.stable();
+            let stable = self.readable(isolation);
             if offset >= stable {
                 // Nothing is left before the end though there should be.
-                return if from < stable { lost(stable) } else { Ok(Read::default()) };
+                return Ok(if from < stable { Looked::Lost(stable) } else { Looked::End });
             }
-            let Some(segment) = self.segment_at(offset) else { return lost(stable) };
-            if offset < segment.base {
-                return lost(segment.base);
+            let Some(segment) = self.segment_at(offset) else { return Ok(Looked::Lost(stable)) };
+            let start = self.start();
+            if offset < start {
+                return Ok(Looked::Lost(start.min(stable)));
             }
-            match self.read_in(&segment, offset, max_bytes)? {
-                Within::Found(batches) => return Ok(Read { batches, ..Read::default() }),
-                Within::Lost(to) => return lost(to.min(stable)),
+            match within(&segment, offset, stable)? {
+                // Nothing is left between here and the end, which a transaction holds up.
+                Within::Found((_, span)) if span.is_empty() => return Ok(Looked::End),
+                Within::Found((found, _)) if isolation == Isolation::Uncommitted => {
+                    return Ok(Looked::Found(found, Vec::new()));
+                }
+                Within::Found((found, span)) => match self.aborted(&segment, span.clone())? {
+                    Some(aborted) => return Ok(Looked::Found(found, aborted)),
+                    None => self.check_there()?,
+                },
+                Within::Lost(to) => return Ok(Looked::Lost(to.min(stable))),
                 Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
                 Within::Gone => self.check_there()?,
             }
         }
     }
 
-    fn read_in(&self, segment: &Arc<Segment>, offset: Offset, max_bytes: usize) -> Result<Within<Bytes>> {
+    /// Whole batches of one segment that lie before `end`, and their offsets.
+    pub(crate) fn read_in(
+        &self,
+        segment: &Arc<Segment>,
+        offset: Offset,
+        max_bytes: usize,
+        end: Offset,
+    ) -> Result<Within<(Bytes, Range<Offset>)>> {
         let first = match self.seek(segment, offset)? {
             Within::Found(first) => first,
             Within::Lost(to) => return Ok(Within::Lost(to)),
@@ -92,7 +135,11 @@ impl Partition {
         let want = (max_bytes.max(first.header.size()) as u64).min(extent.size.saturating_sub(first.position)) as usize;
         let mut buffer = self.shared.buffers.take(want);
         file.read_at(&mut buffer.bytes, want, first.position).map_err(at(segment.path()))?;
-        let (length, next) = whole_batches(&buffer.bytes, first.header.base_offset, extent.bound);
+        let base = first.header.base_offset;
+        if base >= end {
+            return Ok(Within::Found((Bytes::new(), end..end)));
+        }
+        let (length, next) = whole_batches(&buffer.bytes, base, extent.bound.min(end));
         if length == 0 {
             if segment.extent() != extent {
                 return Ok(Within::Gone);
@@ -104,11 +151,33 @@ impl Partition {
         }
         buffer.bytes.truncate(length);
         self.cursors.note(next, segment.id, first.position + length as u64);
-        Ok(Within::Found(buffer.freeze()))
+        Ok(Within::Found((buffer.freeze(), base..next)))
+    }
+
+    /// The transactions that were aborted with records in `span`, which lies in a segment; `None` where that or one after it
+    /// was removed or replaced meanwhile, and with it what was known.
+    pub(crate) fn aborted(&self, within: &Arc<Segment>, span: Range<Offset>) -> Result<Option<Vec<Aborted>>> {
+        let mut found = Vec::new();
+        let mut next = Some(within.clone());
+        while let Some(segment) = next {
+            if segment.may_abort(&self.shared, span.end)? {
+                let look = |index: &Index| index.aborted().map(|all| aborted::collect(all, &span, &mut found));
+                let is_last = match segment.with_index(&self.shared, look)? {
+                    None => return Ok(None),
+                    Some(Some(is_last)) => is_last,
+                    Some(None) => aborted::collect(&self.learn_aborted(&segment)?, &span, &mut found),
+                };
+                if is_last {
+                    break;
+                }
+            }
+            next = self.segment_after(segment.base);
+        }
+        Ok((!within.is_retired()).then_some(found))
     }
 
     /// The first batch of a segment that has an offset at or after `offset`.
-    fn seek(&self, segment: &Arc<Segment>, offset: Offset) -> Result<Within<Placed>> {
+    pub(crate) fn seek(&self, segment: &Arc<Segment>, offset: Offset) -> Result<Within<Placed>> {
         let (position, expected) = match self.cursors.find(offset, segment.id) {
             Some(position) => (position, offset),
             None => {
@@ -193,7 +262,7 @@ impl Partition {
 
     /// The offset of the first record that is as late as `timestamp`, else the end.
     pub(crate) fn find(&self, timestamp: i64) -> Result<Offset> {
-        let stable = self.stable();
+        let stable = self.high_watermark();
         let mut offset = self.start();
         while offset < stable {
             let Some(segment) = self.segment_at(offset) else { break };
@@ -215,19 +284,21 @@ impl Partition {
         })?;
         let Some(entry) = entry else { return Ok(Within::Gone) };
         let Some(entry) = entry else { return Ok(Within::Past) };
+        let start = self.start();
         let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
         let expected = segment.base + i64::from(entry.delta);
         let mut walk = Walk::new(segment, file.clone(), u64::from(entry.position), expected);
         loop {
             match walk.next()? {
                 Step::Batch(batch) if batch.header.base_offset >= stable => return Ok(Within::Past),
+                Step::Batch(batch) if batch.header.next_offset() <= start => {}
                 Step::Batch(batch)
                     if batch.header.max_timestamp >= timestamp && !batch.header.attributes.is_control() =>
                 {
                     let mut bytes = Vec::new();
                     file.read_at(&mut bytes, batch.header.size(), batch.position).map_err(at(segment.path()))?;
                     if let Some(found) = first_as_late(Bytes::from(bytes), &batch.header, timestamp) {
-                        return Ok(Within::Found(found));
+                        return Ok(Within::Found(found.max(start)));
                     }
                 }
                 Step::Batch(_) | Step::Damaged(_) => {}

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use aqueduct_api::Result;
 use aqueduct_record::Offset;
 
+use crate::aborted::Entry;
+use crate::partition::Partition;
 use crate::producers::Producers;
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -54,7 +56,7 @@ impl Rebuild<'_> {
             "what is known of producers is read again from the batches"
         );
         for segment in self.closed.values().filter(|segment| segment.extent().bound > from) {
-            self.replay(segment, from, &mut known)?;
+            replay(self.shared, segment, from, &mut known)?;
         }
         snapshots.retain(|base| *base < self.base);
         match store(self.shared.disk(), self.folder, self.base, &known) {
@@ -64,20 +66,43 @@ impl Rebuild<'_> {
         }
         Ok(known)
     }
+}
 
-    /// Learns from a segment's batches.
-    pub(crate) fn replay(&self, segment: &Segment, from: Offset, known: &mut Producers) -> Result<()> {
-        // The index is loaded first, since it knows where the batches of a recovered segment end.
-        segment.with_index(self.shared, |_| ())?;
-        let Some(file) = segment.file(self.shared)? else { return Ok(()) };
-        let now = self.shared.edge.now();
-        let mut walk = Walk::new(segment, file, 0, segment.base);
-        loop {
-            match walk.next()? {
-                Step::Batch(batch) if batch.header.base_offset >= from => known.replay(&batch.header, now),
-                Step::Batch(_) | Step::Damaged(_) => {}
-                Step::End => return Ok(()),
+/// Learns from a segment's batches; returns the transactions that were aborted with a marker among them.
+pub(crate) fn replay(shared: &Shared, segment: &Segment, from: Offset, known: &mut Producers) -> Result<Vec<Entry>> {
+    let mut aborted = Vec::new();
+    // The index is loaded first, since it knows where the batches of a recovered segment end.
+    segment.with_index(shared, |_| ())?;
+    let Some(file) = segment.file(shared)? else { return Ok(aborted) };
+    let now = shared.edge.now();
+    let mut walk = Walk::new(segment, file, 0, segment.base);
+    loop {
+        match walk.next()? {
+            Step::Batch(batch) if batch.header.base_offset >= from => {
+                let marker = walk.marker(&batch)?;
+                aborted.extend(known.replay(&batch.header, marker.as_ref(), now));
             }
+            Step::Batch(_) | Step::Damaged(_) => {}
+            Step::End => return Ok(aborted),
         }
+    }
+}
+
+impl Partition {
+    /// The transactions that were aborted with a marker in a segment, where that was lost or never written: the segments
+    /// before say where they began.
+    pub(crate) fn learn_aborted(&self, segment: &Segment) -> Result<Vec<Entry>> {
+        tracing::warn!(
+            segment = %segment.path().display(),
+            "which transactions were aborted in it is learnt from all batches before"
+        );
+        let before: Vec<_> = self.segments.read().range(..segment.base).map(|(_, before)| before.clone()).collect();
+        let mut known = Producers::default();
+        for before in before {
+            replay(&self.shared, &before, Offset::MIN, &mut known)?;
+        }
+        let aborted = replay(&self.shared, segment, Offset::MIN, &mut known)?;
+        segment.set_aborted(&self.shared, &aborted);
+        Ok(aborted)
     }
 }

@@ -15,10 +15,10 @@ use serde::Serialize;
 use crate::folder::{at, remove_if_there, sync_parent};
 use crate::index::Index;
 use crate::mark::{CleanMark, PartitionMark};
-use crate::names::{self, LOG, Named};
+use crate::names::{self, ABORTED, INDEX, LOG, Named, TIME_INDEX};
 use crate::partition::Found;
 use crate::producers::Producers;
-use crate::rebuild::Rebuild;
+use crate::rebuild::{Rebuild, replay};
 use crate::segment::{Extent, Segment};
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
@@ -239,7 +239,8 @@ impl Opening<'_> {
             // The file that should be there was removed.
             producers = rebuild.known_anew(&mut snapshots)?;
             are_due = !producers.is_empty();
-            rebuild.replay(&active.segment, Offset::MIN, &mut producers)?;
+            let aborted = replay(self.shared, &active.segment, Offset::MIN, &mut producers)?;
+            active.segment.change_index(self.shared, |index| index.set_aborted(Some(aborted)))?;
         }
         let end = active.segment.extent().bound;
         segments.insert(*last, active.segment.clone());
@@ -299,7 +300,12 @@ impl Opening<'_> {
                 break;
             }
             index.add(base, &header, header.base_offset, size);
-            producers.replay(&header, now);
+            let marker = window.marker(size, &header).map_err(at(&path))?;
+            let aborted = producers.replay(&header, marker.as_ref(), now);
+            aborted
+                .into_iter()
+                .filter(|_| !fault::mutated(Mutant::AbortedForgotten))
+                .for_each(|it| index.add_aborted(it));
             size += header.size() as u64;
             (end, epoch) = (header.next_offset(), header.leader_epoch);
         }
@@ -371,7 +377,7 @@ fn write_all(from: &dyn File, to: &dyn File, size: u64) -> io::Result<()> {
 pub(crate) fn swap_in(shared: &Shared, folder: &Path, base: Offset, bound: Offset, bases: &[Offset]) -> io::Result<()> {
     let disk = shared.disk();
     for other in bases.iter().filter(|other| **other >= base && **other < bound) {
-        for extension in [LOG, "index", "timeindex"] {
+        for extension in [LOG, INDEX, TIME_INDEX, ABORTED] {
             if (*other, extension) != (base, LOG) {
                 remove_if_there(disk, &names::path(folder, *other, extension))?;
             }

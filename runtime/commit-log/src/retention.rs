@@ -53,7 +53,8 @@ impl Partition {
             return Ok(());
         }
         let now = self.shared.edge.now();
-        let limit = self.limit_of_cleaning();
+        // Of an open transaction nothing goes either.
+        let limit = self.limit_of_cleaning().min(self.stable());
         let mut bytes: u64 = self.segments.read().values().map(|segment| segment.extent().size).sum();
         let mut expired = Vec::new();
         for segment in self.closed_segments() {

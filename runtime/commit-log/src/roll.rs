@@ -95,8 +95,8 @@ impl Partition {
         let is_first = segments.len() == 1;
         drop(segments);
         writer.active = Some(Active { segment, size: 0, synced_size: 0, born: self.shared.edge.now() });
-        if is_first && self.stable() < base {
-            self.set_stable(base);
+        if is_first && self.high_watermark() < base {
+            self.set_high_watermark(base);
         }
         Ok(())
     }

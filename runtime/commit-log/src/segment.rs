@@ -1,5 +1,7 @@
 //! One file of batches, from its base offset up to where the next segment begins.
 
+mod aborting;
+
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::folder::{at, read_whole, remove_if_there};
 use crate::index::Index;
-use crate::names::{self, INDEX, LOG, TIME_INDEX};
+use crate::names::{self, ABORTED, INDEX, LOG, TIME_INDEX};
 use crate::shared::Shared;
 use crate::walk::{Step, Walk, Window};
 
@@ -41,6 +43,9 @@ struct State {
     /// While the segment is written to, and after a scan, its index is here; else it is on disk.
     live: Option<Index>,
     damage: Vec<Damage>,
+    /// The smallest first offset of the transactions that were aborted with a marker in it; the largest number: none was.
+    /// `None`: not known yet, or told by the index that is here.
+    first_aborted: Option<Offset>,
 }
 
 /// How far readers may go.
@@ -74,7 +79,13 @@ impl Segment {
             path: names::path(folder, base, LOG),
             retired: AtomicBool::new(false),
             pinned: Mutex::new(None),
-            state: RwLock::new(State { extent, is_exact, live: None, damage: Vec::new() }),
+            state: RwLock::new(State {
+                extent,
+                is_exact,
+                live: None,
+                damage: Vec::new(),
+                first_aborted: None,
+            }),
         }
     }
 
@@ -209,10 +220,12 @@ impl Segment {
 
     /// The index as the files have it, when they fit the segment.
     fn read_index(&self, shared: &Shared) -> Result<Option<Index>> {
-        let [offsets, times] = self.index_paths();
+        let [offsets, times, aborted] = self.index_paths();
         let offsets = read_whole(shared.disk(), &offsets).map_err(at(&offsets))?;
         let times = read_whole(shared.disk(), &times).map_err(at(&times))?;
-        let found = offsets.zip(times).and_then(|(offsets, times)| Index::from_files(&offsets, &times));
+        // One that can not be read is made anew, as one that is gone.
+        let aborted = || read_whole(shared.disk(), &aborted).ok().flatten();
+        let found = offsets.zip(times).and_then(|(offsets, times)| Index::from_files(&offsets, &times, aborted));
         let Some((index, size)) = found else { return Ok(None) };
         if self.goes_on_at(size, shared)? {
             return Ok(None);
@@ -263,6 +276,10 @@ impl Segment {
                 }
                 Step::Batch(batch) => {
                     index.add(self.base, &batch.header, batch.header.base_offset, batch.position);
+                    if batch.header.attributes.is_control() {
+                        // Where the transaction began that it may have ended, only the segments before can say.
+                        index.set_aborted(None);
+                    }
                     size = batch.end();
                 }
                 Step::Damaged(damage) => size = damage.resume,
@@ -284,21 +301,34 @@ impl Segment {
 
     /// Ends the writing: the index goes to disk, and is read from there when somebody asks.
     pub(crate) fn close(&self, shared: &Shared) {
-        let Some(index) = self.state.write().live.take() else { return };
+        let Some(index) = self.take_index() else { return };
         self.store_index(shared, &index);
         shared.indexes.put(self.id, Arc::new(index));
     }
 
+    fn take_index(&self) -> Option<Index> {
+        let mut state = self.state.write();
+        let index = state.live.take()?;
+        state.first_aborted = index.first_aborted();
+        Some(index)
+    }
+
     /// Writes the index files: not synced, since a torn one is noticed and made anew.
     pub(crate) fn store_index(&self, shared: &Shared, index: &Index) {
-        let (offsets, times) = index.to_files(self.extent().size);
-        let paths = self.index_paths();
-        let written: io::Result<()> = paths.iter().zip([offsets, times]).try_for_each(|(path, content)| {
+        let files = index.to_files(self.extent().size);
+        let [offsets, times, aborted] = self.index_paths();
+        let write = |path: &Path, content: &[u8]| {
             let file = shared.disk().open(path, Open::Write)?;
             file.truncate(0)?;
             fault::point("index.write");
-            file.write_at(&[IoSlice::new(&content)], 0)
-        });
+            file.write_at(&[IoSlice::new(content)], 0).map(|()| file)
+        };
+        // Aborted transactions come first, and durably: making that file anew takes all segments before.
+        let written = match &files.aborted {
+            Some(content) => write(&aborted, content).and_then(|file| file.sync()),
+            None => Ok(()),
+        };
+        let written = written.and_then(|()| write(&offsets, &files.offsets)).and_then(|_| write(&times, &files.times));
         if let Err(cause) = written {
             tracing::warn!(segment = %self.path.display(), %cause, "index not written: it is built anew when needed");
         }
@@ -314,8 +344,8 @@ impl Segment {
         Ok(())
     }
 
-    fn index_paths(&self) -> [PathBuf; 2] {
-        [self.path.with_extension(INDEX), self.path.with_extension(TIME_INDEX)]
+    fn index_paths(&self) -> [PathBuf; 3] {
+        [INDEX, TIME_INDEX, ABORTED].map(|extension| self.path.with_extension(extension))
     }
 
     /// Notes a damage that was found, and tells of it once.

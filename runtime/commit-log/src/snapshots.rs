@@ -2,20 +2,21 @@
 //! begins, so that a recovery need not read what lies before; and the note of a clean stop has it all.
 //!
 //! ```text
-//! version u16 = 1 | producers u32
-//! (id i64 | epoch i16 | seen i64 | batches u8 | (sequence i32 | delta i32 | base offset i64 | timestamp i64)*)*
+//! version u16 = 2 | producers u32
+//! (id i64 | epoch i16 | seen i64 | coordinator epoch i32 | first offset of the open transaction i64, -1: none
+//!  | batches u8 | (sequence i32 | delta i32 | base offset i64 | timestamp i64)*)*
 //! CRC-32C of all before u32
 //! ```
 //!
 //! Everything before a segment is durable when the segment is begun, so a file either is torn or tells the truth. One that is
-//! torn or gone is made anew from the headers of the batches behind the one before it.
+//! torn or gone is made anew from the headers of the batches behind the one before it. Version 1 knew no transactions.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
 
 use aqueduct_api::Result;
 use aqueduct_api::disk::{Disk, Open};
-use aqueduct_api::fault;
+use aqueduct_api::fault::{self, Mutant};
 use aqueduct_record::{Offset, crc32c};
 
 use crate::folder::{at, read_whole, remove_if_there, sync_parent};
@@ -24,7 +25,9 @@ use crate::partition::Partition;
 use crate::producers::{Known, Producers, Sent};
 use crate::writer::Writer;
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The version that knew no transactions.
+const WITHOUT_TRANSACTIONS: u16 = 1;
 /// How many files are kept: where the last is torn, the one before it is read.
 const KEPT: usize = 2;
 
@@ -39,13 +42,15 @@ pub(crate) struct Snapshots {
 
 impl Producers {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(10 + self.all().len() * 139);
+        let mut bytes = Vec::with_capacity(10 + self.all().len() * 151);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
         bytes.extend_from_slice(&(self.all().len() as u32).to_be_bytes());
         for (id, known) in self.all() {
             bytes.extend_from_slice(&id.to_be_bytes());
             bytes.extend_from_slice(&known.epoch.to_be_bytes());
             bytes.extend_from_slice(&known.seen.to_be_bytes());
+            bytes.extend_from_slice(&known.coordinator_epoch.to_be_bytes());
+            bytes.extend_from_slice(&known.open.unwrap_or(-1).to_be_bytes());
             bytes.push(known.sent.len() as u8);
             for sent in &known.sent {
                 bytes.extend_from_slice(&sent.sequence.to_be_bytes());
@@ -65,11 +70,12 @@ impl Producers {
             return None;
         }
         let mut fields = Fields(content);
-        if u16::from_be_bytes(fields.take()?) != VERSION {
+        let version = u16::from_be_bytes(fields.take()?);
+        if ![VERSION, WITHOUT_TRANSACTIONS].contains(&version) {
             return None;
         }
         let count = u32::from_be_bytes(fields.take()?);
-        let known = (0..count).map(|_| fields.producer()).collect::<Option<Producers>>()?;
+        let known = (0..count).map(|_| fields.producer(version)).collect::<Option<Producers>>()?;
         fields.0.is_empty().then_some(known)
     }
 }
@@ -84,10 +90,15 @@ impl Fields<'_> {
         Some(*field)
     }
 
-    fn producer(&mut self) -> Option<(i64, Known)> {
+    fn producer(&mut self, version: u16) -> Option<(i64, Known)> {
         let id = i64::from_be_bytes(self.take()?);
         let epoch = i16::from_be_bytes(self.take()?);
         let seen = i64::from_be_bytes(self.take()?);
+        let (coordinator_epoch, open) = match version {
+            WITHOUT_TRANSACTIONS => (-1, -1),
+            _ => (i32::from_be_bytes(self.take()?), i64::from_be_bytes(self.take()?)),
+        };
+        let open = (open >= 0 && !fault::mutated(Mutant::OpenForgotten)).then_some(open);
         let [count] = self.take()?;
         let sent = (0..count).map(|_| {
             Some(Sent {
@@ -98,7 +109,7 @@ impl Fields<'_> {
             })
         });
         let sent = sent.collect::<Option<Vec<_>>>()?;
-        Some((id, Known { epoch, sent, seen }))
+        Some((id, Known { epoch, sent, seen, coordinator_epoch, open }))
     }
 }
 
@@ -187,7 +198,10 @@ mod tests {
 
     fn known(count: usize) -> Producers {
         let sent = |n: i64| Sent { sequence: n as i32, delta: 2, base: n * 7, timestamp: n - 1 };
-        let known = |n: i64| (n << 40, Known { epoch: n as i16, sent: (0..n % 6).map(sent).collect(), seen: -n });
+        let known = |n: i64| {
+            let (sent, open) = ((0..n % 6).map(sent).collect(), (n % 2 == 1).then_some(n * 3));
+            (n << 40, Known { epoch: n as i16, sent, seen: -n, coordinator_epoch: n as i32 - 1, open })
+        };
         (0..count as i64).map(known).collect()
     }
 
@@ -215,6 +229,11 @@ mod tests {
         for wrong in [&good[..good.len() - 1], &[good, &[0]].concat(), &[&[0, 9], &good[2..]].concat(), &[0, 1][..]] {
             assert!(Producers::from_bytes(&sealed(wrong)).is_none());
         }
+        let old = [&1u16.to_be_bytes()[..], &1u32.to_be_bytes(), &7i64.to_be_bytes(), &[0, 3], &[0; 8], &[0]].concat();
+        let old =
+            Producers::from_bytes(&sealed(&old)).expect("what was written before there were transactions is read");
+        let (id, known) = old.all().next().unwrap();
+        assert_eq!((id, known.epoch, known.coordinator_epoch, known.open), (7, 3, -1, None));
         let claims = [&1u16.to_be_bytes()[..], &u32::MAX.to_be_bytes()].concat();
         assert!(Producers::from_bytes(&sealed(&claims)).is_none(), "a count is not trusted");
     }

@@ -45,10 +45,11 @@ impl Partition {
         // Not more than tidy: what counts for nothing may come back after a crash, until the next segment's name says so.
         let _ = file.truncate(active.synced_size);
         let segment = &active.segment;
-        let cut = segment.change_index(&self.shared, |index| index.cut(active.synced_size));
+        let cut = segment.change_index(&self.shared, |index| index.cut(active.synced_size, from));
         debug_assert!(cut.is_ok(), "the index of a segment that is written to is in memory");
         segment.set_extent(Extent { size: active.synced_size, bound: from });
-        self.set_stable(self.stable().min(from));
+        // Before what is void is taken back: until then its markers count as unread.
+        self.set_high_watermark(self.high_watermark().min(from));
         segment.close(&self.shared);
         segment.unpin(&self.shared);
         let cause = Error::retry(format!("{}: offsets {from} to {to} could not be synced: {cause}", self.of));

@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use aqueduct_api::Result;
 use aqueduct_api::disk::File;
-use aqueduct_record::{Crc32c, Header, Offset};
+use aqueduct_api::{Marker, Result};
+use aqueduct_record::{Batch, Crc32c, Header, Offset};
+use bytes::Bytes;
 
 use crate::folder::at;
 use crate::segment::{Damage, Segment};
@@ -95,6 +96,11 @@ impl<'a> Walk<'a> {
         let mut window = Window::new(self.window.file.clone(), self.size, ALL);
         let header = window.checked_header(batch.position).map_err(at(self.segment.path()))?;
         Ok(header == Some(batch.header))
+    }
+
+    /// What a batch says of a transaction, when it is a marker.
+    pub(crate) fn marker(&mut self, batch: &Placed) -> Result<Option<Marker>> {
+        self.window.marker(batch.position, &batch.header).map_err(at(self.segment.path()))
     }
 
     fn fits(&self, header: &Header) -> bool {
@@ -189,6 +195,16 @@ impl Window {
         let limit = self.limit;
         let bytes = self.bytes(position, Header::LEN)?;
         Ok(Header::peek(bytes).ok().filter(|header| position + header.size() as u64 <= limit))
+    }
+
+    /// What the batch at a position says of a transaction, when it is a marker.
+    pub(crate) fn marker(&mut self, position: u64, header: &Header) -> io::Result<Option<Marker>> {
+        if !header.attributes.is_control() {
+            return Ok(None);
+        }
+        let bytes = self.bytes(position, header.size())?;
+        let batch = bytes.get(..header.size()).and_then(|bytes| Batch::parse(Bytes::copy_from_slice(bytes)).ok());
+        Ok(batch.and_then(|batch| Marker::of(&batch)))
     }
 
     /// The header at a position whose batch is whole.

@@ -192,7 +192,7 @@ impl Partition {
         if run.is_empty() {
             return Ok(());
         }
-        if !self.is_internal() {
+        if !self.may_use_ballast(run) {
             self.shared.take_room(size - active.size, For::of(settings))?;
         }
         let base = active.segment.base;
@@ -223,12 +223,19 @@ impl Partition {
             let mut position = active.size;
             for append in &*run {
                 index.add(segment.base, &append.batch.header(), append.base, position);
+                append.aborted.iter().for_each(|aborted| index.add_aborted(**aborted));
                 position += append.batch.size() as u64;
             }
         })?;
         active.size = size;
         writer.written = run.last().map_or(writer.written, |last| last.next);
         Ok(())
+    }
+
+    /// Whether what is written has a right to the room that is kept back: a transaction that can not be ended holds up
+    /// readers, and with them the cleaning that would make room.
+    fn may_use_ballast(&self, run: &[Pending]) -> bool {
+        self.is_internal() || run.iter().all(|append| append.batch.header().attributes.is_control())
     }
 
     /// Writes batches with one call.
@@ -240,7 +247,7 @@ impl Partition {
             parts.push(IoSlice::new(start));
             parts.push(IoSlice::new(&append.batch.bytes()[start.len()..]));
         }
-        match self.is_internal() {
+        match self.may_use_ballast(run) {
             true => self.shared.room.or_on_ballast(|| file.write_at(&parts, position)),
             false => file.write_at(&parts, position),
         }
@@ -281,15 +288,15 @@ impl Partition {
         self.safe.store(writer.synced, Ordering::Release);
     }
 
-    /// Lets readers see everything before `stable`.
-    fn show(&self, writer: &Writer, stable: Offset) {
-        if stable <= self.stable() {
+    /// Lets readers see everything before `end`.
+    fn show(&self, writer: &Writer, end: Offset) {
+        if end <= self.high_watermark() {
             return;
         }
         if let Some(active) = &writer.active {
-            active.segment.set_extent(Extent { size: active.size, bound: stable });
+            active.segment.set_extent(Extent { size: active.size, bound: end });
         }
-        self.set_stable(stable);
+        self.set_high_watermark(end);
     }
 
     /// Writes and syncs what is left, and leaves the index on disk: the end of a clean stop.

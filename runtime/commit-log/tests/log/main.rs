@@ -12,3 +12,5 @@ mod members;
 mod opened;
 mod producers;
 mod recovery;
+mod transactional_offsets;
+mod transactions;
