@@ -12,5 +12,4 @@ mod members;
 mod opened;
 mod producers;
 mod recovery;
-mod transactional_offsets;
 mod transactions;
