@@ -35,15 +35,35 @@ impl Daemon {
 
     /// A daemon that runs, with an endpoint for Kafka clients, and the endpoint's address.
     pub async fn for_kafka_clients(program: &str, configuration: &str) -> (Daemon, String) {
-        let kafka = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let mut daemon = Daemon::new(program, configuration);
-        // Members that come one by one need not be waited for.
-        let endpoint = format!("kafka: {{ address: \"{kafka}\", groups: {{ initial-delay: 500ms }} }}");
-        let file = daemon.path("aqueduct.yaml");
-        let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replacen("listen: {", &format!("listen: {{ {endpoint},"), 1)).unwrap();
+        let kafka = daemon.listens_for_kafka_clients("");
         daemon.started().await;
         (daemon, kafka)
+    }
+
+    /// The same with TLS, by the certificate in its folder's `kafka.pem`, for a user that proves its password: `alice`,
+    /// `alice-secret`.
+    pub async fn for_known_kafka_clients(program: &str, configuration: &str) -> (Daemon, String) {
+        let mut daemon = Daemon::new(program, configuration);
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        fs::write(daemon.path("kafka.pem"), made.cert.pem()).unwrap();
+        fs::write(daemon.path("kafka-key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let kafka = daemon.listens_for_kafka_clients(
+            ", tls: { certificate: kafka.pem, key: kafka-key.pem }, users: { alice: { password: alice-secret, rights: all } }",
+        );
+        daemon.started().await;
+        (daemon, kafka)
+    }
+
+    fn listens_for_kafka_clients(&self, more: &str) -> String {
+        let kafka = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        // Members that come one by one need not be waited for.
+        let endpoint = format!("kafka: {{ address: \"{kafka}\", groups: {{ initial-delay: 500ms }}{more} }}");
+        let file = self.path("aqueduct.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replacen("listen: {", &format!("listen: {{ {endpoint},"), 1)).unwrap();
+        kafka
     }
 
     /// Writes another configuration; a running daemon does not notice until it is told.
