@@ -1,6 +1,6 @@
 //! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
 //!
-//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search] [http] [kafka]`
+//! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search] [http] [kafka] [s3]`
 
 mod floor;
 mod http;
@@ -14,6 +14,7 @@ mod meter;
 mod parquet;
 mod pipeline;
 mod process;
+mod s3;
 mod search;
 mod table;
 
@@ -51,6 +52,9 @@ fn main() {
     }
     if wants("kafka") {
         kafka::measure(&folder, &mut table);
+    }
+    if wants("s3") {
+        s3::measure(&folder, &mut table);
     }
     println!("\n{table}");
     floor::remove(&folder);
