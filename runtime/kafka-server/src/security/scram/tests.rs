@@ -32,10 +32,13 @@ fn the_conversation_of_rfc_7677_is_held() {
 
 /// What a client of a password answers.
 fn last(hash: Hash, password: &str, first: &str, answer: &str) -> String {
+    last_that_says(hash, password, first, answer, answer.split(',').next().unwrap())
+}
+
+fn last_that_says(hash: Hash, password: &str, first: &str, answer: &str, nonce: &str) -> String {
     let (salt, iterations) = (BASE64_STANDARD.decode(SALT).unwrap(), 4096);
     let salted = hash.salted(password.as_bytes(), &salt, iterations);
     let key = hash.hmac(&salted, b"Client Key");
-    let nonce = answer.split(',').next().unwrap();
     let without_proof = format!("c=biws,{nonce}");
     let said = format!("{},{answer},{without_proof}", first.strip_prefix("n,,").unwrap());
     let signature = hash.hmac(&hash.hash(&key), said.as_bytes());
@@ -55,6 +58,15 @@ fn a_client_with_the_password_is_known_and_no_other() {
         let (exchange, answer) = begin(b"n,,n=x,r=abc", "def", |_| Stored::of_nobody(hash, vec![1; 16])).unwrap();
         assert!(exchange.finish(last(hash, "pencil", "n,,n=x,r=abc", &answer).as_bytes()).is_err());
     }
+}
+
+#[test]
+fn a_client_that_repeats_its_own_nonce_is_known_as_kafka_knows_it() {
+    let (exchange, answer) = begin(b"n,,n=x,r=abc", "def", |_| pencil(Hash::Sha512)).unwrap();
+    // The proof is of what was said.
+    let said = answer.replacen("r=abc", "r=abcabc", 1);
+    let last = last_that_says(Hash::Sha512, "pencil", "n,,n=x,r=abc", &answer, said.split(',').next().unwrap());
+    assert!(exchange.finish(last.as_bytes()).is_ok());
 }
 
 #[test]
