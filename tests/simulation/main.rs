@@ -22,6 +22,7 @@ mod scenario;
 mod search;
 mod store;
 mod threads;
+mod transactions;
 mod watched;
 mod world;
 
@@ -33,6 +34,7 @@ use log_alone::run_log;
 use producers::run_producers;
 use run::{Outcome, run};
 use search::run_search;
+use transactions::run_transactions;
 
 /// The seeds that every test run goes through.
 const USUAL: Range<u64> = 0..2000;
@@ -73,6 +75,15 @@ fn every_producer_s_record_is_there_once() {
         return tell(&[run_producers(seed, None, true)]);
     }
     through_all(0..USUAL.end / 2, |seed| run_producers(seed, None, false));
+}
+
+#[test]
+fn every_transaction_is_seen_whole_or_not_at_all() {
+    if let Some(seed) = number("AQUEDUCT_SIM_TRANSACTION_SEED") {
+        tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).without_time().init();
+        return tell(&[run_transactions(seed, None, true)]);
+    }
+    through_all(0..USUAL.end / 2, |seed| run_transactions(seed, None, false));
 }
 
 /// Runs the usual seeds, or those that were asked for, on all cores.

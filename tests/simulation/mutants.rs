@@ -12,6 +12,7 @@ use crate::producers::run_producers;
 use crate::run::run;
 use crate::search::run_search;
 use crate::store::Bucket;
+use crate::transactions::run_transactions;
 
 /// How many seeds a mistake may stay unnoticed.
 const SEEDS: u64 = 300;
@@ -176,4 +177,34 @@ fn sequence_numbers_that_stay_after_a_failure_are_noticed() {
 #[test]
 fn a_duplicate_answered_before_its_sync_is_noticed() {
     is_noticed_by_producers(Mutant::DuplicateBeforeSync);
+}
+
+/// Looks for a seed of transactions that fails with the mistake and passes without it.
+fn is_noticed_by_transactions(mutant: Mutant) {
+    let noticed = (0..SEEDS).find_map(|seed| {
+        let first = run_transactions(seed, Some(mutant), false).violations.into_iter().next()?;
+        run_transactions(seed, None, false).violations.is_empty().then_some((seed, first))
+    });
+    let (seed, first) = noticed.unwrap_or_else(|| panic!("{mutant:?} was not noticed in {SEEDS} seeds"));
+    println!("{mutant:?} is noticed by seed {seed} of transactions: {first}");
+}
+
+#[test]
+fn readers_that_see_what_is_open_are_noticed() {
+    is_noticed_by_transactions(Mutant::StablePastOpen);
+}
+
+#[test]
+fn aborted_transactions_that_a_recovery_forgets_are_noticed() {
+    is_noticed_by_transactions(Mutant::AbortedForgotten);
+}
+
+#[test]
+fn a_marker_that_fences_nobody_is_noticed() {
+    is_noticed_by_transactions(Mutant::MarkerWithoutFence);
+}
+
+#[test]
+fn open_transactions_that_a_restart_forgets_are_noticed() {
+    is_noticed_by_transactions(Mutant::OpenForgotten);
 }

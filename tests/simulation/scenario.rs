@@ -316,7 +316,16 @@ impl Scenario {
             | Mutant::CommitOfOldGeneration
             | Mutant::SyncBeforeLeader
             | Mutant::AssignBeforeSave
-            | Mutant::UnfencedInstance => {}
+            | Mutant::UnfencedInstance
+            | Mutant::StablePastOpen
+            | Mutant::AbortedForgotten
+            | Mutant::MarkerWithoutFence
+            | Mutant::OpenForgotten
+            | Mutant::CompleteBeforeMarkers
+            | Mutant::AnswerBeforeSave
+            | Mutant::SameProducerEpoch
+            | Mutant::OutcomeForgotten
+            | Mutant::OffsetsBeforeMarker => {}
         }
     }
 
