@@ -190,6 +190,10 @@ fn check(bytes: Bytes, version: i16, needs_keys: bool) -> Result<Batch, Wrong> {
     if header.attributes.is_control() {
         return invalid("clients do not write control batches");
     }
+    if header.producer_id >= 0 && header.base_sequence < 0 {
+        // The log takes such from coordinators.
+        return invalid("a producer numbers its batches");
+    }
     if header.count == 0 || i64::from(header.count) != i64::from(header.last_offset_delta) + 1 {
         return invalid("a batch's records have the offsets 0, 1, 2 and so on within it");
     }
