@@ -92,6 +92,13 @@ const SETTINGS: &[Setting] = &[
         set: |settings, value| bytes(value).map(|size| settings.max_batch = size),
     },
     Setting {
+        name: "message.timestamp.type",
+        kind: Kind::Text,
+        what: "Whose time a record has: always its producer's, CreateTime.",
+        get: |_| "CreateTime".to_owned(),
+        set: |_, value| (value == "CreateTime").then_some(()),
+    },
+    Setting {
         name: "retention.bytes",
         kind: Kind::Long,
         what: "How many bytes a partition may keep; -1: no limit.",
@@ -228,6 +235,8 @@ mod tests {
             ("compression.type", "zstd", Ok("zstd")),
             ("compression.type", "uncompressed", Ok("producer")),
             ("max.message.bytes", "1048588", Ok("1048588")),
+            ("message.timestamp.type", "CreateTime", Ok("CreateTime")),
+            ("message.timestamp.type", "LogAppendTime", Err(())),
             ("min.insync.replicas", "1", Err(())),
         ];
         for (name, value, expected) in cases {
