@@ -313,6 +313,7 @@ def transactions(client):
             batch = read(consumer, 10)
             for record in batch:
                 old.produce(sink, record.value(), record.key(), record.offset() % 2)
+            old.flush(PATIENCE)
             position = consumer.position(consumer.assignment())
             old.send_offsets_to_transaction(position, consumer.consumer_group_metadata(), PATIENCE)
             if ends_well:

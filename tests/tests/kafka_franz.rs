@@ -25,6 +25,12 @@ async fn offsets_topics_and_groups_are_asked_for_and_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_whole_or_not_there() {
+    let (_daemon, address) = Daemon::for_kafka_clients(PROGRAM, "").await;
+    Franz.run(&address, &["transactions"], "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_members_that_come_and_go_read_every_record_by_range() {
     let (mut daemon, address) = Daemon::for_kafka_clients(PROGRAM, &members::topics()).await;
     members::come_and_go(&mut daemon, &address, Franz, "range", &[]).await;
@@ -34,4 +40,16 @@ async fn four_members_that_come_and_go_read_every_record_by_range() {
 async fn four_members_that_come_and_go_read_every_record_cooperatively() {
     let (mut daemon, address) = Daemon::for_kafka_clients(PROGRAM, &members::topics()).await;
     members::come_and_go(&mut daemon, &address, Franz, "cooperative-sticky", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_it_works_encrypted_for_a_user_with_a_password() {
+    let (mut daemon, address) = Daemon::for_known_kafka_clients(PROGRAM, &members::topics()).await;
+    let certificate = format!("tls={}", daemon.path("kafka.pem").display());
+    let known = [certificate, "user=alice".to_owned(), "password=alice-secret".to_owned()];
+    for what in ["records", "offsets", "admin", "groups", "transactions"] {
+        let arguments = [&[what.to_owned()], &known[..]].concat();
+        Franz.run(&address, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    }
+    members::come_and_go(&mut daemon, &address, Franz, "cooperative-sticky", &known).await;
 }

@@ -25,6 +25,12 @@ async fn offsets_topics_and_groups_are_asked_for_and_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_whole_or_not_there() {
+    let (_daemon, address) = Daemon::for_kafka_clients(PROGRAM, "").await;
+    Librdkafka.run(&address, &["transactions"], "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_members_that_come_and_go_read_every_record_by_range() {
     let (mut daemon, address) = Daemon::for_kafka_clients(PROGRAM, &members::topics()).await;
     members::come_and_go(&mut daemon, &address, Librdkafka, "range", &[]).await;
@@ -34,6 +40,28 @@ async fn four_members_that_come_and_go_read_every_record_by_range() {
 async fn four_members_that_come_and_go_read_every_record_cooperatively() {
     let (mut daemon, address) = Daemon::for_kafka_clients(PROGRAM, &members::topics()).await;
     members::come_and_go(&mut daemon, &address, Librdkafka, "cooperative-sticky", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_it_works_encrypted_for_a_user_with_a_password() {
+    let (mut daemon, address) = Daemon::for_known_kafka_clients(PROGRAM, &members::topics()).await;
+    let known = |password: &str| {
+        let certificate = format!("ssl.ca.location={}", daemon.path("kafka.pem").display());
+        let password = format!("sasl.password={password}");
+        let how = ["security.protocol=sasl_ssl", "sasl.mechanism=SCRAM-SHA-512", "sasl.username=alice"];
+        [&how.map(str::to_owned)[..], &[password, certificate]].concat()
+    };
+    let (known, wrong) = (known("alice-secret"), known("a-guess"));
+    for what in ["records", "offsets", "admin", "groups", "transactions"] {
+        let arguments = [&[what.to_owned()], &known[..]].concat();
+        Librdkafka.run(&address, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    }
+    let settings = |all: &[String]| all.iter().flat_map(|it| ["-X".to_owned(), it.clone()]).collect::<Vec<_>>();
+    let kcat = |all: &[String]| Kcat.at(&address).args(["-L", "-m", "5"]).args(settings(all)).output().unwrap();
+    assert!(kcat(&known).status.success(), "{:?}", kcat(&known));
+    assert!(!kcat(&wrong).status.success(), "a wrong password");
+    assert!(!kcat(&[]).status.success(), "no encryption");
+    members::come_and_go(&mut daemon, &address, Librdkafka, "cooperative-sticky", &known).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
