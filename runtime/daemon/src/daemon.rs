@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use aqueduct_api::{Edge, Error, Result, Topic, TopicSettings};
 use aqueduct_commit_log::CommitLog;
 use aqueduct_engine::{Engine, Parts, Status};
-use aqueduct_kafka_server::Host;
+use aqueduct_kafka_server::{Broker, Host};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -44,6 +44,7 @@ struct Inner {
     serving: Mutex<Option<JoinHandle<()>>>,
     /// Answers Kafka clients.
     kafka: Mutex<Option<JoinHandle<()>>>,
+    broker: OnceLock<Arc<Broker>>,
 }
 
 /// Why a reload changed nothing.
@@ -105,6 +106,7 @@ impl Daemon {
             ending: watch::Sender::new(false),
             serving: Mutex::new(None),
             kafka: Mutex::new(None),
+            broker: OnceLock::new(),
         };
         let daemon = Daemon { inner: Arc::new(inner) };
         daemon.serve(listener);
@@ -139,7 +141,10 @@ impl Daemon {
     fn serve_kafka(&self, endpoint: Endpoint) {
         let store = Arc::new(self.inner.log.clone());
         let around = Arc::new(Around(Arc::downgrade(&self.inner)));
-        let serving = tokio::spawn(endpoint.serve(store, self.inner.edge.clone(), around));
+        let (broker, serving) = endpoint.serve(store, self.inner.edge.clone(), around);
+        let serving = tokio::spawn(serving);
+        // It is served once.
+        let _ = self.inner.broker.set(broker);
         *self.inner.kafka.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
     }
 
@@ -156,6 +161,11 @@ impl Daemon {
     /// The log.
     pub(crate) fn log(&self) -> &CommitLog {
         &self.inner.log
+    }
+
+    /// What answers Kafka clients, where the configuration asks for it.
+    pub(crate) fn broker(&self) -> Option<&Broker> {
+        self.inner.broker.get().map(AsRef::as_ref)
     }
 
     /// The configuration that runs.

@@ -30,8 +30,13 @@ impl Endpoint {
         Ok(Endpoint { listener, address, declared })
     }
 
-    /// Answers from `store`, until dropped.
-    pub(crate) async fn serve(self, store: Arc<dyn Served>, edge: Edge, host: Arc<dyn Host>) {
+    /// What answers from `store`, and its answering, until dropped.
+    pub(crate) fn serve(
+        self,
+        store: Arc<dyn Served>,
+        edge: Edge,
+        host: Arc<dyn Host>,
+    ) -> (Arc<Broker>, impl Future<Output = ()> + use<>) {
         let ip = self.address.ip();
         let itself = || if ip.is_unspecified() { "localhost".to_owned() } else { ip.to_string() };
         let name = self.declared.advertise.unwrap_or_else(itself);
@@ -45,6 +50,7 @@ impl Endpoint {
         };
         let auto_create = self.declared.auto_create;
         let options = Options { auto_create, groups, ..Options::at(name, self.address.port()) };
-        aqueduct_kafka_server::serve(self.listener, Arc::new(Broker::new(store, edge, options, host))).await;
+        let broker = Arc::new(Broker::new(store, edge, options, host));
+        (broker.clone(), aqueduct_kafka_server::serve(self.listener, broker))
     }
 }

@@ -137,6 +137,8 @@ pub struct Counters {
     pub silent: AtomicU64,
     /// Requests that were answered with a time to wait, because a quota was used up.
     pub throttled: AtomicU64,
+    /// Batches that were refused.
+    pub refused_batches: AtomicU64,
 }
 
 /// How long the rest of a frame may take, besides what its length allows.

@@ -1,6 +1,7 @@
 //! Produce: batches are checked once and written as they came.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aqueduct_api::{At, CleanupPolicy, Durable, ProducerError, Topic, TopicPartition};
 use aqueduct_record::{Batch, BatchError, Compression, Header, Inflation};
@@ -108,7 +109,10 @@ async fn partition(
     };
     match appended {
         Ok((response, durable)) => Written { topic, response, durable: Some(durable) },
-        Err(wrong) => Written { topic, response: refused(index, &wrong), durable: None },
+        Err(wrong) => {
+            broker.counters.refused_batches.fetch_add(1, Ordering::Relaxed);
+            Written { topic, response: refused(index, &wrong), durable: None }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aqueduct_api::{Edge, SinkOpening};
 use aqueduct_engine::{Kind, Status};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Context, count};
@@ -42,6 +43,7 @@ impl Run {
         let filter = (context.terminal.environment)(logging::filter_variable());
         logging::begin(filter, loaded.config.log_file.as_deref(), secrets)?;
         let mut signals = Signals::new()?;
+        have_files();
         let daemon = Daemon::start(loaded.clone()).await?;
         introduce(context, &loaded, &daemon)?;
         let mut progress = Progress::default();
@@ -212,6 +214,14 @@ impl Progress {
             context.terminal.flush()?;
         }
         Ok(())
+    }
+}
+
+/// Lets the process have as many files and connections as it may ask for: shells give it 1,024.
+fn have_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(cause) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%cause, ?limit, "the limit of open files can not be raised");
     }
 }
 

@@ -81,7 +81,7 @@ async fn status(State(control): State<Control>) -> Json<Value> {
 
 async fn prometheus(State(control): State<Control>) -> Response {
     let status = control.daemon.status().await;
-    let text = metrics::render(&status, &control.daemon.log().usage());
+    let text = metrics::render(&status, &control.daemon.log().usage(), control.daemon.broker());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

@@ -1,7 +1,10 @@
 //! The same that `/status` tells, for Prometheus, in the OpenMetrics text format.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aqueduct_commit_log::Usage;
 use aqueduct_engine::Status;
+use aqueduct_kafka_server::{Broker, Counters};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,11 +14,14 @@ use prometheus_client::registry::Registry;
 type Labels = Vec<(&'static str, String)>;
 
 /// A page of metrics.
-pub(crate) fn render(status: &Status, usage: &Usage) -> String {
+pub(crate) fn render(status: &Status, usage: &Usage, broker: Option<&Broker>) -> String {
     let mut page = Page(Registry::with_prefix("aqueduct"));
     connectors(&mut page, status);
     partitions(&mut page, status);
     log(&mut page, usage);
+    if let Some(broker) = broker {
+        kafka(&mut page, broker.counters());
+    }
     page.gauge("budget_bytes", "Memory that connectors share", [(Vec::new(), status.budget.bytes)]);
     page.gauge("budget_taken_bytes", "Shared memory that is taken", [(Vec::new(), status.budget.taken)]);
     let mut text = String::new();
@@ -91,6 +97,22 @@ fn log(page: &mut Page, usage: &Usage) {
     );
     page.counter("log_dropped_records", "Offsets deleted to make room", [(Vec::new(), usage.dropped_offsets)]);
     page.counter("log_dropped_bytes", "Bytes deleted to make room", [(Vec::new(), usage.dropped_bytes)]);
+}
+
+fn kafka(page: &mut Page, counters: &Counters) {
+    let open = counters.open.load(Ordering::Relaxed);
+    page.gauge("kafka_open_connections", "Connections of Kafka clients that are open", [(Vec::new(), open)]);
+    let mut counter = |name, help, value: &AtomicU64| {
+        page.counter(name, help, [(Vec::new(), value.load(Ordering::Relaxed))]);
+    };
+    counter("kafka_connections", "Connections of Kafka clients that were served", &counters.connections);
+    counter("kafka_turned_away", "Connections of Kafka clients beyond the most that are served", &counters.turned_away);
+    counter("kafka_broken", "Connections closed for what came over them, or did not come in time", &counters.broken);
+    counter("kafka_insecure", "Connections on which TLS could not be agreed with Kafka clients", &counters.insecure);
+    counter("kafka_not_known", "Attempts of Kafka clients to say who they are that failed", &counters.refused);
+    counter("kafka_silent", "Connections of Kafka clients that did not say in time who they are", &counters.silent);
+    counter("kafka_throttled", "Requests of Kafka clients after which a quota held them back", &counters.throttled);
+    counter("kafka_refused_batches", "Batches of Kafka clients that were refused", &counters.refused_batches);
 }
 
 fn place(topic: &str, partition: i32) -> Labels {
