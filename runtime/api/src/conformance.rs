@@ -3,3 +3,4 @@
 pub mod log;
 pub mod sink;
 pub mod source;
+pub mod transactions;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_api::conformance::log;
+use aqueduct_api::conformance::{log, transactions};
 use aqueduct_api::{At, Edge, Log as _, Store, TopicPartition, TopicSettings, Topics as _};
 use aqueduct_commit_log::{CommitLog, DiskLimit, Options};
 
@@ -51,6 +51,15 @@ checks!(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_caller_s_appends_keep_their_order() {
     with_log(async |store| log::each_caller_s_appends_keep_their_order(&store).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_are_read_once_they_are_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = CommitLog::open(Edge::real(), folder.path(), any_disk()).await.unwrap();
+    transactions::only_what_is_committed_is_read(&store).await;
+    transactions::a_marker_fences(&store).await;
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
