@@ -71,7 +71,8 @@ fn aqueduct(arguments: &[String], folder: &Path) -> Output {
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     // What the pages refer to is there, whatever the machine.
     command.env("LAKE_KEY", "key").env("LAKE_SECRET", "secret").env("SEARCH_PASSWORD", "secret");
-    command.env("REGISTRY_SECRET", "secret");
+    command.env("REGISTRY_SECRET", "secret").env("ORDERS_PASSWORD", "secret").env("OPERATOR_PASSWORD", "secret");
+    command.env("ORDERS_SCRAM", "salt=,stored_key=,server_key=,iterations=4096");
     command.output().unwrap()
 }
 

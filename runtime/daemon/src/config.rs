@@ -1,5 +1,7 @@
 //! What a configuration may say.
 
+pub(crate) mod kafka;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,8 +10,8 @@ use std::path::PathBuf;
 use aqueduct_api::{ByteSize, Span};
 use aqueduct_commit_log::{DiskLimit, WhenFull};
 use aqueduct_engine::{SinkPlan, SourcePlan, TopicPlan};
-use schemars::{JsonSchema, Schema, json_schema};
-use serde::de::IntoDeserializer as _;
+use kafka::KafkaListen;
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 
@@ -115,85 +117,6 @@ pub(crate) struct Listen {
 impl Default for Listen {
     fn default() -> Self {
         Listen { http: SocketAddr::from(([127, 0, 0, 1], 8083)), expose: false, kafka: None, hosts: Vec::new() }
-    }
-}
-
-/// Where Kafka clients are answered.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", remote = "Self")]
-#[schemars(transform = or_address)]
-pub(crate) struct KafkaListen {
-    /// The address. Whoever can reach it can read and write all topics, so it must be an address of this machine alone
-    /// unless `expose` is true.
-    #[serde(deserialize_with = "address")]
-    #[schemars(with = "String")]
-    pub(crate) address: SocketAddr,
-    /// Lets `address` be one that other machines can reach: it asks for no password. Default: false.
-    #[serde(default)]
-    pub(crate) expose: bool,
-    /// The host that clients are told to connect to, where that is not the address itself. Default: the address, or
-    /// `localhost` where it stands for all addresses of the machine.
-    #[serde(default)]
-    pub(crate) advertise: Option<String>,
-    /// Whether a topic that does not exist is made when a client asks for it. Default: true.
-    #[serde(default = "yes")]
-    pub(crate) auto_create: bool,
-    /// How groups of clients are coordinated.
-    #[serde(default)]
-    pub(crate) groups: KafkaGroups,
-}
-
-/// How groups of Kafka clients are coordinated.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct KafkaGroups {
-    /// How long the first members of an empty group wait for more, as Kafka's `group.initial.rebalance.delay.ms`.
-    /// Default: 3s.
-    pub(crate) initial_delay: Span,
-    /// How many members a group may have, as Kafka's `group.max.size`. Default: 2147483647.
-    pub(crate) max_size: u32,
-    /// How long the offsets of a group without members are kept, as Kafka's `offsets.retention.minutes`. Default: 7d.
-    pub(crate) retention: Span,
-}
-
-impl Default for KafkaGroups {
-    fn default() -> Self {
-        KafkaGroups { initial_delay: Span::seconds(3), max_size: i32::MAX as u32, retention: Span::days(7) }
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// The schema of a mapping, or of an address alone.
-fn or_address(schema: &mut Schema) {
-    let mapping = std::mem::take(schema);
-    *schema = json_schema!({ "anyOf": [{ "type": "string" }, mapping] });
-}
-
-/// An address alone, or a mapping.
-impl<'de> Deserialize<'de> for KafkaListen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = KafkaListen;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address like `127.0.0.1:9092`, or a mapping with `address`")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<KafkaListen, E> {
-                let address = address(text.into_deserializer())?;
-                let groups = KafkaGroups::default();
-                Ok(KafkaListen { address, expose: false, advertise: None, auto_create: true, groups })
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<KafkaListen, A::Error> {
-                KafkaListen::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
     }
 }
 

@@ -80,7 +80,7 @@ impl Daemon {
         let listener = TcpListener::bind(wanted).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
         let kafka = match loaded.config.listen.kafka.clone() {
-            Some(declared) => Some(Endpoint::bind(declared).await?),
+            Some(declared) => Some(Endpoint::bind(declared, &edge, &loaded.references.folder).await?),
             None => None,
         };
         let references = loaded.references.clone();

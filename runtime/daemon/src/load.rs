@@ -1,5 +1,7 @@
 //! From files to a plan: everything that can be said about a configuration without running it.
 
+mod listen;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
@@ -275,6 +277,9 @@ fn schema(section: &str, entry: &Entry, registry: &Registry) -> Option<Value> {
 }
 
 fn remember_secrets(root: &Node, registry: &Registry, secrets: &Secrets) {
+    if let Some(listen) = root.entry("listen") {
+        secrets.remember_marked(&listen.value, &schemars::schema_for!(Listen).to_value());
+    }
     for (section, entry) in connectors(root) {
         if let (Some(settings), Some(schema)) = (entry.value.entry("settings"), schema(section, entry, registry)) {
             secrets.remember_marked(&settings.value, &schema);
@@ -349,21 +354,9 @@ fn check_settings(root: &Node, registry: &Registry, references: &References, pro
 }
 
 fn check_listen(root: &Node, config: &Config, problems: &mut Vec<Problem>) {
-    let listen = &config.listen;
-    let mut check = |key: &str, address: SocketAddr, expose: bool, may: &str| {
-        if address.ip().is_loopback() || expose {
-            return;
-        }
-        let way = ["listen", key].map(|key| Step::Key(key.to_owned()));
-        let message = format!(
-            "{address} can be reached from other machines, and whoever reaches it can {may}: use 127.0.0.1, or say \
-             `expose: true` beside it"
-        );
+    for (way, message) in listen::problems(&config.listen) {
+        let way: Vec<Step> = way.into_iter().map(Step::Key).collect();
         problems.push(Problem::at(root.place_of(&way, false), &way, message));
-    };
-    check("http", listen.http, listen.expose, "read and change everything");
-    if let Some(kafka) = &listen.kafka {
-        check("kafka", kafka.address, kafka.expose, "read and write all topics");
     }
 }
 

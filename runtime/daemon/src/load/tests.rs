@@ -208,7 +208,7 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
             "listen: { kafka: 0.0.0.0:9092 }\n",
             &[
                 "aqueduct.yaml:1:18: listen.kafka: 0.0.0.0:9092 can be reached from other machines, and whoever reaches it \
-              can read and write all topics: use 127.0.0.1, or say `expose: true` beside it",
+              can read and write all topics: use 127.0.0.1, say with `users` who may, or say `expose: true` beside it",
             ],
         ),
         (

@@ -1,0 +1,103 @@
+//! How Kafka clients come to be known, from what is declared of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use aqueduct_api::{Edge, Error, Result};
+use aqueduct_kafka_server::{
+    Credentials, Mechanism, Naming, OAuth, Of, Quota, Right, Rights, Security, Tls, User, Users,
+};
+use aqueduct_tls::ServerTls;
+
+use super::keys::Keys;
+use crate::config::kafka::{
+    CertificateName, KafkaListen, KafkaMechanism, KafkaRight, KafkaRights, KafkaTls, KafkaUser,
+};
+
+/// How they come to be known, and the keys of tokens, if there are any.
+pub(super) async fn of(declared: &KafkaListen, edge: &Edge, folder: &Path) -> Result<(Security, Option<Keys>)> {
+    let tls = match &declared.tls {
+        Some(declared) => Some(Arc::new(tls(declared, edge, folder).await?)),
+        None => None,
+    };
+    let offered = declared.offered();
+    let asks = !offered.is_empty() || declared.knows_certificates();
+    let users = match asks {
+        true => Some(Arc::new(users(&declared.users, edge).await?)),
+        false => None,
+    };
+    let (oauth, keys) = match &declared.oauth {
+        Some(declared) => {
+            let known = OAuth::new(declared.issuer.clone(), declared.audience.clone(), declared.name.clone());
+            let known = Arc::new(known);
+            (Some(known.clone()), Some(Keys::read(&declared.keys, known, edge, folder).await?))
+        }
+        None => (None, None),
+    };
+    let mechanisms = offered.into_iter().map(mechanism).collect();
+    let session = declared.session.and_then(|session| session.duration());
+    Ok((Security { tls, mechanisms, users, oauth, session }, keys))
+}
+
+async fn tls(declared: &KafkaTls, edge: &Edge, folder: &Path) -> Result<Tls> {
+    let KafkaTls { certificate, key, client_ca, client_certificates, principal } = declared.clone();
+    let naming = match principal {
+        Some(CertificateName::CommonName) => Naming::CommonName,
+        Some(CertificateName::Subject) | None => Naming::Subject,
+    };
+    let files = ServerTls { certificate, key, client_ca };
+    Tls::open(files, folder.to_owned(), edge.clone(), client_certificates.unwrap_or_default(), naming).await
+}
+
+async fn users(declared: &BTreeMap<String, KafkaUser>, edge: &Edge) -> Result<Users> {
+    let all: Vec<_> = declared.iter().map(|(name, declared)| (name.clone(), user(declared))).collect();
+    // Passwords are hashed, which takes a while.
+    edge.blocking(move || Users::new(all)).await?.map_err(Error::fatal)
+}
+
+fn user(declared: &KafkaUser) -> User {
+    let KafkaUser { password, scram_sha_256, scram_sha_512, rights, quota } = declared.clone();
+    let credentials = match password {
+        Some(password) => Credentials::Password(password),
+        None => Credentials::Scram { sha_256: scram_sha_256, sha_512: scram_sha_512 },
+    };
+    let bytes = |size: Option<aqueduct_api::ByteSize>| size.map(|size| size.0);
+    let quota = Quota { produce: bytes(quota.produce), fetch: bytes(quota.fetch) };
+    User { credentials, rights: granted(&rights), quota }
+}
+
+fn granted(declared: &KafkaRights) -> Rights {
+    if declared.all {
+        return Rights::all();
+    }
+    let mut granted = Rights::default();
+    let kinds =
+        [(Of::Topic, &declared.topics), (Of::Group, &declared.groups), (Of::Transaction, &declared.transactional_ids)];
+    for (of, patterns) in kinds {
+        for (pattern, rights) in patterns {
+            rights.iter().for_each(|one| granted.grant(of, pattern, right(*one)));
+        }
+    }
+    declared.cluster.iter().for_each(|one| granted.grant(Of::Cluster, "", right(*one)));
+    granted
+}
+
+fn right(declared: KafkaRight) -> Right {
+    match declared {
+        KafkaRight::Read => Right::Read,
+        KafkaRight::Write => Right::Write,
+        KafkaRight::Create => Right::Create,
+        KafkaRight::Alter => Right::Alter,
+        KafkaRight::Admin => Right::Admin,
+    }
+}
+
+fn mechanism(declared: KafkaMechanism) -> Mechanism {
+    match declared {
+        KafkaMechanism::Plain => Mechanism::Plain,
+        KafkaMechanism::ScramSha256 => Mechanism::ScramSha256,
+        KafkaMechanism::ScramSha512 => Mechanism::ScramSha512,
+        KafkaMechanism::Oauthbearer => Mechanism::OAuthBearer,
+    }
+}
