@@ -146,7 +146,7 @@ impl Producers {
 
     /// Notes a batch, or the marker that it is, that is in the log, whatever came before it; returns what the marker aborts.
     pub(crate) fn replay(&mut self, header: &Header, marker: Option<&Marker>, now: i64) -> Option<Entry> {
-        let aborted = match marker {
+        match marker {
             _ if header.producer_id < 0 => None,
             Some(marker) => {
                 let (_, aborted) = self.apply_marker(marker, header.base_offset, now);
@@ -157,8 +157,7 @@ impl Producers {
                 self.apply(header, header.base_offset, now);
                 None
             }
-        };
-        aborted
+        }
     }
 
     fn apply(&mut self, header: &Header, base: Offset, now: i64) -> Before {
