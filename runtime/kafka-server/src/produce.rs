@@ -23,6 +23,8 @@ const CHECKED_AT_ONCE: usize = 16 << 10;
 pub(crate) const INFLATED_AT_ONCE: usize = 256 << 20;
 /// The first version whose clients know zstd.
 const ZSTD_SINCE: i16 = 7;
+/// The first version whose clients know TRANSACTION_ABORTABLE.
+const ABORTABLE_SINCE: i16 = 11;
 /// The first version whose clients let what they write begin their transaction (KIP-890).
 const ADDS_SINCE: i16 = 12;
 /// The first version that names topics by their ids.
@@ -157,6 +159,7 @@ async fn permit(
     let adds = sent.version >= ADDS_SINCE;
     match broker.transactions.write(id, who, to, adds).await {
         Ok(Some(permit)) => Ok(Some(permit)),
+        Ok(None) if sent.version >= ABORTABLE_SINCE => Err(ResponseError::TransactionAbortable),
         Ok(None) => Err(ResponseError::InvalidTxnState),
         Err(ResponseError::ProducerFenced) => Err(ResponseError::InvalidProducerEpoch),
         // What clients that do not know better try again.

@@ -1,10 +1,15 @@
 //! ApiVersions: what is answered, in which versions.
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::apis::{APIS, Api};
+use crate::transactions::OWN_EPOCHS;
+
+/// The feature whose version says how clients end transactions (KIP-890).
+const TRANSACTIONS: &str = "transaction.version";
 
 /// The table of APIs, for clients.
 pub(crate) fn answer() -> ApiVersionsResponse {
@@ -13,7 +18,16 @@ pub(crate) fn answer() -> ApiVersionsResponse {
         let first = if api.key == ApiKey::Produce { 0 } else { *api.versions.start() };
         ApiVersion::default().with_api_key(api.key as i16).with_min_version(first).with_max_version(*api.versions.end())
     };
-    ApiVersionsResponse::default().with_api_keys(APIS.iter().map(row).collect())
+    // Clients before 3.9 do not understand a feature whose first version is 0 (KAFKA-17011).
+    let (name, version) = (StrBytes::from_static_str(TRANSACTIONS), OWN_EPOCHS);
+    let supported =
+        SupportedFeatureKey::default().with_name(name.clone()).with_min_version(1).with_max_version(version);
+    let finalized = FinalizedFeatureKey::default().with_name(name);
+    ApiVersionsResponse::default()
+        .with_api_keys(APIS.iter().map(row).collect())
+        .with_supported_features(vec![supported])
+        .with_finalized_features_epoch(0)
+        .with_finalized_features(vec![finalized.with_min_version_level(version).with_max_version_level(version)])
 }
 
 /// For a client that asked in a version which is not known here (KIP-511).

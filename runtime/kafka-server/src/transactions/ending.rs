@@ -8,7 +8,7 @@ use super::entry::{Entry, State, is_exhausted};
 use super::request::{Answer, Effect, End, Millis, Outcome, Ticket, Who};
 use super::transaction::Transaction;
 
-/// From which version of a client on each transaction has an epoch of its own.
+/// From which version of a client on (`transaction.version` of its feature) each transaction has an epoch of its own.
 pub(crate) const OWN_EPOCHS: i16 = 2;
 
 /// What an end that may be asked for comes to.

@@ -17,4 +17,5 @@ pub use coordinator::TransactionSettings;
 
 pub(crate) use apis::OFFSETS;
 pub(crate) use coordinator::{Coordinator, Permit};
+pub(crate) use ending::OWN_EPOCHS;
 pub(crate) use request::Who;
