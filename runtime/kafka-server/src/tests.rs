@@ -1,5 +1,7 @@
 //! What comes over the wire and is no request: of every API and version, and of frames. Nothing of it may end the process.
 
+mod rights;
+
 use std::time::Duration;
 
 use kafka_protocol::messages::*;
@@ -64,13 +66,19 @@ struct Example<'a> {
     shape: &'a Shape,
     version: i16,
     bytes: Vec<u8>,
+    /// What numbers are: as they have meanings, each value takes another way.
+    fill: u8,
     /// Where lengths and counts are, and how many bytes they take.
     lengths: Vec<(usize, usize)>,
 }
 
 impl<'a> Example<'a> {
     fn of(shape: &'a Shape, version: i16) -> Self {
-        let mut example = Example { shape, version, bytes: Vec::new(), lengths: Vec::new() };
+        Example::filled(shape, version, 0)
+    }
+
+    fn filled(shape: &'a Shape, version: i16, fill: u8) -> Self {
+        let mut example = Example { shape, version, bytes: Vec::new(), fill, lengths: Vec::new() };
         example.structure(shape.fields);
         example
     }
@@ -101,6 +109,12 @@ impl<'a> Example<'a> {
 
     fn value(&mut self, kind: Kind) {
         match kind {
+            // An `acks` of -1 wants an answer, a generation of -1 is nobody's.
+            Kind::Fixed(bytes @ (2 | 4)) if self.fill == 2 => self.bytes.extend(vec![0xff; bytes]),
+            Kind::Fixed(bytes @ (1 | 16)) => {
+                self.bytes.extend(vec![0; bytes - 1]);
+                self.bytes.push(self.fill);
+            }
             Kind::Fixed(bytes) => self.bytes.extend(vec![0; bytes]),
             Kind::Text => self.text(),
             Kind::Blob => {

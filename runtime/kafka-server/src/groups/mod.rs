@@ -15,7 +15,7 @@ mod retention;
 mod subscription;
 mod taken;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod transactional_apis;
 mod writes;
 

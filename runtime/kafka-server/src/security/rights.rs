@@ -149,7 +149,7 @@ pub enum Right {
     Write,
     /// Make topics.
     Create,
-    /// Say how it is kept, and take it or its records away.
+    /// Say how it is kept, give it partitions, and take it or its records away.
     Alter,
     /// Everything.
     Admin,
@@ -190,6 +190,25 @@ impl Rights {
     pub fn all() -> Self {
         let all = || vec![Grant { pattern: Pattern::Beginning(String::new()), operations: i32::MAX }];
         Rights { topics: all(), groups: all(), transactional_ids: all(), cluster: i32::MAX }
+    }
+
+    /// To do everything but one thing.
+    #[cfg(test)]
+    pub(crate) fn all_but(operation: Operation, of: Of) -> Self {
+        let mut rights = Rights::all();
+        let grants = match of {
+            Of::Topic => &mut rights.topics,
+            Of::Group => &mut rights.groups,
+            Of::Transaction => &mut rights.transactional_ids,
+            Of::Cluster => {
+                rights.cluster &= !operation.bit();
+                return rights;
+            }
+        };
+        grants[0].operations &= !operation.bit();
+        // It would let make any topic.
+        rights.cluster &= !Operation::Create.bit();
+        rights
     }
 
     /// Whether something may be done.

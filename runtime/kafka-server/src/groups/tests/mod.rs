@@ -6,5 +6,5 @@ mod clients;
 mod coordinated;
 mod requests;
 mod simulation;
-mod store;
+pub(crate) mod store;
 mod world;

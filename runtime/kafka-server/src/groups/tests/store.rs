@@ -27,7 +27,7 @@ struct Kept {
 
 /// What the log in memory keeps; clones keep the same.
 #[derive(Clone, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     groups: Arc<Mutex<BTreeMap<String, Kept>>>,
     /// What time it is, for people.
     pub(super) time: Arc<Mutex<i64>>,
@@ -42,7 +42,7 @@ fn no_records<T>() -> Result<T> {
 }
 
 impl Memory {
-    pub(super) fn edge(&self) -> Edge {
+    pub(crate) fn edge(&self) -> Edge {
         Edge {
             disk: Arc::new(aqueduct_api::disk::RealDisk),
             clock: Arc::new(self.clone()),
