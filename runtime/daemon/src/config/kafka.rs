@@ -236,9 +236,9 @@ pub(crate) enum KafkaRight {
     Write,
     /// Make topics.
     Create,
-    /// Say how it is kept, and take it or its records away.
+    /// Say how it is kept, give it partitions, and take it or its records away.
     Alter,
-    /// Everything, new partitions too.
+    /// Everything.
     Admin,
 }
 
