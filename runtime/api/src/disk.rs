@@ -5,6 +5,7 @@ mod real;
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,6 +68,18 @@ pub trait File: Send + Sync {
 
     /// What the file is now.
     fn metadata(&self) -> io::Result<Metadata>;
+
+    /// Gives up to `length` bytes from `offset` on to a socket without reading them into this process, and says how many.
+    /// `Unsupported` where the file is none of the operating system's.
+    fn send(&self, _socket: BorrowedFd<'_>, _offset: u64, _length: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether `length` bytes from `offset` on are in memory, as far as a look at some of them tells: whoever reads them
+    /// then waits for no disk.
+    fn is_in_memory(&self, _offset: u64, _length: usize) -> bool {
+        false
+    }
 
     /// Says that nobody here will read the first `length` bytes: the system may write them out now, and keep no copy in
     /// memory. Nothing depends on it.

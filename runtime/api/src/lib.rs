@@ -4,6 +4,8 @@
 //! - [`Memberships`]: who is in which group, for a coordinator whose members come from outside.
 //! - [`Producers`]: what a log remembers of those who write to it with sequence numbers.
 //! - [`Transactions`]: how what they write in transactions ends, and what readers see of it.
+//! - [`Stretches`]: records where they lie, for those who pass them on.
+//! - [`Kept`]: what a log takes, and how one is rid of records, for those who look after it from outside.
 //! - [`Source`] and [`Sink`]: one system each; they know no log, no offset store, no retry and no schedule.
 //! - [`Transform`]: what records go through on their way, pure.
 //! - [`Settings`], [`SourceSettings`], [`SinkSettings`], [`TransformSettings`] and the [`Registry`]: how one is declared
@@ -19,6 +21,7 @@ pub mod edge;
 mod error;
 pub mod fault;
 pub mod field;
+mod kept;
 pub mod line;
 mod log;
 mod membership;
@@ -29,6 +32,7 @@ mod replayed;
 mod settings;
 mod sink;
 mod source;
+mod stretch;
 pub mod template;
 mod topic;
 mod transaction;
@@ -41,6 +45,7 @@ pub mod conformance;
 pub use disk::{Disk, File};
 pub use edge::Edge;
 pub use error::{Cause, Error, Result, add_causes};
+pub use kept::{Kept, OnDisk};
 pub use log::{Appended, At, Bounds, Committed, Durable, Groups, Limit, Log, Measured, Read, Store, Token};
 pub use membership::{Member, Membership, Memberships};
 pub use producer::{Producer, ProducerError, Producers};
@@ -52,6 +57,7 @@ pub use settings::{
 };
 pub use sink::{Batches, Chunk, ChunkBatch, ChunkRecords, Content, Made, Outcome, Rejected, Sink};
 pub use source::{DeadLetter, Done, Incoming, Position, Source, Stream};
+pub use stretch::{Part, Records, Stretch, Stretches, Watch, Watcher};
 pub use topic::{CleanupPolicy, Durability, Hold, Topic, TopicId, TopicPartition, TopicSettings, Topics};
 pub use transaction::{Aborted, Isolation, Marker, ReadBatches, Transactions};
 pub use transform::{Draft, DraftHeader, Transform, Transformed, Unfit};

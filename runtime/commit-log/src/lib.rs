@@ -9,6 +9,7 @@
 //! <folder>/ballast                      room that is reserved for internal topics
 //! <folder>/<topic>/topic.json           id, partitions, settings
 //! <folder>/<topic>/<partition>/<base offset>.log, .index, .timeindex, .txnindex, .producers
+//! <folder>/<topic>/<partition>/<offset>.start        where the partition begins, where records were deleted
 //! ```
 //!
 //! Each partition has a queue and at most one job that writes it ([`writer`]): what waits is written with one call and
@@ -18,6 +19,7 @@
 mod aborted;
 mod buffers;
 mod compaction;
+mod deletion;
 mod folder;
 mod group_records;
 mod groups;
@@ -42,12 +44,14 @@ mod segment;
 mod shared;
 mod snapshots;
 mod space;
+mod stretches;
 mod topic;
 mod transactions;
 mod undecided;
 mod usage;
 mod void;
 mod walk;
+mod watchers;
 mod writer;
 
 pub use log::CommitLog;

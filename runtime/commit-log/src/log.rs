@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Edge, Error, Groups as GroupsApi, Hold, Isolation, Limit, Log, Marker,
-    Measured, Membership, Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition,
-    TopicSettings, Topics, Transactions,
+    Appended, At, Bounds, Committed, Durability, Edge, Error, Groups as GroupsApi, Hold, Isolation, Kept, Limit, Log,
+    Marker, Measured, Membership, Memberships, OnDisk, Producer, Producers, Read, Result, Stretch, Stretches, Token,
+    Topic, TopicId, TopicPartition, TopicSettings, Topics, Transactions, Watch, Watcher,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ use crate::producer_ids::ProducerIds;
 use crate::recovery::{Recovery, open_partitions};
 use crate::shared::Shared;
 use crate::topic::{self, Registry};
-use crate::usage::Usage;
+use crate::usage::{PartitionUsage, Usage};
 
 /// How often partitions with `durability: interval` are synced.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -283,6 +283,50 @@ impl Log for CommitLog {
 
     async fn sync(&self, of: &TopicPartition) -> Result<Offset> {
         self.inner.registry.partition(of)?.sync().await
+    }
+}
+
+#[async_trait]
+impl Stretches for CommitLog {
+    async fn stretch(
+        &self,
+        of: &TopicPartition,
+        from: Offset,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> Result<Stretch> {
+        self.blocking(of, move |partition| partition.stretch(from, max_bytes, isolation)).await
+    }
+
+    fn watch(&self, of: &TopicPartition, watcher: &Arc<dyn Watcher>, mark: u32) -> Result<Watch> {
+        Ok(self.inner.registry.partition(of)?.watchers.take(watcher.clone(), mark))
+    }
+}
+
+#[async_trait]
+impl Kept for CommitLog {
+    async fn delete_before(&self, of: &TopicPartition, offset: Option<Offset>) -> Result<Offset> {
+        let partition = self.inner.registry.partition(of)?;
+        let end = partition.high_watermark();
+        let to = offset.unwrap_or(end);
+        if !(0..=end).contains(&to) {
+            return Err(Error::refused(format!("{of}: offset {to} is not in it, which ends at {end}")));
+        }
+        // What is deleted stays deleted: its offsets must not be used again.
+        partition.sync().await?;
+        self.blocking(of, move |partition| partition.delete_before(to)).await
+    }
+
+    async fn on_disk(&self) -> Result<OnDisk> {
+        let log = self.clone();
+        let look = move || {
+            let folder = log.inner.shared.folder.path.clone();
+            let space = log.inner.shared.disk().space(&folder).map_err(at(&folder))?;
+            let of = |used: PartitionUsage| (TopicPartition::new(used.topic, used.partition), used.bytes);
+            let partitions = log.usage().partitions.into_iter().map(of).collect();
+            Ok(OnDisk { folder, space, partitions })
+        };
+        self.inner.shared.edge.blocking(look).await?
     }
 }
 

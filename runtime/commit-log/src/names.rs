@@ -12,6 +12,9 @@ pub(crate) const TIME_INDEX: &str = "timeindex";
 /// Transactions that were aborted.
 pub(crate) const ABORTED: &str = "txnindex";
 
+/// Where a partition begins since somebody deleted what was before.
+pub(crate) const START: &str = "start";
+
 /// The path of a segment's file.
 pub(crate) fn path(folder: &Path, base: Offset, extension: &str) -> PathBuf {
     folder.join(format!("{base:020}.{extension}"))
@@ -26,6 +29,8 @@ pub(crate) enum Named {
     Index(Offset),
     /// What was known of producers where a segment begins.
     Producers(Offset),
+    /// Where the partition begins since somebody deleted what was before.
+    Start(Offset),
     /// What compaction made of the segments from one offset to another, complete.
     Swap(Offset, Offset),
     /// A segment that could be read but not synced.
@@ -47,6 +52,7 @@ impl Named {
             (Some(base), LOG) => Named::Log(base),
             (Some(base), INDEX | TIME_INDEX | ABORTED) => Named::Index(base),
             (Some(base), PRODUCERS) => Named::Producers(base),
+            (Some(base), START) => Named::Start(base),
             (Some(base), "suspect") => Named::Suspect(base),
             (Some(_), "fresh" | "cleaned") => Named::Unfinished,
             (None, "swap") => match stem.split_once('-').map(|(base, bound)| (offset(base), offset(bound))) {
@@ -73,6 +79,14 @@ impl Named {
         }
     }
 
+    /// Where the partition begins, if it says that.
+    pub(crate) fn start(&self) -> Option<Offset> {
+        match self {
+            Named::Start(base) => Some(*base),
+            _ => None,
+        }
+    }
+
     /// Whether no clean stop leaves such a file.
     pub(crate) fn needs_recovery(&self) -> bool {
         matches!(self, Named::Swap(..) | Named::Suspect(_) | Named::Unfinished)
@@ -91,6 +105,7 @@ mod tests {
             ("00000000000000000007.timeindex", Named::Index(7)),
             ("00000000000000000007.txnindex", Named::Index(7)),
             ("00000000000000000007.producers", Named::Producers(7)),
+            ("00000000000000000007.start", Named::Start(7)),
             ("00000000000000000007.fresh", Named::Unfinished),
             ("00000000000000000007.cleaned", Named::Unfinished),
             ("00000000000000000007-00000000000000000009.swap", Named::Swap(7, 9)),

@@ -19,6 +19,7 @@ use crate::queue::{Queue, WAITING_BYTES};
 use crate::reader::Cursors;
 use crate::segment::Segment;
 use crate::shared::Shared;
+use crate::watchers::Watchers;
 use crate::writer::Writer;
 
 /// A partition that is open.
@@ -40,6 +41,9 @@ pub(crate) struct Partition {
     /// Wakes who waits for the tail, in the order in which they came.
     tail_moved: Notify,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) watchers: Arc<Watchers>,
+    /// The offset before which somebody deleted the records.
+    pub(crate) floor: AtomicI64,
     /// Until when nothing of it is cleaned: it was made in this process, and its readers are still coming.
     spared_until: OnceLock<Instant>,
     pub(crate) cursors: Cursors,
@@ -78,6 +82,8 @@ pub(crate) struct Found {
     pub(crate) segments: BTreeMap<Offset, Arc<Segment>>,
     pub(crate) writer: Writer,
     pub(crate) producers: Producers,
+    /// Records before it were deleted.
+    pub(crate) floor: Offset,
 }
 
 impl Partition {
@@ -104,6 +110,9 @@ impl Partition {
             tail: Mutex::new(Tail { high_watermark: end, stable, is_gone: false }),
             tail_moved: Notify::new(),
             holds: Arc::default(),
+            watchers: Arc::default(),
+            // What is not there can not have been deleted.
+            floor: AtomicI64::new(found.floor.min(end)),
             spared_until: OnceLock::new(),
             cursors: Cursors::default(),
             cleaning: Mutex::default(),
@@ -146,7 +155,8 @@ impl Partition {
 
     /// The first offset that is kept.
     pub(crate) fn start(&self) -> Offset {
-        self.segments.read().first_key_value().map_or(0, |(base, _)| *base)
+        let first = self.segments.read().first_key_value().map_or(0, |(base, _)| *base);
+        first.max(self.floor.load(Ordering::Acquire))
     }
 
     /// The offset before which anybody may read.
@@ -183,6 +193,7 @@ impl Partition {
             (tail.high_watermark, tail.stable) = (high_watermark, stable);
         }
         self.tail_moved.notify_waiters();
+        self.watchers.tell();
     }
 
     /// Returns once the end of what a reader may see is past `offset`.
@@ -225,6 +236,7 @@ impl Partition {
         if stopped == Stopped::Deleted {
             self.tail.lock().is_gone = true;
             self.tail_moved.notify_waiters();
+            self.watchers.tell();
         }
     }
 

@@ -49,8 +49,8 @@ impl Cursors {
 
 /// What was found in a partition.
 pub(crate) enum Looked<T> {
-    /// It is there, with the transactions that were aborted with records among it.
-    Found(T, Vec<Aborted>),
+    /// It is there, with the offset after it and the transactions that were aborted with records among it.
+    Found(T, Offset, Vec<Aborted>),
     /// The offsets before this one are lost.
     Lost(Offset),
     /// Nothing, yet.
@@ -74,7 +74,7 @@ impl Partition {
     pub(crate) fn read(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Read> {
         let within = |segment: &Arc<Segment>, offset, end| self.read_in(segment, offset, max_bytes, end);
         Ok(match self.look(from, isolation, within)? {
-            Looked::Found(batches, aborted) => Read { batches, lost: None, aborted },
+            Looked::Found(batches, _, aborted) => Read { batches, lost: None, aborted },
             Looked::Lost(to) => Read { lost: Some(from..to), ..Read::default() },
             Looked::End => Read::default(),
         })
@@ -102,11 +102,11 @@ impl Partition {
             match within(&segment, offset, stable)? {
                 // Nothing is left between here and the end, which a transaction holds up.
                 Within::Found((_, span)) if span.is_empty() => return Ok(Looked::End),
-                Within::Found((found, _)) if isolation == Isolation::Uncommitted => {
-                    return Ok(Looked::Found(found, Vec::new()));
+                Within::Found((found, span)) if isolation == Isolation::Uncommitted => {
+                    return Ok(Looked::Found(found, span.end, Vec::new()));
                 }
                 Within::Found((found, span)) => match self.aborted(&segment, span.clone())? {
-                    Some(aborted) => return Ok(Looked::Found(found, aborted)),
+                    Some(aborted) => return Ok(Looked::Found(found, span.end, aborted)),
                     None => self.check_there()?,
                 },
                 Within::Lost(to) => return Ok(Looked::Lost(to.min(stable))),
@@ -150,6 +150,7 @@ impl Partition {
             return Ok(if damage.to > offset { Within::Lost(damage.to) } else { Within::Gone });
         }
         buffer.bytes.truncate(length);
+        segment.note_whole(first.position..first.position + length as u64);
         self.cursors.note(next, segment.id, first.position + length as u64);
         Ok(Within::Found((buffer.freeze(), base..next)))
     }

@@ -145,6 +145,7 @@ impl Opening<'_> {
                 self.recover(&bases, snapshots)?
             }
         };
+        found.floor = names.iter().filter_map(|(named, _)| named.start()).max().unwrap_or(0);
         if fault::mutated(Mutant::ProducersForgotten) {
             found.producers = Producers::default();
         }
@@ -191,7 +192,7 @@ impl Opening<'_> {
         let mut writer = Writer::at_end(active, mark.end);
         let are_due = !producers.is_empty() || !snapshots.is_empty();
         writer.snapshots = Snapshots { bases: snapshots, are_due };
-        Ok(Found { segments, writer, producers })
+        Ok(Found { segments, writer, producers, floor: 0 })
     }
 
     /// Cuts what a failed sync made void and could not be cut before the stop: a recovery after the next crash would take
@@ -222,7 +223,7 @@ impl Opening<'_> {
     fn recover(&mut self, bases: &[Offset], mut snapshots: Vec<Offset>) -> Result<Found> {
         let Some((last, closed)) = bases.split_last() else {
             let (segments, producers) = (BTreeMap::new(), Producers::default());
-            return Ok(Found { segments, writer: Writer::empty(), producers });
+            return Ok(Found { segments, writer: Writer::empty(), producers, floor: 0 });
         };
         let mut segments = BTreeMap::new();
         for (base, bound) in closed.iter().zip(&bases[1..]) {
@@ -246,7 +247,7 @@ impl Opening<'_> {
         segments.insert(*last, active.segment.clone());
         let mut writer = Writer::at_end(Some(active), end);
         writer.snapshots = Snapshots { bases: snapshots, are_due };
-        Ok(Found { segments, writer, producers })
+        Ok(Found { segments, writer, producers, floor: 0 })
     }
 
     /// Finishes or removes what was under way, and returns the segments' base offsets.
@@ -270,7 +271,7 @@ impl Opening<'_> {
                     bases.push(*base);
                 }
                 Named::Index(base) if !bases.contains(base) => remove_if_there(disk, path).map_err(at(path))?,
-                Named::Log(_) | Named::Index(_) | Named::Producers(_) | Named::Foreign => {}
+                Named::Log(_) | Named::Index(_) | Named::Producers(_) | Named::Start(_) | Named::Foreign => {}
             }
         }
         bases.sort_unstable();

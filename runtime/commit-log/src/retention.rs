@@ -86,7 +86,7 @@ impl Partition {
 
     /// Takes the first segments out of the partition, and removes their files. None goes while an older one stays: a
     /// segment's end is known by where the next begins, and what a failed sync left behind it must not count again.
-    fn drop_segments(&self, doomed: &[Arc<Segment>]) -> Result<()> {
+    pub(crate) fn drop_segments(&self, doomed: &[Arc<Segment>]) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
@@ -101,6 +101,7 @@ impl Partition {
             }
             tracing::info!(segment = %segment.path().display(), "segment deleted: its retention is over");
         }
+        self.watchers.tell();
         self.shared.disk().sync_folder(&self.folder).map_err(at(&self.folder))?;
         self.shared.room.ask_again();
         Ok(())

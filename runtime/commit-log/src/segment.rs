@@ -3,6 +3,7 @@
 mod aborting;
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +47,10 @@ struct State {
     /// The smallest first offset of the transactions that were aborted with a marker in it; the largest number: none was.
     /// `None`: not known yet, or told by the index that is here.
     first_aborted: Option<Offset>,
+    /// From where on this process wrote the bytes: nobody need look whether they are whole.
+    own_from: u64,
+    /// Bytes of which somebody saw that they are whole.
+    whole: Range<u64>,
 }
 
 /// How far readers may go.
@@ -85,6 +90,8 @@ impl Segment {
                 live: None,
                 damage: Vec::new(),
                 first_aborted: None,
+                own_from: u64::MAX,
+                whole: 0..0,
             }),
         }
     }
@@ -92,7 +99,9 @@ impl Segment {
     /// A segment that is written to, with its index.
     pub(crate) fn live(shared: &Shared, folder: &Path, base: Offset, extent: Extent, index: Index) -> Self {
         let segment = Segment::closed(shared, folder, base, extent, true);
-        segment.state.write().live = Some(index);
+        let mut state = segment.state.write();
+        (state.live, state.own_from) = (Some(index), extent.size);
+        drop(state);
         segment
     }
 
@@ -123,6 +132,34 @@ impl Segment {
 
     pub(crate) fn set_bound(&self, bound: Offset) {
         self.state.write().extent.bound = bound;
+    }
+
+    /// Notes that all batches in a range are whole.
+    pub(crate) fn note_whole(&self, range: Range<u64>) {
+        let known = |state: &State| state.own_from <= range.start || state.whole.contains(&(range.end - 1));
+        if range.is_empty() || known(&self.state.read()) {
+            return;
+        }
+        let mut state = self.state.write();
+        let (start, end) = (range.start.min(state.whole.start), range.end.max(state.whole.end));
+        let touches = range.start <= state.whole.end && state.whole.start <= range.end;
+        // One range is remembered: the longer one, where they do not touch.
+        if touches && !state.whole.is_empty() {
+            state.whole = start..end;
+        } else if range.end - range.start > state.whole.end - state.whole.start {
+            state.whole = range;
+        }
+    }
+
+    /// Where the bytes end that are known to be whole from `position` on.
+    pub(crate) fn whole_until(&self, position: u64) -> u64 {
+        let state = self.state.read();
+        match &state.whole {
+            _ if position >= state.own_from => u64::MAX,
+            whole if !whole.contains(&position) => position,
+            whole if whole.end >= state.own_from => u64::MAX,
+            whole => whole.end,
+        }
     }
 
     /// Its file; `None` when the segment was removed or replaced.
@@ -190,7 +227,10 @@ impl Segment {
         if self.state.read().live.is_none() {
             let index = self.with_index(shared, Index::clone)?;
             let index = index.ok_or_else(|| Error::retry(format!("{} was removed", self.path.display())))?;
-            self.state.write().live.get_or_insert(index);
+            let mut state = self.state.write();
+            // What is there already is somebody else's.
+            state.own_from = state.own_from.min(state.extent.size);
+            state.live.get_or_insert(index);
         }
         if let Some(index) = &mut self.state.write().live {
             change(index);

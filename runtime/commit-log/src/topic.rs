@@ -199,7 +199,7 @@ impl Registry {
             let of = TopicPartition::new(topic.name.clone(), partition);
             let folder = self.shared.folder.of(&of);
             let producers = Producers::default();
-            let found = Found { segments: BTreeMap::new(), writer: Writer::empty(), producers };
+            let found = Found { segments: BTreeMap::new(), writer: Writer::empty(), producers, floor: 0 };
             let partition = Partition::new(&self.shared, of, folder, settings.clone(), found);
             partition.spare();
             partition

@@ -4,6 +4,7 @@
 
 mod cleaning;
 mod damage;
+mod deletion;
 mod faults;
 mod faulty;
 mod folder;
@@ -12,4 +13,5 @@ mod members;
 mod opened;
 mod producers;
 mod recovery;
+mod stretches;
 mod transactions;

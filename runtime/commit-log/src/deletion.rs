@@ -1,0 +1,55 @@
+//! Records that somebody asks to be rid of: the partition begins after them from then on, whatever happens, and segments that
+//! lie before it whole go at once. Where it begins is the name of an empty file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aqueduct_api::disk::Open;
+use aqueduct_api::fault;
+use aqueduct_api::{CleanupPolicy, Error, Result};
+use aqueduct_record::Offset;
+
+use crate::folder::{at, remove_if_there};
+use crate::names::{self, START};
+use crate::partition::Partition;
+use crate::segment::Segment;
+
+impl Partition {
+    /// Deletes the records before `to`, which is not past what is synced. Returns where the partition begins. Blocks.
+    pub(crate) fn delete_before(&self, to: Offset) -> Result<Offset> {
+        let _turn = self.cleaning.lock();
+        self.check_there()?;
+        if self.settings().cleanup != CleanupPolicy::Delete {
+            return Err(Error::refused(format!("{} is compacted: its records go by their keys alone", self.of)));
+        }
+        if let Some(held) = self.holds.first().filter(|held| *held < to) {
+            let holders = self.holds.holders().join(", ");
+            return Err(Error::refused(format!("{}: {holders} needs its records from {held} on", self.of)));
+        }
+        let old = self.floor.load(Ordering::Acquire);
+        if to > self.start() {
+            self.begin_at(to, old)?;
+        }
+        let bound = |segment: &Arc<Segment>| segment.extent().bound;
+        let doomed: Vec<_> = self.closed_segments().into_iter().take_while(|segment| bound(segment) <= to).collect();
+        // They are nobody's any more: what can not be removed now goes another time.
+        if let Err(cause) = self.drop_segments(&doomed) {
+            tracing::warn!(partition = %self.of, %cause, "segments of deleted records stay for now");
+        }
+        Ok(self.start())
+    }
+
+    fn begin_at(&self, to: Offset, old: Offset) -> Result<()> {
+        let path = names::path(&self.folder, to, START);
+        let disk = self.shared.disk();
+        let noted = || disk.open(&path, Open::Write).and_then(|_| disk.sync_folder(&self.folder));
+        self.shared.room.or_on_ballast(noted).map_err(at(&path))?;
+        fault::point("deletion.noted");
+        self.floor.store(to, Ordering::Release);
+        self.watchers.tell();
+        // The highest one counts.
+        let _ = remove_if_there(disk, &names::path(&self.folder, old, START));
+        tracing::info!(partition = %self.of, from = old, to, "records deleted, as was asked");
+        Ok(())
+    }
+}
