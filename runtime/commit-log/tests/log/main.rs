@@ -14,4 +14,5 @@ mod opened;
 mod producers;
 mod recovery;
 mod stretches;
+mod transactional_offsets;
 mod transactions;
