@@ -19,7 +19,6 @@ use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
 use crate::produce::INFLATED_AT_ONCE;
 use crate::security::Security;
-use crate::security::session::TO_BE_KNOWN;
 use crate::transactions::{self, TransactionSettings};
 
 /// The number under which clients know this node: there is one.
@@ -158,7 +157,7 @@ impl Broker {
             edge,
             host,
             lobby: (
-                Limits { frame: UNKNOWN.min(options.request), idle: TO_BE_KNOWN, rest: TO_BE_KNOWN },
+                Limits { frame: UNKNOWN.min(options.request), idle: options.idle, rest: REST },
                 Room::new(LOBBY, UNKNOWN),
             ),
             limits: Limits { frame: options.request, idle: options.idle, rest: REST },
