@@ -212,6 +212,28 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
             ],
         ),
         (
+            "listen: { kafka: { address: 0.0.0.0:9092, mechanisms: [plain], users: { a: { password: x, rights: all } } } }\n",
+            &[
+                "aqueduct.yaml:1:29: listen.kafka.address: 0.0.0.0:9092 can be reached from other machines, and `plain` sends \
+              passwords there as they are: use `tls`, another mechanism, or say `expose: true`",
+            ],
+        ),
+        (
+            "listen: { kafka: { address: 127.0.0.1:9092, users: { a: { rights: all } } } }\n",
+            &[
+                "aqueduct.yaml:1:45: listen.kafka.users: users are known by nothing: give them passwords, or use `oauth` or \
+              `tls.client-ca`",
+            ],
+        ),
+        (
+            "listen: { kafka: { address: 127.0.0.1:9092, users: { a: { password: x } } } }\n",
+            &["aqueduct.yaml:1:54: listen.kafka.users.a: missing key `rights`"],
+        ),
+        (
+            "listen: { kafka: { address: 127.0.0.1:9092, mechanisms: [oauthbearer], users: { a: { rights: all } } } }\n",
+            &["aqueduct.yaml:1:45: listen.kafka.mechanisms: `oauthbearer` needs `oauth`"],
+        ),
+        (
             "listen: { kafka: 9092 }\n",
             &[
                 "aqueduct.yaml:1:18: listen.kafka: expected an address like `127.0.0.1:9092`, or a mapping with `address`, \
