@@ -13,7 +13,7 @@ async fn check(log: &CommitLog, start: Offset, what: &str) {
     assert_eq!((bounds.start, bounds.end), (start, 10), "{what}");
     let there: Vec<_> = filled(0..10).into_iter().filter(|(offset, _)| *offset >= start).collect();
     assert_eq!(read_all(log, &of(), start, 1 << 20).await, (there.clone(), vec![]), "{what}");
-    let lost = if start > 0 { vec![0..start] } else { vec![] };
+    let lost: Vec<_> = (start > 0).then_some(0..start).into_iter().collect();
     assert_eq!(read_all(log, &of(), 0, 1 << 20).await, (there, lost), "{what}");
     assert_eq!(log.find(&of(), 0).await.unwrap(), start, "{what}: the first of any time");
     assert_eq!(log.find(&of(), 1009).await.unwrap(), start.max(9), "{what}: the last one's time");

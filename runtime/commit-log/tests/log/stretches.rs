@@ -88,14 +88,14 @@ async fn damage_is_told_and_not_passed_on() {
     changed[at] ^= 1;
     std::fs::write(path, changed).unwrap();
     let log = open(folder.path()).await;
-    let (mut from, mut lost, mut size) = (0, Vec::new(), 0);
+    let (mut from, mut lost, mut size) = (0, None, 0);
     while from < 10 {
         let found = stretch(&log, from, 70_000).await;
-        lost.extend(found.lost.clone());
+        lost = lost.or(found.lost.clone());
         size += found.records.len();
         from = found.lost.map_or(found.next, |lost| lost.end);
     }
-    assert_eq!((lost, size > 9 * 30_000), (vec![5..6], true));
+    assert_eq!((lost, size > 9 * 30_000), (Some(5..6), true));
 }
 
 #[tokio::test]
