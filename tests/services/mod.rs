@@ -140,6 +140,16 @@ const VERSITY_LAUNCH: Launch = Launch {
     environment: &[("ROOT_ACCESS_KEY", ACCESS_KEY), ("ROOT_SECRET_KEY", SECRET_KEY)],
 };
 
+const MOTO: Kind = Kind {
+    name: "moto",
+    variable: "AQUEDUCT_TEST_MOTO",
+    image: "motoserver/moto:5.2.5",
+    program: "moto",
+    container: Launch { port: 5000, arguments: &[], environment: &[] },
+    local: Launch { port: 0, arguments: &["{address}"], environment: &[] },
+    health: "/moto-api/",
+};
+
 /// MinIO. Panics, which fails the test, where there is none to be had.
 pub async fn s3() -> S3 {
     static SERVICE: OnceCell<S3> = OnceCell::const_new();
@@ -150,6 +160,13 @@ pub async fn s3() -> S3 {
 pub async fn versity() -> S3 {
     static SERVICE: OnceCell<S3> = OnceCell::const_new();
     SERVICE.get_or_init(|| provide(&VERSITY)).await.clone()
+}
+
+/// Moto, which keeps objects' ACLs as Amazon does, and takes any signature. Panics, which fails the test, where there is
+/// none to be had.
+pub async fn moto() -> S3 {
+    static SERVICE: OnceCell<S3> = OnceCell::const_new();
+    SERVICE.get_or_init(|| provide(&MOTO)).await.clone()
 }
 
 async fn provide(kind: &Kind) -> S3 {
