@@ -24,7 +24,7 @@ const MOST_FIELDS: usize = 2000;
 /// What the records of one object have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Inferred {
-    fields: BTreeMap<String, Shape>,
+    fields: Members,
     seen: Seen,
 }
 
@@ -49,7 +49,40 @@ enum Shape {
     String,
     Text,
     List(Box<Shape>),
-    Object(BTreeMap<String, Shape>),
+    Object(Members),
+}
+
+/// What was seen in the members of objects.
+#[derive(Debug, Default, PartialEq)]
+struct Members {
+    /// In the order in which they came up.
+    shapes: Vec<(String, Shape)>,
+    /// Where each is, by its name.
+    places: BTreeMap<String, usize>,
+    /// Where the next one is likely to be: most objects name their members in the same order.
+    next: usize,
+}
+
+impl Members {
+    fn find(&mut self, name: &str) -> Option<usize> {
+        let is_next = self.shapes.get(self.next).is_some_and(|(next, _)| next == name);
+        let found = if is_next { self.next } else { *self.places.get(name)? };
+        self.next = found + 1;
+        Some(found)
+    }
+
+    fn insert(&mut self, name: &str) -> usize {
+        let place = self.shapes.len();
+        self.shapes.push((name.to_owned(), Shape::Null));
+        self.places.insert(name.to_owned(), place);
+        self.next = place + 1;
+        place
+    }
+
+    /// By name.
+    fn sorted(&self) -> impl Iterator<Item = (&str, &Shape)> {
+        self.places.values().map(|place| &self.shapes[*place]).map(|(name, shape)| (name.as_str(), shape))
+    }
 }
 
 impl Inferred {
@@ -84,15 +117,16 @@ impl Inferred {
     }
 }
 
-fn fields(shapes: &BTreeMap<String, Shape>) -> Vec<Field> {
-    shapes.iter().filter_map(|(name, shape)| Some(Field::optional(name.clone(), shape.kind()?))).collect()
+fn fields(members: &Members) -> Vec<Field> {
+    members.sorted().filter_map(|(name, shape)| Some(Field::optional(name.to_owned(), shape.kind()?))).collect()
 }
 
-fn are_within(shapes: &BTreeMap<String, Shape>, expected: &[Field]) -> bool {
-    shapes.iter().all(|(name, shape)| match expected.iter().find(|field| field.name == *name) {
-        Some(field) => shape.is_within(&field.kind),
+/// `expected` is sorted by name, as an inferred schema is.
+fn are_within(members: &Members, expected: &[Field]) -> bool {
+    members.sorted().all(|(name, shape)| match expected.binary_search_by(|field| field.name.as_str().cmp(name)) {
+        Ok(found) => shape.is_within(&expected[found].kind),
         // What has no type is left out.
-        None => shape.kind().is_none(),
+        Err(_) => shape.kind().is_none(),
     })
 }
 
@@ -106,7 +140,7 @@ impl Shape {
             Shape::String => Kind::String,
             Shape::Text => Kind::Text,
             Shape::List(inner) => Kind::List(Box::new(inner.kind()?)),
-            Shape::Object(shapes) => match fields(shapes) {
+            Shape::Object(members) => match fields(members) {
                 fields if fields.is_empty() => return None,
                 fields => Kind::Struct(fields),
             },
@@ -122,7 +156,7 @@ impl Shape {
             | (Shape::Double, Kind::Double)
             | (Shape::String, Kind::String) => true,
             (Shape::List(inner), Kind::List(kind)) => inner.is_within(kind),
-            (Shape::Object(shapes), Kind::Struct(expected)) => are_within(shapes, expected),
+            (Shape::Object(members), Kind::Struct(expected)) => are_within(members, expected),
             _ => false,
         }
     }
@@ -147,7 +181,7 @@ impl Shape {
 
 /// Merges a row into fields.
 struct Row<'a> {
-    fields: &'a mut BTreeMap<String, Shape>,
+    fields: &'a mut Members,
     seen: &'a mut Seen,
     taken: &'a [&'a str],
 }
@@ -174,35 +208,37 @@ impl<'de> Visitor<'de> for Row<'_> {
 
 /// Merges an object's members; false when it has too many names for a struct.
 fn merge_object<'de, A: MapAccess<'de>>(
-    fields: &mut BTreeMap<String, Shape>,
+    fields: &mut Members,
     seen: &mut Seen,
     taken: &[&str],
     depth: usize,
     mut members: A,
 ) -> Result<bool, A::Error> {
+    fields.next = 0;
     while let Some(name) = members.next_key::<Name<'de>>()? {
         let name = &*name.0;
         if taken.contains(&name) {
             return Err(A::Error::custom(format!("its field {name} has the name of one of the setting columns")));
         }
-        if !fields.contains_key(name) {
-            if depth > 1 && fields.len() == MOST_NAMES {
+        let place = match fields.find(name) {
+            Some(place) => place,
+            None if depth > 1 && fields.shapes.len() == MOST_NAMES => {
                 members.next_value::<IgnoredAny>()?;
                 while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 return Ok(false);
             }
-            if seen.fields == MOST_FIELDS {
+            None if seen.fields == MOST_FIELDS => {
                 let why = "with it and the records before it there would be more than";
                 return Err(A::Error::custom(format!("field {name}: {why} {MOST_FIELDS} columns: give a schema")));
             }
-            seen.fields += 1;
-            seen.news += 1;
-            fields.insert(name.to_owned(), Shape::Null);
-        }
-        match fields.get_mut(name) {
-            Some(shape) => members.next_value_seed(Place { shape, seen, depth: depth + 1 })?,
-            None => drop(members.next_value::<IgnoredAny>()?),
-        }
+            None => {
+                seen.fields += 1;
+                seen.news += 1;
+                fields.insert(name)
+            }
+        };
+        let shape = &mut fields.shapes[place].1;
+        members.next_value_seed(Place { shape, seen, depth: depth + 1 })?;
     }
     Ok(true)
 }
@@ -283,7 +319,7 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         if *self.shape == Shape::Null {
-            self.shape.become_one(Shape::Object(BTreeMap::new()), self.seen);
+            self.shape.become_one(Shape::Object(Members::default()), self.seen);
         }
         let Shape::Object(fields) = self.shape else {
             self.shape.become_one(Shape::Text, self.seen);
