@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiKey, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest, EndTxnRequest,
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslAuthenticateRequest,
@@ -23,7 +24,10 @@ use crate::security::rights::Operation::{
     Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
 };
 use crate::security::rights::{Need, hides, needs};
-use crate::{cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, transactions, versions};
+use crate::{
+    cluster, configs, fetch, groups, metadata, offsets, produce, producers, records, topic_partitions, topics,
+    transactions, versions,
+};
 
 /// One API.
 pub(crate) struct Api {
@@ -348,6 +352,40 @@ pub(crate) const APIS: &[Api] = &[
         answer: |b, call| {
             answered(b, call, |b, r: ListTransactionsRequest, c| async move {
                 transactions::admin_apis::list(&b, r, &c).await
+            })
+        },
+    },
+    Api {
+        key: ApiKey::DeleteRecords,
+        versions: 0..=2,
+        needs: &[needs(Delete, Topic)],
+        answer: |b, call| {
+            answered(b, call, |b, r: DeleteRecordsRequest, c| async move { records::delete(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::AlterConfigs,
+        versions: 0..=2,
+        needs: &[needs(AlterConfigs, Topic), needs(AlterConfigs, Cluster)],
+        answer: |b, call| {
+            answered(b, call, |b, r: AlterConfigsRequest, c| async move { configs::replace(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeLogDirs,
+        versions: 1..=4,
+        needs: &[needs(Describe, Cluster)],
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeLogDirsRequest, c| async move { records::describe(&b, r, &c).await })
+        },
+    },
+    Api {
+        key: ApiKey::DescribeTopicPartitions,
+        versions: 0..=0,
+        needs: &[needs(Describe, Topic)],
+        answer: |b, call| {
+            answered(b, call, |b, r: DescribeTopicPartitionsRequest, c| async move {
+                topic_partitions::answer(&b, r, &c).await
             })
         },
     },

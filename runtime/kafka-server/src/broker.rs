@@ -5,15 +5,18 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aqueduct_api::{
-    Bounds, Edge, Memberships, Producers, Result, Store, Topic, TopicId, TopicPartition, TopicSettings, Transactions,
+    Bounds, Edge, Kept, Memberships, Producers, Result, Store, Stretches, Topic, TopicId, TopicPartition,
+    TopicSettings, Transactions,
 };
 use async_trait::async_trait;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
 use crate::call::{Access, Wrong};
+use crate::fetch::{Followed, sessions::Sessions};
 use crate::frame::{Limits, Room};
 use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
@@ -25,9 +28,9 @@ use crate::transactions::{self, TransactionSettings};
 pub(crate) const NODE: i32 = 0;
 
 /// All that is asked of the log.
-pub trait Served: Store + Producers + Memberships + Transactions {}
+pub trait Served: Store + Stretches + Kept + Producers + Memberships + Transactions {}
 
-impl<T: Store + Producers + Memberships + Transactions> Served for T {}
+impl<T: Store + Stretches + Kept + Producers + Memberships + Transactions> Served for T {}
 
 /// Answers requests; connections share one.
 pub struct Broker {
@@ -47,6 +50,10 @@ pub struct Broker {
     pub(crate) lobby: (Limits, Room),
     /// Bytes of records that may be on their way to clients.
     pub(crate) outgoing: Arc<Semaphore>,
+    /// Bytes of files that may be read at once, to be sent.
+    pub(crate) reading: Semaphore,
+    /// What clients follow that do not name it each time.
+    pub(crate) sessions: Mutex<Sessions<Followed>>,
     /// Bytes that batches may inflate to while they are checked.
     pub(crate) inflating: Semaphore,
     /// Who is in which group.
@@ -140,6 +147,8 @@ pub struct Counters {
     pub refused_batches: AtomicU64,
 }
 
+/// Bytes of files that are read at once for clients whose records are not in memory, or go out encrypted.
+const READ_AT_ONCE: usize = 64 << 20;
 /// How long the rest of a frame may take, besides what its length allows.
 const REST: Duration = Duration::from_secs(10);
 /// The longest frame of somebody who is not known yet.
@@ -163,6 +172,8 @@ impl Broker {
             limits: Limits { frame: options.request, idle: options.idle, rest: REST },
             room: Room::new(options.in_flight, options.request),
             outgoing: Arc::new(Semaphore::new(options.outgoing.min(u32::MAX as usize))),
+            reading: Semaphore::new(READ_AT_ONCE),
+            sessions: Mutex::default(),
             inflating: Semaphore::new(INFLATED_AT_ONCE),
             counters: Counters::default(),
             cluster_id: OnceCell::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_api::Error;
+use aqueduct_api::{Error, Records};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use kafka_protocol::error::ResponseError;
@@ -105,8 +105,8 @@ impl Access<'_> {
 pub(crate) enum Reply {
     /// A whole frame.
     Now(Bytes),
-    /// A whole frame, and the room that is given back once the client has it.
-    Held(Bytes, Option<OwnedSemaphorePermit>),
+    /// A whole frame in pieces, and the room that is given back once the client has it.
+    Pieces(Vec<Records>, Option<OwnedSemaphorePermit>),
     /// A whole frame, for which the connection's next request need not wait; the order of answers holds.
     Later(BoxFuture<'static, Result<Reply, Broken>>),
     /// Nothing: the client asked for no answer.

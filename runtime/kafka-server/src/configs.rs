@@ -1,4 +1,4 @@
-//! DescribeConfigs and IncrementalAlterConfigs: how topics are kept.
+//! DescribeConfigs, IncrementalAlterConfigs and AlterConfigs: how topics are kept, and the endpoint.
 
 use aqueduct_api::{Error, TopicSettings};
 use kafka_protocol::error::ResponseError;
@@ -6,14 +6,16 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::incremental_alter_configs_request::AlterableConfig;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, alter_configs_response,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{Broker, NODE};
+use crate::broker_settings;
 use crate::call::{Caller, Wrong};
 use crate::names::{self, text};
 use crate::security::rights::{Operation, Resource};
@@ -74,8 +76,9 @@ async fn of_resource(
             let topic = broker.topic(access, &resource.resource_name).await?;
             Ok(settings::described(&topic.settings).collect())
         }
-        // What a broker is told is in its own configuration, which no client reads.
-        BROKER if resource.resource_name.is_empty() || *resource.resource_name == *NODE.to_string() => Ok(Vec::new()),
+        BROKER if *resource.resource_name == *NODE.to_string() => Ok(broker_settings::described(broker)),
+        // What all brokers would share that can be changed while they run.
+        BROKER if resource.resource_name.is_empty() => Ok(Vec::new()),
         BROKER => Err(Wrong::new(ResponseError::InvalidRequest, format!("there is one broker, {NODE}"))),
         _ => Err(Wrong::new(ResponseError::InvalidRequest, "topics and brokers have configurations here")),
     }
@@ -88,16 +91,17 @@ fn told_of(setting: &Described, with_synonyms: bool, with_words: bool) -> Descri
     };
     let mut synonyms = Vec::new();
     if with_synonyms {
-        if setting.source() != DEFAULT {
-            synonyms.push(synonym(&setting.value, setting.source()));
+        if setting.source != DEFAULT {
+            synonyms.push(synonym(&setting.value, setting.source));
         }
         synonyms.push(synonym(&setting.default, DEFAULT));
     }
     DescribeConfigsResourceResult::default()
         .with_name(name.clone())
         .with_value(Some(text(&setting.value)))
-        .with_config_source(setting.source())
+        .with_config_source(setting.source)
         .with_config_type(setting.kind)
+        .with_read_only(setting.is_fixed)
         .with_synonyms(synonyms)
         .with_documentation(with_words.then(|| StrBytes::from_static_str(setting.what)))
 }
@@ -110,7 +114,9 @@ pub(crate) async fn alter(
 ) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let altered = alter_one(broker, &resource, request.validate_only, caller).await;
+        let (kind, name) = (resource.resource_type, &resource.resource_name);
+        let change = |wanted: &mut TopicSettings| resource.configs.iter().try_for_each(|config| apply(wanted, config));
+        let altered = alter_one(broker, (kind, name), change, request.validate_only, caller).await;
         let described = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name);
@@ -122,28 +128,51 @@ pub(crate) async fn alter(
     IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
+/// AlterConfigs, as older clients send it: what is not named goes back to its default.
+pub(crate) async fn replace(broker: &Broker, request: AlterConfigsRequest, caller: &Caller) -> AlterConfigsResponse {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let (kind, name) = (resource.resource_type, &resource.resource_name);
+        let change = |wanted: &mut TopicSettings| {
+            settings::reset_all(wanted)?;
+            resource.configs.iter().try_for_each(|config| match &config.value {
+                Some(value) => settings::set(wanted, &config.name, value),
+                None => settings::reset(wanted, &config.name),
+            })
+        };
+        let altered = alter_one(broker, (kind, name), change, request.validate_only, caller).await;
+        let described = alter_configs_response::AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name);
+        responses.push(match altered {
+            Ok(()) => described,
+            Err(wrong) => described.with_error_code(wrong.code()).with_error_message(wrong.message()),
+        });
+    }
+    AlterConfigsResponse::default().with_responses(responses)
+}
+
 async fn alter_one(
     broker: &Broker,
-    resource: &AlterConfigsResource,
+    (kind, name): (i8, &str),
+    change: impl FnOnce(&mut TopicSettings) -> Result<(), Wrong>,
     only_check: bool,
     caller: &Caller,
 ) -> Result<(), Wrong> {
-    if resource.resource_type != TOPIC {
+    if kind != TOPIC {
         caller.may(Operation::AlterConfigs, Resource::Cluster)?;
         let why = "only topics are configured by clients: the rest is in the daemon's configuration";
         return Err(Wrong::new(ResponseError::InvalidRequest, why));
     }
     let access = caller.to(Operation::AlterConfigs);
-    access.check(&resource.resource_name)?;
-    names::check(&resource.resource_name)?;
-    let topic = broker.topic(access, &resource.resource_name).await?;
+    access.check(name)?;
+    names::check(name)?;
+    let topic = broker.topic(access, name).await?;
     if names::is_ours(&topic.name) {
         return Err(Wrong::new(ResponseError::InvalidRequest, "the topic is the runtime's own"));
     }
     let mut wanted = topic.settings.clone();
-    for config in &resource.configs {
-        apply(&mut wanted, config)?;
-    }
+    change(&mut wanted)?;
     if only_check {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aqueduct_api::Records;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
@@ -17,6 +18,7 @@ use crate::frame::{self, Frame, Taken};
 use crate::guard::{self, Walk};
 use crate::security::session::{Session, TO_BE_KNOWN};
 use crate::security::stream::{Reader, Stream, Writer};
+use crate::sending;
 use crate::shapes::{Shape, shape_of};
 use crate::versions;
 
@@ -36,7 +38,8 @@ type Waiting = (Reply, Taken);
 pub(crate) async fn serve(broker: Arc<Broker>, session: Arc<Session>, stream: Stream) -> Result<(), Broken> {
     let (reader, writer) = stream.split();
     let (answers, waiting) = mpsc::channel(PIPELINED);
-    let served = async { tokio::try_join!(take(&broker, &session, reader, answers), give(writer, waiting)).map(drop) };
+    let served =
+        async { tokio::try_join!(take(&broker, &session, reader, answers), give(&broker, writer, waiting)).map(drop) };
     tokio::select! {
         served = served => served,
         () = unknown_for_too_long(&broker, &session) => Err(Broken("it did not say in time who it is".to_owned())),
@@ -81,7 +84,7 @@ async fn take(
     }
 }
 
-async fn give(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
+async fn give(broker: &Broker, writer: Writer, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Broken> {
     let mut writer = BufWriter::with_capacity(BUFFER, writer);
     while let Some((reply, _room)) = waiting.recv().await {
         let reply = match reply {
@@ -92,13 +95,20 @@ async fn give(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) -> Result<()
             }
             reply => reply,
         };
-        let (frame, _held) = match reply {
-            Reply::Now(frame) => (frame, None),
-            Reply::Held(frame, held) => (frame, held),
+        let (pieces, _held) = match reply {
+            Reply::Now(frame) => (vec![Records::Bytes(frame)], None),
+            Reply::Pieces(pieces, held) => (pieces, held),
             Reply::Later(_) | Reply::Nothing => continue,
         };
-        for stretch in frame.chunks(STRETCH) {
-            in_time(writer.write_all(stretch)).await?;
+        for piece in &pieces {
+            match piece {
+                Records::Bytes(bytes) => {
+                    for stretch in bytes.chunks(STRETCH) {
+                        in_time(writer.write_all(stretch)).await?;
+                    }
+                }
+                Records::File(part) => sending::send(broker, &mut writer, part).await?,
+            }
         }
         if waiting.is_empty() {
             in_time(writer.flush()).await?;
@@ -107,9 +117,10 @@ async fn give(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) -> Result<()
     in_time(writer.flush()).await
 }
 
-async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(), Broken> {
+/// What comes of writing, unless the client takes nothing for too long.
+pub(crate) async fn in_time<T>(written: impl Future<Output = std::io::Result<T>>) -> Result<T, Broken> {
     match timeout(NOT_READING, written).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(written)) => Ok(written),
         Ok(Err(cause)) => Err(Broken(format!("it broke off: {cause}"))),
         Err(_) => Err(Broken("answers were not read for too long".to_owned())),
     }

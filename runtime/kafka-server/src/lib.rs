@@ -15,6 +15,7 @@ mod connection;
 mod frame;
 mod guard;
 mod listener;
+mod sending;
 mod shapes;
 
 // Who is asking.
@@ -23,6 +24,7 @@ mod security;
 // Who answers.
 mod apis;
 mod broker;
+mod broker_settings;
 mod cluster;
 mod configs;
 mod fetch;
@@ -32,7 +34,9 @@ mod names;
 mod offsets;
 mod produce;
 mod producers;
+mod records;
 mod settings;
+mod topic_partitions;
 mod topics;
 mod transactions;
 mod versions;

@@ -17,7 +17,8 @@ struct Setting {
 
 /// What a value is, as Kafka counts its types.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
+    Boolean = 1,
     Text = 2,
     Int = 3,
     Long = 5,
@@ -147,28 +148,25 @@ pub(crate) struct Described {
     pub(crate) default: String,
     pub(crate) kind: i8,
     pub(crate) what: &'static str,
+    /// Where the value comes from, as Kafka counts.
+    pub(crate) source: i8,
+    /// Whether no client may change it.
+    pub(crate) is_fixed: bool,
 }
 
-/// Where a value comes from, as Kafka counts: the topic, or nobody.
+/// Where a value comes from, as Kafka counts: the topic, the broker's configuration, or nobody.
 const OF_THE_TOPIC: i8 = 1;
+pub(crate) const OF_THE_BROKER: i8 = 4;
 pub(crate) const DEFAULT: i8 = 5;
-
-impl Described {
-    /// Where the value comes from.
-    pub(crate) fn source(&self) -> i8 {
-        if self.value == self.default { DEFAULT } else { OF_THE_TOPIC }
-    }
-}
 
 /// All settings, by name.
 pub(crate) fn described(settings: &TopicSettings) -> impl Iterator<Item = Described> + use<> {
     let (settings, default) = (settings.clone(), TopicSettings::default());
-    SETTINGS.iter().map(move |setting| Described {
-        name: setting.name,
-        value: (setting.get)(&settings),
-        default: (setting.get)(&default),
-        kind: setting.kind as i8,
-        what: setting.what,
+    SETTINGS.iter().map(move |setting| {
+        let (value, default) = ((setting.get)(&settings), (setting.get)(&default));
+        let source = if value == default { DEFAULT } else { OF_THE_TOPIC };
+        let (name, kind, what) = (setting.name, setting.kind as i8, setting.what);
+        Described { name, value, default, kind, what, source, is_fixed: false }
     })
 }
 
@@ -184,6 +182,11 @@ pub(crate) fn set(settings: &mut TopicSettings, name: &str, value: &str) -> Resu
 pub(crate) fn reset(settings: &mut TopicSettings, name: &str) -> Result<(), Wrong> {
     let default = (find(name)?.get)(&TopicSettings::default());
     set(settings, name, &default)
+}
+
+/// Takes all back to their defaults.
+pub(crate) fn reset_all(settings: &mut TopicSettings) -> Result<(), Wrong> {
+    SETTINGS.iter().try_for_each(|setting| reset(settings, setting.name))
 }
 
 fn find(name: &str) -> Result<&'static Setting, Wrong> {
@@ -217,7 +220,7 @@ mod tests {
         let mut copy = default.clone();
         for setting in described(&default) {
             set(&mut copy, setting.name, &setting.value).unwrap();
-            assert_eq!(setting.source(), DEFAULT, "{}", setting.name);
+            assert_eq!(setting.source, DEFAULT, "{}", setting.name);
         }
         assert_eq!(copy, default);
     }

@@ -217,6 +217,7 @@ const SHAPES: &[(ApiKey, Shape)] = &[
         ),
     ),
     (ApiKey::DescribeConfigs, shape(4, &[many(&[BYTE, TEXT, TEXTS]), BYTE, BYTE.from(3)])),
+    (ApiKey::AlterConfigs, shape(2, &[many(&[BYTE, TEXT, many(&[TEXT, TEXT])]), BYTE])),
     (ApiKey::DescribeLogDirs, shape(2, &[many(&[TEXT, INTS])])),
     (ApiKey::SaslAuthenticate, shape(2, &[BLOB])),
     (ApiKey::CreatePartitions, shape(2, &[many(&[TEXT, INT, many(&[INTS])]), INT, BYTE])),

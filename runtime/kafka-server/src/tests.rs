@@ -46,6 +46,8 @@ fn decoder(key: ApiKey) -> Decode {
         ApiKey::WriteTxnMarkers => decode::<WriteTxnMarkersRequest>,
         ApiKey::TxnOffsetCommit => decode::<TxnOffsetCommitRequest>,
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>,
+        ApiKey::AlterConfigs => decode::<AlterConfigsRequest>,
+        ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>,
         ApiKey::DescribeLogDirs => decode::<DescribeLogDirsRequest>,
         ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>,
         ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>,

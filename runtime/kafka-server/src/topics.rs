@@ -79,7 +79,7 @@ async fn create_one(
         CreatableTopicConfigs::default()
             .with_name(StrBytes::from_static_str(described.name))
             .with_value(Some(text(&described.value)))
-            .with_config_source(described.source())
+            .with_config_source(described.source)
     });
     let told = match caller.allows(Operation::DescribeConfigs, Resource::Topic(&topic.name)) {
         true => CreatableTopicResult::default().with_configs(Some(configs.collect())),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use aqueduct_api::edge::{Abort, Chance, Clock, Threads};
 use aqueduct_api::{
     Appended, At, Bounds, Committed, Edge, Error, Groups, Hold, Isolation, Limit, Log, Marker, Measured, Membership,
-    Memberships, Producer, Producers, Read, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
-    Transactions,
+    Memberships, OnDisk, Producer, Producers, Read, Result, Stretch, Stretches, Token, Topic, TopicId, TopicPartition,
+    TopicSettings, Topics, Transactions, Watch, Watcher,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -118,6 +118,28 @@ impl Log for Memory {
     }
 
     async fn sync(&self, _: &TopicPartition) -> Result<Offset> {
+        no_records()
+    }
+}
+
+#[async_trait]
+impl Stretches for Memory {
+    async fn stretch(&self, _: &TopicPartition, _: Offset, _: usize, _: Isolation) -> Result<Stretch> {
+        no_records()
+    }
+
+    fn watch(&self, _: &TopicPartition, _: &Arc<dyn Watcher>, _: u32) -> Result<Watch> {
+        no_records()
+    }
+}
+
+#[async_trait]
+impl aqueduct_api::Kept for Memory {
+    async fn delete_before(&self, _: &TopicPartition, _: Option<Offset>) -> Result<Offset> {
+        no_records()
+    }
+
+    async fn on_disk(&self) -> Result<OnDisk> {
         no_records()
     }
 }
