@@ -11,7 +11,7 @@ use std::time::Duration;
 use aqueduct_api::Error;
 use aqueduct_api::conformance::sink;
 use aqueduct_tests::network::{Fault, Network};
-use aqueduct_tests::services;
+use aqueduct_tests::services::{self, S3};
 use serde_json::json;
 
 use world::{World, both, large};
@@ -172,6 +172,28 @@ async fn a_server_that_falls_silent_in_the_middle_of_an_upload_is_asked_again() 
     sink::deliver(&*world.sink().await.unwrap(), &mut [script.chunk()]).await;
     assert_eq!(network.suffered(), 1, "{:?}", network.requests());
     world.expect_one(&text).await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_when_an_upload_is_completed_has_one_object_in_the_end() {
+    let both = both().await;
+    // It never hears of the request, or does what is asked and does not say so: the client gives up after a minute.
+    let silences = [Fault::Swallow, Fault::Delay(Duration::from_secs(3600))];
+    let cases = both.iter().flat_map(|(name, s3)| silences.iter().map(move |silence| (name, s3, silence)));
+    let check = async |(name, s3, silence): (&&str, &S3, &Fault)| {
+        let network = Network::before(&s3.endpoint).await;
+        let world = World::new(s3, json!({ "endpoint": network.endpoint })).await;
+        let (script, text) = large(12);
+        network.harm("POST", "uploadId", silence.clone(), 1);
+        let written = world.sink().await.unwrap().write(&mut [script.chunk()]).await;
+        assert!(matches!(written, Err(Error::Retry { .. })), "{name} {silence:?}: {written:?}");
+        assert_eq!(network.suffered(), 1, "{name} {silence:?}: {:?}", network.requests());
+        let there = world.bucket.list().await.len();
+        assert_eq!(there, usize::from(*silence != Fault::Swallow), "{name} {silence:?}");
+        sink::deliver(&*world.sink().await.unwrap(), &mut [script.again()]).await;
+        world.expect_one(&text).await;
+    };
+    futures::future::join_all(cases.map(check)).await;
 }
 
 async fn until(holds: impl Fn() -> bool) {
