@@ -75,6 +75,8 @@ fn teller(key: ApiKey) -> Told {
         ApiKey::DeleteGroups => told::<DeleteGroupsRequest>,
         ApiKey::OffsetDelete => told::<OffsetDeleteRequest>,
         ApiKey::IncrementalAlterConfigs => told::<IncrementalAlterConfigsRequest>,
+        ApiKey::AlterConfigs => told::<AlterConfigsRequest>,
+        ApiKey::DescribeTopicPartitions => told::<DescribeTopicPartitionsRequest>,
         ApiKey::DescribeCluster => told::<DescribeClusterRequest>,
         ApiKey::DescribeProducers => told::<DescribeProducersRequest>,
         key => panic!("nothing here tells what {key:?} answers"),
