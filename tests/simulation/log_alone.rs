@@ -78,8 +78,7 @@ impl Use for LogRun {
             trace: self.machine.trace.clone(),
         };
         let store: Arc<dyn Store> = Arc::new(log.clone());
-        let mut followed = BTreeMap::new();
-        observer.round(&*store, &mut followed).await?;
+        let followed = observer.recovered(&*store).await?;
         self.check_acknowledged();
         self.check_failed();
         self.check_committed(&log).await?;

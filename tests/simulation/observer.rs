@@ -78,12 +78,16 @@ impl Observer {
         }
     }
 
+    /// Reads what a life begins with, before anything is added to it: all of it is synced.
+    pub(crate) async fn recovered(&self, store: &dyn Store) -> Result<BTreeMap<TopicPartition, Followed>> {
+        let mut followed = BTreeMap::new();
+        self.round(store, &mut followed).await?;
+        followed.values_mut().for_each(|known| known.floor = known.next);
+        Ok(followed)
+    }
+
     /// Reads what is there, and keeps from retention what it has not read yet.
-    pub(crate) async fn round(
-        &self,
-        store: &dyn Store,
-        followed: &mut BTreeMap<TopicPartition, Followed>,
-    ) -> Result<()> {
+    async fn round(&self, store: &dyn Store, followed: &mut BTreeMap<TopicPartition, Followed>) -> Result<()> {
         for topic in store.topics().await? {
             if topic.is_internal() {
                 continue;
@@ -96,10 +100,7 @@ impl Observer {
                 if !followed.contains_key(&partition) {
                     let start = self.resume(store, &partition, durability).await?;
                     let hold = store.hold(&partition, start, "observer").await?;
-                    let mut fresh = Followed { next: start, floor: start, epoch: -1, given_back: 0, hold };
-                    self.follow(store, &partition, &mut fresh, durability).await?;
-                    // What was recovered was synced.
-                    fresh.floor = fresh.next;
+                    let fresh = Followed { next: start, floor: start, epoch: -1, given_back: 0, hold };
                     followed.insert(partition.clone(), fresh);
                 }
                 let known = followed.get_mut(&partition).expect("it was just inserted");

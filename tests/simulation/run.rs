@@ -3,7 +3,6 @@
 mod bustle;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
@@ -251,10 +250,9 @@ impl Run {
             scratch: PathBuf::from(SCRATCH),
             budget: ByteSize(self.scenario.budget),
         };
-        let engine = Engine::start(parts, pipeline::plan(&self.scenario, self.partitions, &self.sinks)).await?;
         let observer = Observer { memory: self.memory.clone(), time: self.time.clone(), trace: self.trace.clone() };
-        let mut followed = BTreeMap::new();
-        observer.round(&*store, &mut followed).await?;
+        let followed = observer.recovered(&*store).await?;
+        let engine = Engine::start(parts, pipeline::plan(&self.scenario, self.partitions, &self.sinks)).await?;
         log.start_cleaning();
         tokio::spawn(observer.watch(store, followed));
         let (produce, numbers) = mpsc::unbounded_channel();

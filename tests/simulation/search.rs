@@ -250,13 +250,12 @@ impl Run {
             scratch: PathBuf::from("/scratch"),
             budget: ByteSize::mib(64),
         };
+        let observer = Observer { memory: self.memory.clone(), time, trace };
+        let followed = observer.recovered(&*store).await?;
         let engine = Engine::start(parts, self.plan()).await?;
         if self.spread == 0 {
             self.spread = self.partitions;
         }
-        let observer = Observer { memory: self.memory.clone(), time, trace };
-        let mut followed = BTreeMap::new();
-        observer.round(&*store, &mut followed).await?;
         tokio::spawn(observer.watch(store, followed));
         Ok((engine, log))
     }

@@ -60,6 +60,9 @@ struct Part {
 /// A record of a client, as its value says: producer, transaction, number within that.
 type Name = (i64, usize, usize);
 
+/// The transactions of each producer, in their order.
+type Known = BTreeMap<i64, Vec<Transaction>>;
+
 struct TransactionRun {
     machine: Machine,
     settings: TopicSettings,
@@ -161,13 +164,13 @@ impl TransactionRun {
     }
 
     /// All transactions, by producer.
-    fn known(&self) -> BTreeMap<i64, Vec<Transaction>> {
+    fn known(&self) -> Known {
         let clients = self.clients.iter().map(|client| client.lock().unwrap());
         clients.filter_map(|client| Some((client.id?, client.transactions.clone()))).collect()
     }
 
     /// What was acknowledged is there once.
-    fn check_acknowledged(&self, partition: i32, known: &BTreeMap<i64, Vec<Transaction>>, all: &[(Offset, Name)]) {
+    fn check_acknowledged(&self, partition: i32, known: &Known, all: &[(Offset, Name)]) {
         let mut places: BTreeMap<Name, Vec<Offset>> = BTreeMap::new();
         all.iter().for_each(|(offset, name)| places.entry(*name).or_default().push(*offset));
         for (id, transactions) in known {
@@ -190,7 +193,7 @@ impl TransactionRun {
     fn check_committed(
         &self,
         partition: i32,
-        (before, after): (&BTreeMap<i64, Vec<Transaction>>, &BTreeMap<i64, Vec<Transaction>>),
+        (before, after): (&Known, &Known),
         (stable, committed): (Offset, &[(Offset, Name)]),
     ) {
         for (offset, name) in committed {
@@ -276,10 +279,9 @@ async fn work(log: CommitLog, client: Arc<Mutex<Client>>, mut dice: Dice, trace:
         if !write(&log, &client, &mut dice, &trace).await {
             continue;
         }
-        if client.lock().unwrap().epoch > old && dice.one_in(2) {
-            if end(&log, &client).await.is_ok() {
-                write_late(&log, &client, old, &trace).await;
-            }
+        let is_fenced = client.lock().unwrap().epoch > old && dice.one_in(2);
+        if is_fenced && end(&log, &client).await.is_ok() {
+            write_late(&log, &client, old, &trace).await;
         }
     }
 }
