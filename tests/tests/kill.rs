@@ -276,7 +276,9 @@ fn every_point_in_the_source_is_tried() {
         }
     }
     let tried = POINTS.iter().chain(&UPLOAD_POINTS).chain(&DEAD_LETTER_POINTS).map(|(point, _)| *point);
-    // What a command does to dead letters is ended in tests/dead_letters.rs, what is noted of producers in tests/kafka_producers.rs.
-    let tried = tried.chain(["deadletter.replay", "producers.write"]).map(str::to_owned);
+    // What a command does to dead letters is ended in tests/dead_letters.rs, what Kafka clients ask for in their tests.
+    let transactions = ["transactions.save", "transactions.saved", "transactions.marker", "commit.transaction"];
+    let tried = tried.chain(["deadletter.replay", "producers.write", "deletion.noted"]).chain(transactions);
+    let tried = tried.map(str::to_owned);
     assert_eq!(named, tried.collect::<BTreeSet<_>>());
 }
