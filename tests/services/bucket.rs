@@ -11,6 +11,7 @@ use object_store::signer::{SignedUrlOptions, Signer as _};
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, StatusCode};
 
 use super::S3;
@@ -151,6 +152,8 @@ impl Bucket {
         let key = Path::from(key);
         let signed = self.store.signed_url_opts(method.clone(), &key, Duration::from_secs(60), &options);
         let url = signed.await.unwrap();
-        reqwest::Client::new().request(method, url).body(body).send().await.unwrap()
+        // A request without a body says so too: not every server takes one that does not.
+        let length = body.len();
+        reqwest::Client::new().request(method, url).header(CONTENT_LENGTH, length).body(body).send().await.unwrap()
     }
 }

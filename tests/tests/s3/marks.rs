@@ -84,6 +84,39 @@ async fn an_acl_is_asked_for_with_what_makes_an_object_and_with_nothing_else() {
 }
 
 #[tokio::test]
+async fn objects_have_the_acl_of_the_settings() {
+    let s3 = services::moto().await;
+    let groups = "http://acs.amazonaws.com/groups/global";
+    for (acl, granted) in [
+        (json!(null), vec![]),
+        (json!("private"), vec![]),
+        (json!("public-read"), vec![(format!("{groups}/AllUsers"), "READ")]),
+        (json!("authenticated-read"), vec![(format!("{groups}/AuthenticatedUsers"), "READ")]),
+    ] {
+        let world = World::new(&s3, json!({ "acl": acl })).await;
+        let sink = world.sink().await.unwrap();
+        // Put whole, and in parts: of those moto knows no ACL where none was asked for.
+        let puts = &[("whole", 1), ("parts", 12)][..if acl.is_null() { 1 } else { 2 }];
+        for (topic, count) in puts {
+            sink::deliver(&*sink, &mut [large_of(topic, *count).0.chunk()]).await;
+        }
+        let objects = world.bucket.list().await;
+        assert_eq!(objects.len(), puts.len(), "{acl}");
+        for (key, _) in objects {
+            let told = world.bucket.request(reqwest::Method::GET, &key, &[("acl", "")], Vec::new()).await;
+            let told = told.text().await.unwrap();
+            assert!(told.contains("<Permission>FULL_CONTROL</Permission>"), "{acl} {key}: {told}");
+            assert_eq!(told.matches("<URI>").count(), granted.len(), "{acl} {key}: {told}");
+            for (group, right) in &granted {
+                let grant = told.split("<Grant>").find(|grant| grant.contains(&format!("<URI>{group}</URI>")));
+                let is_right = grant.is_some_and(|grant| grant.contains(&format!("<Permission>{right}</Permission>")));
+                assert!(is_right, "{acl} {key}: {told}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_acl_that_a_bucket_does_not_take_is_told() {
     let s3 = services::s3().await;
     let network = Network::before(&s3.endpoint).await;
