@@ -9,14 +9,14 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::apis::{Api, api};
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
 use crate::frame::{self, Frame, Taken};
 use crate::guard::{self, Walk};
-use crate::security::session::{Session, TO_BE_KNOWN};
+use crate::security::session::Session;
 use crate::security::stream::{Reader, Stream, Writer};
 use crate::sending;
 use crate::shapes::{Shape, shape_of};
@@ -34,22 +34,27 @@ const STRETCH: usize = 256 << 10;
 /// An answer that waits for its turn, with what its request holds.
 type Waiting = (Reply, Taken);
 
-/// Serves one client until it goes, or does what ends a connection.
-pub(crate) async fn serve(broker: Arc<Broker>, session: Arc<Session>, stream: Stream) -> Result<(), Broken> {
+/// Serves one client until it goes, or does what ends a connection, or has not said by `due` who it is.
+pub(crate) async fn serve(
+    broker: Arc<Broker>,
+    session: Arc<Session>,
+    stream: Stream,
+    due: Instant,
+) -> Result<(), Broken> {
     let (reader, writer) = stream.split();
     let (answers, waiting) = mpsc::channel(PIPELINED);
     let served =
         async { tokio::try_join!(take(&broker, &session, reader, answers), give(&broker, writer, waiting)).map(drop) };
     tokio::select! {
         served = served => served,
-        () = unknown_for_too_long(&broker, &session) => Err(Broken("it did not say in time who it is".to_owned())),
+        () = unknown_for_too_long(&broker, &session, due) => Err(Broken("it did not say in time who it is".to_owned())),
     }
 }
 
 /// Ends when a client should have said who it is, and has not.
-async fn unknown_for_too_long(broker: &Broker, session: &Session) {
+async fn unknown_for_too_long(broker: &Broker, session: &Session, due: Instant) {
     if session.known().is_none() {
-        tokio::time::sleep(TO_BE_KNOWN).await;
+        sleep_until(due).await;
     }
     match session.known() {
         Some(_) => std::future::pending().await,
@@ -79,7 +84,7 @@ async fn take(
         }
         if let Some(until) = session.held_until() {
             broker.counters.throttled.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep_until(until).await;
+            sleep_until(until).await;
         }
     }
 }

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::broker::Broker;
 use crate::connection;
@@ -93,9 +93,11 @@ async fn connected(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     broker.counters.open.fetch_add(1, Ordering::Relaxed);
     let _open = Open(broker);
     let security = &broker.options.security;
+    // For TLS and all that follows it together.
+    let due = Instant::now() + TO_BE_KNOWN;
     let (stream, name) = match &security.tls {
         None => (Stream::Plain(stream), None),
-        Some(tls) => match timeout(TO_BE_KNOWN, tls.accept(stream)).await {
+        Some(tls) => match timeout_at(due, tls.accept(stream)).await {
             Ok(Ok((stream, name))) => (Stream::Tls(Box::new(stream)), name),
             failed => {
                 broker.counters.insecure.fetch_add(1, Ordering::Relaxed);
@@ -111,7 +113,7 @@ async fn connected(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     let host = format!("/{}", peer.ip()).into();
     let refused = broker.counters.refused.clone();
     let session = Arc::new(Session::new(host, security.clone(), broker.edge.clone(), refused, name));
-    if let Err(cause) = connection::serve(broker.clone(), session, stream).await {
+    if let Err(cause) = connection::serve(broker.clone(), session, stream, due).await {
         broker.counters.broken.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%peer, cause = %cause.0, "a Kafka client's connection was closed");
     }
