@@ -74,7 +74,8 @@ impl Transaction {
             (State::PrepareCommit, true) | (State::PrepareAbort, false) if was_raised => {
                 Err(ResponseError::ConcurrentTransactions)
             }
-            (State::PrepareCommit | State::PrepareAbort, _) if is_same => Err(ResponseError::ProducerFenced),
+            // The transaction before is not complete yet: its producer may be done with the next one already.
+            (State::PrepareCommit | State::PrepareAbort, _) if is_same => Err(ResponseError::ConcurrentTransactions),
             // Nothing was added since: the abort of nothing raises the epoch all the same.
             (State::CompleteCommit | State::CompleteAbort, false) if is_same => Ok(Ends::Now),
             (State::CompleteCommit, true) | (State::CompleteAbort, false) if !is_same => Ok(Ends::Already),

@@ -224,6 +224,9 @@ fn each_transaction_of_a_newer_client_has_an_epoch_of_its_own() {
     case.ask_end(who(7, 0), true, 2);
     assert_eq!(case.settle(true, false), [Ok(who(7, 1))]);
     assert_eq!(case.out, [Effect::Mark(Outcome { who: who(7, 1), commits: true }, [partition(1)].into())]);
+    // Its client gives up the next one before this one is complete.
+    case.ask_end(who(7, 1), false, 2);
+    assert!(matches!(case.out.pop(), Some(Effect::Answer(_, Err(E::ConcurrentTransactions)))));
     case.settle(true, true);
     // Its answer was lost.
     assert_eq!(case.end(who(7, 0), true, 2), Ok(who(7, 1)));
