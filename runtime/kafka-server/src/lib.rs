@@ -55,3 +55,5 @@ pub use transactions::TransactionSettings;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worlds;

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
-use super::world::{Dice, PARTITIONS};
+use super::world::PARTITIONS;
 use crate::groups::request::{Claimed, Join, Joined, Millis, Protocol, Refused, Sync, Synced};
+use crate::worlds::Dice;
 
 const HEARTBEAT: Millis = 3000;
 const SESSION: Millis = 10_000;

@@ -10,6 +10,7 @@ use kafka_protocol::ResponseError;
 use super::clients::{Asked, Client, Told};
 use crate::groups::group::{Group, Rules};
 use crate::groups::request::{Effect, Millis, Stamp, Ticket};
+use crate::worlds::Dice;
 
 /// Partitions that members share.
 pub(super) const PARTITIONS: u8 = 8;
@@ -18,29 +19,6 @@ const RULES: Rules = Rules { initial_delay: 3000, new_member_timeout: 300_000, m
 const UNREST: Millis = 120_000;
 /// How long nothing happens but what has to: more than the longest time-out.
 const CALM: Millis = 700_000;
-
-/// SplitMix64.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.bits() % end
-    }
-
-    /// Whether something that happens once in `often` does.
-    pub(super) fn once_in(&mut self, often: u64) -> bool {
-        self.below(often) == 0
-    }
-}
 
 /// What is on its way.
 enum Message {
@@ -99,7 +77,7 @@ pub(super) fn run(seed: u64) -> World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let clients = (0..2 + dice.below(5)).map(|n| Client::new(n, &mut dice)).collect();
         World {
             dice,

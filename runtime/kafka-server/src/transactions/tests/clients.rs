@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use kafka_protocol::ResponseError;
 
-use super::world::{Dice, PARTITIONS};
+use super::world::PARTITIONS;
 use crate::transactions::request::{Answer, End, Init, Millis, Who};
+use crate::worlds::Dice;
 
 /// After which a producer asks again.
 const REQUEST: Millis = 3000;

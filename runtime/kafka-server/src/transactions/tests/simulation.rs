@@ -1,12 +1,11 @@
 //! Thousands of simulated worlds, in which nothing may go wrong, and some in which a deliberate mistake has to be noticed.
 
-use aqueduct_api::fault::{Mutant, mutate};
+use aqueduct_api::fault::Mutant;
 
 use super::world::run;
+use crate::worlds;
 
 const SEEDS: u64 = 3000;
-/// How many worlds may pass before a mistake is noticed.
-const NOTICED_WITHIN: u64 = 300;
 
 #[test]
 fn transactions_are_whole_or_not_there_whatever_happens() {
@@ -25,10 +24,7 @@ fn transactions_are_whole_or_not_there_whatever_happens() {
 }
 
 fn is_noticed(mutant: Mutant) {
-    mutate(Some(mutant));
-    let noticed = (0..NOTICED_WITHIN).find(|seed| !run(*seed).violations.is_empty());
-    mutate(None);
-    assert!(noticed.is_some(), "{mutant:?} is not noticed in {NOTICED_WITHIN} worlds");
+    worlds::is_noticed(mutant, |seed| !run(*seed).violations.is_empty());
 }
 
 #[test]

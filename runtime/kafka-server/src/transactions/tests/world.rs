@@ -10,6 +10,7 @@ use super::clients::{Asked, Client};
 use crate::transactions::entry::{Entry, State};
 use crate::transactions::request::{Answer, Effect, Millis, Outcome, Ticket, Who};
 use crate::transactions::transaction::Transaction;
+use crate::worlds::Dice;
 
 /// Partitions that are written to.
 pub(super) const PARTITIONS: u8 = 4;
@@ -20,29 +21,6 @@ const UNREST: Millis = 120_000;
 const CALM: Millis = 60_000;
 /// How long an id that nobody uses is remembered.
 const EXPIRATION: Millis = 40_000;
-
-/// SplitMix64.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.bits() % end
-    }
-
-    /// Whether something that happens once in `often` does.
-    pub(super) fn once_in(&mut self, often: u64) -> bool {
-        self.below(often) == 0
-    }
-}
 
 /// What is on its way.
 enum Message {
@@ -121,7 +99,7 @@ fn name(partition: u8) -> TopicPartition {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let clients = (0..2 + dice.below(3) as usize).map(|n| Client::new(n % IDS, &mut dice)).collect();
         let mut world = World {
             dice,
