@@ -19,7 +19,7 @@ const TRANSACTIONS: i8 = 1;
 const BROKERS: i8 = 1;
 
 /// FindCoordinator: it is this node.
-pub(crate) fn coordinator(
+pub(crate) async fn coordinator(
     broker: &Broker,
     request: FindCoordinatorRequest,
     caller: &Caller,

@@ -2,17 +2,24 @@
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
-use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::apis::{APIS, Api};
+use crate::broker::Broker;
+use crate::call::Caller;
 use crate::transactions::OWN_EPOCHS;
 
 /// The feature whose version says how clients end transactions (KIP-890).
 const TRANSACTIONS: &str = "transaction.version";
 
+/// ApiVersions.
+pub(crate) async fn answer(_: &Broker, _: ApiVersionsRequest, _: &Caller) -> ApiVersionsResponse {
+    told()
+}
+
 /// The table of APIs, for clients.
-pub(crate) fn answer() -> ApiVersionsResponse {
+fn told() -> ApiVersionsResponse {
     let row = |api: &Api| {
         // Old versions of librdkafka compress nothing unless they are told of version 0 (KAFKA-18659), which they do not use.
         let first = if api.key == ApiKey::Produce { 0 } else { *api.versions.start() };
@@ -32,7 +39,7 @@ pub(crate) fn answer() -> ApiVersionsResponse {
 
 /// For a client that asked in a version which is not known here (KIP-511).
 pub(crate) fn refused() -> ApiVersionsResponse {
-    answer().with_error_code(ResponseError::UnsupportedVersion.code())
+    told().with_error_code(ResponseError::UnsupportedVersion.code())
 }
 
 #[cfg(test)]
@@ -52,7 +59,7 @@ mod tests {
             };
             format!("| {:?} {} {versions}", ApiKey::try_from(api.api_key).unwrap(), api.api_key)
         };
-        let mut expected: Vec<String> = answer().api_keys.iter().map(row).collect();
+        let mut expected: Vec<String> = super::told().api_keys.iter().map(row).collect();
         told.sort();
         expected.sort();
         assert_eq!(told, expected);

@@ -33,12 +33,7 @@ const KNOWS_MISSING_GROUPS: i16 = 9;
 const MANY_GROUPS: i16 = 8;
 
 /// OffsetCommit.
-pub(crate) async fn commit(
-    broker: &Broker,
-    groups: &Coordinator,
-    request: OffsetCommitRequest,
-    caller: &Caller,
-) -> OffsetCommitResponse {
+pub(crate) async fn commit(broker: &Broker, request: OffsetCommitRequest, caller: &Caller) -> OffsetCommitResponse {
     let mut offsets = Vec::new();
     let mut answers = Vec::new();
     for topic in &request.topics {
@@ -58,7 +53,7 @@ pub(crate) async fn commit(
             answers.push(checked.map(drop));
         }
     }
-    let outcome = take(groups, &request, offsets, caller).await;
+    let outcome = take(&broker.groups, &request, offsets, caller).await;
     let mut answers = answers.into_iter().map(|checked| outcome.and(checked));
     let topics = request.topics.into_iter().map(|topic| {
         let answer = |asked: OffsetCommitRequestPartition| {
@@ -105,7 +100,8 @@ async fn take(
 }
 
 /// OffsetFetch.
-pub(crate) async fn fetch(groups: &Coordinator, request: OffsetFetchRequest, caller: &Caller) -> OffsetFetchResponse {
+pub(crate) async fn fetch(broker: &Broker, request: OffsetFetchRequest, caller: &Caller) -> OffsetFetchResponse {
+    let groups = &broker.groups;
     if caller.version >= MANY_GROUPS {
         let mut found = Vec::new();
         for group in request.groups {
@@ -206,12 +202,7 @@ fn told(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePar
 }
 
 /// OffsetDelete.
-pub(crate) async fn delete(
-    broker: &Broker,
-    groups: &Coordinator,
-    request: OffsetDeleteRequest,
-    caller: &Caller,
-) -> OffsetDeleteResponse {
+pub(crate) async fn delete(broker: &Broker, request: OffsetDeleteRequest, caller: &Caller) -> OffsetDeleteResponse {
     let mut offsets = Vec::new();
     let mut checks = Vec::new();
     for topic in &request.topics {
@@ -227,7 +218,7 @@ pub(crate) async fn delete(
             }
         }
     }
-    let answers = match forget(groups, &request, offsets, caller).await {
+    let answers = match forget(&broker.groups, &request, offsets, caller).await {
         Ok(answers) => answers,
         Err(error) => return OffsetDeleteResponse::default().with_error_code(error.code()),
     };

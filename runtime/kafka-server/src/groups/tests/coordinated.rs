@@ -117,8 +117,7 @@ impl Case {
             .with_member_id(text(who.0))
             .with_generation_id_or_member_epoch(who.1)
             .with_topics(vec![topic]);
-        let response =
-            offsets_apis::commit(&self.broker, &self.broker.groups, request, &caller(ApiKey::OffsetCommit, 9)).await;
+        let response = offsets_apis::commit(&self.broker, request, &caller(ApiKey::OffsetCommit, 9)).await;
         response.topics[0].partitions[0].error_code
     }
 
@@ -129,8 +128,7 @@ impl Case {
     async fn committed(&self, name: &str) -> Vec<(i32, i64)> {
         let asked = OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(None);
         let request = OffsetFetchRequest::default().with_groups(vec![asked]);
-        let found =
-            offsets_apis::fetch(&self.broker.groups, request, &caller(ApiKey::OffsetFetch, 9)).await.groups.remove(0);
+        let found = offsets_apis::fetch(&self.broker, request, &caller(ApiKey::OffsetFetch, 9)).await.groups.remove(0);
         let all = found.topics.into_iter().flat_map(|topic| topic.partitions);
         all.map(|partition| (partition.partition_index, partition.committed_offset)).collect()
     }
@@ -155,8 +153,7 @@ impl Case {
         let topic =
             OffsetDeleteRequestTopic::default().with_name(TopicName(text("t"))).with_partitions(vec![partition]);
         let request = OffsetDeleteRequest::default().with_group_id(group(name)).with_topics(vec![topic]);
-        let response =
-            offsets_apis::delete(&self.broker, &self.broker.groups, request, &caller(ApiKey::OffsetDelete, 0)).await;
+        let response = offsets_apis::delete(&self.broker, request, &caller(ApiKey::OffsetDelete, 0)).await;
         let partition = response.topics.first().map(|topic| topic.partitions[0].error_code);
         (response.error_code, partition)
     }
@@ -262,7 +259,7 @@ async fn offsets_are_checked_one_by_one() {
     assert_eq!(case.committed("g").await, [(1, 7)]);
     let topic = OffsetFetchRequestTopic::default().with_name(TopicName(text("t"))).with_partition_indexes(vec![0, 1]);
     let request = OffsetFetchRequest::default().with_group_id(group("g")).with_topics(Some(vec![topic]));
-    let found = offsets_apis::fetch(&case.broker.groups, request, &caller(ApiKey::OffsetFetch, 7)).await;
+    let found = offsets_apis::fetch(&case.broker, request, &caller(ApiKey::OffsetFetch, 7)).await;
     let told: Vec<_> = found.topics[0].partitions.iter().map(|of| (of.committed_offset, of.error_code)).collect();
     assert_eq!(told, [(-1, 0), (7, 0)]);
 }
