@@ -186,6 +186,11 @@ impl Broker {
         &self.counters
     }
 
+    /// Where clients are told to connect to: `localhost:9092`.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.options.host, self.options.port)
+    }
+
     /// The host that clients are told.
     pub(crate) fn host(&self) -> StrBytes {
         text(&self.options.host)

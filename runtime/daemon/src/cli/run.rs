@@ -136,7 +136,8 @@ async fn reload(daemon: &Daemon) {
 fn introduce(context: &mut Context, loaded: &Loaded, daemon: &Daemon) -> Result<(), Failure> {
     let recovery = daemon.log().recovery();
     let (millis, url) = (recovery.millis, format!("http://{}", daemon.address()));
-    tracing::info!(target: logging::TOLD, config = %loaded.path.display(), log = %loaded.config.log.path.display(), url, millis, "running");
+    let kafka = daemon.broker().map(|broker| broker.address());
+    tracing::info!(target: logging::TOLD, config = %loaded.path.display(), log = %loaded.config.log.path.display(), url, kafka, millis, "running");
     if !context.terminal.interactive {
         return Ok(());
     }
@@ -157,6 +158,7 @@ fn introduce(context: &mut Context, loaded: &Loaded, daemon: &Daemon) -> Result<
         lines.push(format!("  sink    {name} ({}) from {}{destination}", plan.connector, plan.topics.join(", ")));
     }
     lines.push(format!("  http    {url}"));
+    lines.extend(kafka.map(|address| format!("  kafka   {address}")));
     let (program, mut options) = (&context.program, String::new());
     if daemon.address().port() != 8083 {
         options = format!(" --url {url}");
