@@ -1,36 +1,30 @@
 //! The log as the engine sees it.
 
+mod opening;
+mod upkeep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Edge, Error, Groups as GroupsApi, Hold, Isolation, Kept, Limit, Log,
-    Marker, Measured, Membership, Memberships, OnDisk, Producer, Producers, Read, Result, Stretch, Stretches, Token,
-    Topic, TopicId, TopicPartition, TopicSettings, Topics, Transactions, Watch, Watcher,
+    Appended, At, Bounds, Committed, Edge, Error, Groups as GroupsApi, Hold, Isolation, Kept, Limit, Log, Marker,
+    Measured, Membership, Memberships, OnDisk, Producer, Producers, Read, Result, Stretch, Stretches, Token, Topic,
+    TopicId, TopicPartition, TopicSettings, Topics, Transactions, Watch, Watcher,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
-use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::folder::{CLEAN, Folder, at};
+use crate::folder::at;
 use crate::groups::{self, Groups};
-use crate::mark::CleanMark;
 use crate::options::Options;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
-use crate::recovery::{Recovery, open_partitions};
+use crate::recovery::Recovery;
 use crate::shared::Shared;
-use crate::topic::{self, Registry};
+use crate::topic::Registry;
 use crate::usage::{PartitionUsage, Usage};
-
-/// How often partitions with `durability: interval` are synced.
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// How often retention and compaction look for something to do.
-const CLEANING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A log on the local disk. Clones are the same log. Dropping the last without [`CommitLog::close`] is like a kill: the next
 /// start has to recover.
@@ -50,92 +44,6 @@ struct Inner {
     is_cleaning: AtomicBool,
 }
 
-/// A folder that was taken.
-struct Taken {
-    shared: Arc<Shared>,
-    /// What the last clean stop noted, if it was one.
-    mark: Option<Arc<CleanMark>>,
-    clean: bool,
-    begun: Instant,
-}
-
-impl Taken {
-    /// Takes the folder. Blocks.
-    fn take(edge: Edge, path: &Path, options: &Options) -> Result<Taken> {
-        let begun = Instant::now();
-        let folder = Folder::open(&edge.disk, path, &options.owner)?;
-        let mark = folder.take_clean()?;
-        let mark = mark.and_then(|mark| match serde_json::from_slice::<CleanMark>(&mark) {
-            Ok(mark) => Some(Arc::new(mark)),
-            Err(cause) => {
-                tracing::warn!(path = %path.join(CLEAN).display(), %cause, "the note of a clean stop can not be read");
-                None
-            }
-        });
-        let clean = mark.is_some() || folder.is_new;
-        let shared = Arc::new(Shared::new(edge, folder, options)?);
-        if !clean && !fault::mutated(Mutant::SameEpoch) {
-            shared.raise_epoch()?;
-        }
-        Ok(Taken { shared, mark, clean, begun })
-    }
-
-    /// Opens what is in the folder, many partitions at once.
-    async fn open(&self) -> Result<Inner> {
-        let (shared, edge) = (&self.shared, &self.shared.edge);
-        let mut recovery = Recovery { clean: self.clean, ..Recovery::default() };
-        let (finding, clean) = (shared.clone(), self.mark.is_some());
-        let (topics, foreign) = edge.blocking(move || topic::find(&finding, clean)).await??;
-        recovery.foreign = foreign;
-        let partitions = topics.iter().flat_map(Topic::all_partitions).collect();
-        let found = open_partitions(shared, partitions, self.mark.as_ref(), &mut recovery).await?;
-        let registry = Arc::new(Registry::new(shared.clone(), topics, found));
-        shared.introduce(&registry);
-        let (loading, runtime) = (registry.clone(), tokio::runtime::Handle::current());
-        let load = move || Groups::load(&loading, runtime).inspect(|_| loading.shared.room.take_ballast());
-        let groups = edge.blocking(load).await??;
-        // A process may have been killed before it came to that.
-        if let Err(cause) = groups.forget_gone().await {
-            tracing::warn!(%cause, "committed offsets of deleted topics are forgotten at the next start");
-        }
-        recovery.millis = self.begun.elapsed().as_millis() as u64;
-        if !self.clean {
-            let path = shared.folder.path.display();
-            tracing::info!(folder = %path, millis = recovery.millis, cut = recovery.cut.len(), "log recovered");
-        }
-        let (producer_ids, is_cleaning) = (ProducerIds::new(shared), AtomicBool::new(false));
-        let naming = tokio::sync::Mutex::default();
-        Ok(Inner { shared: shared.clone(), registry, groups, naming, producer_ids, recovery, is_cleaning })
-    }
-}
-
-impl Inner {
-    /// One round of retention and compaction.
-    async fn clean(&self) -> Result<()> {
-        let mut outcome = Ok(());
-        for partition in self.registry.partitions() {
-            let cleaned = clean(&partition).await;
-            if let Err(cause) = &cleaned {
-                tracing::warn!(topic = %partition.of.topic, partition = partition.of.partition, %cause, "not cleaned");
-            }
-            outcome = outcome.and(cleaned);
-        }
-        let shared = self.shared.clone();
-        self.shared.edge.blocking(move || shared.room.take_ballast()).await?;
-        outcome
-    }
-
-    /// Finishes all partitions, and notes it. Blocks.
-    fn close(&self) -> Result<()> {
-        if !self.registry.finish()? {
-            return Ok(());
-        }
-        let mark = serde_json::to_vec(&self.registry.mark()).expect("a mark has only texts and numbers");
-        let path = self.shared.folder.path.join(CLEAN);
-        self.shared.room.or_on_ballast(|| self.shared.folder.write_state(&path, &mark)).map_err(at(&path))
-    }
-}
-
 impl CommitLog {
     /// Opens the log in a folder, which is made where it is missing, and recovers what a crash left. To be called on the
     /// runtime that is to carry the log's own timers.
@@ -145,10 +53,10 @@ impl CommitLog {
     pub async fn open(edge: Edge, folder: &Path, options: Options) -> Result<CommitLog> {
         let folder = folder.to_owned();
         let inside = edge.clone();
-        let taken = edge.blocking(move || Taken::take(inside, &folder, &options)).await??;
+        let taken = edge.blocking(move || opening::Taken::take(inside, &folder, &options)).await??;
         // Whoever tries again finds the folder free, whatever else of this try is still there.
         let inner = Arc::new(taken.open().await.inspect_err(|_| taken.shared.folder.release())?);
-        tokio::spawn(sync_in_intervals(Arc::downgrade(&inner)));
+        tokio::spawn(upkeep::sync_in_intervals(Arc::downgrade(&inner)));
         Ok(CommitLog { inner })
     }
 
@@ -166,7 +74,7 @@ impl CommitLog {
     /// carry the log's own timers.
     pub fn start_cleaning(&self) {
         if !self.inner.is_cleaning.swap(true, Ordering::SeqCst) {
-            tokio::spawn(clean_in_intervals(Arc::downgrade(&self.inner)));
+            tokio::spawn(upkeep::clean_in_intervals(Arc::downgrade(&self.inner)));
         }
     }
 
@@ -207,52 +115,6 @@ impl CommitLog {
         let registry = self.inner.registry.clone();
         self.inner.shared.edge.blocking(move || job(&registry)).await?
     }
-}
-
-/// Syncs partitions with `durability: interval`, as long as somebody has the log.
-async fn sync_in_intervals(log: Weak<Inner>) {
-    let mut ticks = tokio::time::interval(SYNC_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(log) = log.upgrade() else { return };
-        let is_due = |partition: &Arc<Partition>| {
-            partition.settings().durability == Durability::Interval && partition.is_dirty()
-        };
-        // Failures are told where they are handled, in the writer.
-        let partitions = log.registry.partitions();
-        let syncs = partitions.iter().filter(|of| is_due(of)).map(|of| async move { drop(of.sync().await) });
-        futures::future::join_all(syncs).await;
-        for partition in partitions.iter().filter(|partition| partition.is_unsettled()) {
-            match partition.roll().await {
-                Ok(()) => tracing::info!(partition = %partition.of, "what a failed sync made void is settled"),
-                Err(cause) => tracing::debug!(partition = %partition.of, %cause, "no segment could be begun yet"),
-            }
-        }
-    }
-}
-
-/// Retention and compaction, as long as somebody has the log.
-async fn clean_in_intervals(log: Weak<Inner>) {
-    let mut ticks = tokio::time::interval(CLEANING_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(log) = log.upgrade() else { return };
-        // Failures are told by partition.
-        let _ = log.clean().await;
-    }
-}
-
-/// Retention and compaction of one partition.
-async fn clean(partition: &Arc<Partition>) -> Result<()> {
-    let edge = partition.shared.edge.clone();
-    let rolling = partition.clone();
-    if edge.blocking(move || rolling.wants_new_segment()).await?? {
-        partition.roll().await?;
-    }
-    let partition = partition.clone();
-    edge.blocking(move || partition.clean()).await?
 }
 
 #[async_trait]
