@@ -1,27 +1,25 @@
 //! How far each group has come, and who is in it: what [`crate::group_records`] say.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod loading;
+mod transacting;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use aqueduct_api::fault::{self, Mutant};
-use aqueduct_api::{
-    At, CleanupPolicy, Committed, Durability, Error, Isolation, Marker, Membership, Result, Span, Token,
-    TopicPartition, TopicSettings,
-};
+use aqueduct_api::{At, Committed, Error, Membership, Result, Token, TopicPartition};
 use aqueduct_record::{Batch, Offset};
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::group_records::{self as records, Key};
+use crate::group_records as records;
 use crate::partition::Partition;
 use crate::topic::Registry;
-use crate::undecided::{Undecided, Waiting};
+use crate::undecided::Undecided;
 
 pub(crate) const TOPIC: &str = "__consumer_offsets";
 const LONGEST_METADATA: usize = 4096;
 const LONGEST_GROUP: usize = i16::MAX as usize;
-/// Bytes read at once when the offsets are loaded.
-const LOADED_AT_ONCE: usize = 1 << 20;
 /// From how many groups on those are looked for that nothing is known of.
 const MANY_GROUPS: usize = 1024;
 
@@ -78,102 +76,6 @@ impl Group {
 }
 
 impl Groups {
-    /// Loads what was committed. Blocks.
-    pub(crate) fn load(registry: &Arc<Registry>, runtime: tokio::runtime::Handle) -> Result<Self> {
-        let partition = match registry.topic(TOPIC) {
-            Ok(topic) => topic.partitions.first().cloned(),
-            Err(_) => {
-                let settings = TopicSettings {
-                    cleanup: CleanupPolicy::Compact,
-                    retention: Span::FOREVER,
-                    durability: Durability::Fsync,
-                    ..TopicSettings::default()
-                };
-                registry.create(TOPIC, 1, &settings)?;
-                registry.topic(TOPIC)?.partitions.first().cloned()
-            }
-        };
-        let partition = partition.ok_or_else(|| Error::fatal(format!("topic `{TOPIC}` has no partitions")))?;
-        let groups = Groups {
-            partition,
-            registry: registry.clone(),
-            runtime,
-            groups: Mutex::default(),
-            transacting: Arc::default(),
-            open: Arc::default(),
-        };
-        groups.read_all()?;
-        Ok(groups)
-    }
-
-    fn read_all(&self) -> Result<()> {
-        let mut offset = self.partition.start();
-        loop {
-            let found = self.partition.read(offset, LOADED_AT_ONCE, Isolation::Uncommitted)?;
-            if let Some(lost) = found.lost {
-                tracing::error!(
-                    topic = TOPIC,
-                    from = lost.start,
-                    to = lost.end,
-                    "committed offsets are damaged: groups may go on from older ones"
-                );
-                offset = lost.end;
-                continue;
-            }
-            if found.batches.is_empty() {
-                return Ok(());
-            }
-            let mut rest = found.batches;
-            while let Some((batch, behind)) = Batch::split_first(&rest).map_err(Error::retry)? {
-                offset = batch.next_offset();
-                self.load_batch(&batch)?;
-                rest = behind;
-            }
-        }
-    }
-
-    fn load_batch(&self, batch: &Batch) -> Result<()> {
-        let header = batch.header();
-        if header.attributes.is_control() {
-            if let Some(marker) = Marker::of(batch) {
-                self.decide(marker, batch.base_offset());
-            }
-            return Ok(());
-        }
-        let producer_id = header.attributes.is_transactional().then_some(header.producer_id);
-        let mut records = batch.records().map_err(|cause| Error::retry(cause).context(TOPIC))?;
-        while let Some(record) = records.next() {
-            let record = record.map_err(|cause| Error::retry(cause).context(TOPIC))?;
-            match record.key.and_then(records::parse_key) {
-                Some(Key::Offset(group, of)) => {
-                    let group = self.group(&group);
-                    match record.value.map(records::parse_offset) {
-                        Some(Some((committed, time))) => match producer_id {
-                            Some(producer_id) => {
-                                let at = record.offset;
-                                wait(&self.open, &group, Waiting { producer_id, at, of, committed, time });
-                            }
-                            None => group.set(of, Some((committed, time)), record.offset),
-                        },
-                        Some(None) => {
-                            tracing::warn!(topic = TOPIC, offset = record.offset, "a committed offset makes no sense")
-                        }
-                        None => group.set(of, None, record.offset),
-                    }
-                }
-                Some(Key::Members(group)) => {
-                    let membership = record.value.and_then(records::parse_members);
-                    if record.value.is_some() && membership.is_none() {
-                        tracing::warn!(topic = TOPIC, offset = record.offset, group, "a group's members make no sense");
-                    }
-                    *self.group(&group).membership.lock() = membership;
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
     fn group(&self, name: &str) -> Arc<Group> {
         let mut groups = self.groups.lock();
         match groups.get(name) {
@@ -311,79 +213,6 @@ impl Groups {
         Ok((group, generation))
     }
 
-    /// Commits in a producer's transaction, durably, all or nothing.
-    pub(crate) async fn commit_in_transaction(
-        &self,
-        token: &Token,
-        (producer_id, epoch): (i64, i16),
-        offsets: Vec<(TopicPartition, Committed)>,
-    ) -> Result<()> {
-        let wanted: Vec<_> = offsets.iter().map(|(of, committed)| (of.clone(), Some(committed.clone()))).collect();
-        self.check(&wanted)?;
-        let time = self.partition.shared.edge.now();
-        let (group, generation) = self.turn(token).await?;
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let depends_on = self.check(&wanted)?;
-        let batch = records::offsets_of(&token.group, &wanted, time, producer_id, epoch)?;
-        let (partition, transacting, open) = (self.partition.clone(), self.transacting.clone(), self.open.clone());
-        let commit = self.runtime.spawn(async move {
-            for partition in depends_on {
-                partition.sync().await?;
-            }
-            fault::point("commit.transaction");
-            let placing = transacting.lock().await;
-            let appended = partition.append(batch, At::End).await?;
-            let records = appended.base_offset..appended.next_offset;
-            for (at, (of, committed)) in records.clone().zip(offsets) {
-                if Undecided::counts_at_once() {
-                    group.committed.lock().insert(of.clone(), (committed.clone(), time));
-                }
-                wait(&open, &group, Waiting { producer_id, at, of, committed, time });
-            }
-            drop(placing);
-            let outcome = appended.durable.await;
-            if outcome.is_err() {
-                group.undecided.lock().retract(records);
-            }
-            drop(generation);
-            outcome
-        });
-        commit
-            .await
-            .unwrap_or_else(|_| Err(Error::retry(format!("the log ended before group `{}` committed", token.group))))
-    }
-
-    /// A producer's transaction has ended, with a marker at that offset.
-    pub(crate) async fn ended(&self, marker: Marker, at: Offset) {
-        let _placed = self.transacting.lock().await;
-        self.decide(marker, at);
-    }
-
-    fn decide(&self, marker: Marker, at: Offset) {
-        let groups = self.open.lock().remove(&marker.producer_id).unwrap_or_default();
-        for group in groups {
-            let (mut committed, mut undecided) = (group.committed.lock(), group.undecided.lock());
-            for waiting in undecided.decide(marker.producer_id, at) {
-                if marker.committed {
-                    undecided.supersede(&waiting.of, waiting.at);
-                    committed.insert(waiting.of, (waiting.committed, waiting.time));
-                }
-            }
-            drop(committed);
-            if undecided.waits_for(marker.producer_id) {
-                drop(undecided);
-                self.open.lock().entry(marker.producer_id).or_default().push(group);
-            }
-        }
-    }
-
-    /// Where offsets of a group wait for the outcome of a transaction.
-    pub(crate) fn undecided(&self, name: &str) -> BTreeSet<TopicPartition> {
-        self.find(name).map(|group| group.undecided.lock().partitions()).unwrap_or_default()
-    }
-
     /// Forgets, durably, what was committed for topics that are gone: whoever gets their names begins anew. Nobody may make a
     /// topic meanwhile.
     pub(crate) async fn forget_gone(&self) -> Result<()> {
@@ -429,15 +258,4 @@ impl Groups {
         }
         Ok(depends_on)
     }
-}
-
-/// Lets an offset wait for its producer's transaction.
-fn wait(open: &Mutex<BTreeMap<i64, Vec<Arc<Group>>>>, group: &Arc<Group>, waiting: Waiting) {
-    let mut open = open.lock();
-    let groups = open.entry(waiting.producer_id).or_default();
-    if !groups.iter().any(|known| Arc::ptr_eq(known, group)) {
-        groups.push(group.clone());
-    }
-    drop(open);
-    group.undecided.lock().push(waiting);
 }
