@@ -308,6 +308,8 @@ impl Scenario {
             | Mutant::AdaptiveCuts
             | Mutant::KeyByAttempt
             | Mutant::VersionWithoutIncarnation => {}
+            // Noticed by the engine's own tests: no source here has transforms.
+            Mutant::LetterForgotten => {}
             // Noticed by the log's own runs and the Kafka server's tests: the engine is neither a producer nor a group's member.
             Mutant::ProducersForgotten
             | Mutant::SequencesKept

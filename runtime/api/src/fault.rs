@@ -22,6 +22,8 @@ pub enum Mutant {
     RetentionPastPin,
     /// A dead letter is written again on re-delivery.
     DeadLetterTwice,
+    /// What a source reads again goes through transforms again although it has a dead letter.
+    LetterForgotten,
     /// A pinned chunk is finished under settings other than its own.
     SettingsUnderPin,
     /// A failed sync is tried again as if nothing had happened.

@@ -73,6 +73,7 @@ pub struct Unfit {
     /// Why, for people.
     pub reason: String,
     /// Whether another answer may come later, as where a schema is not known yet: on the way to a sink this record's dead letter
-    /// is durable before anything is written of those that come with it, so that it stays dead when they come again.
+    /// is durable before anything is written of those that come with it, so that it stays dead when they come again. On the way
+    /// from a source that is so for every record.
     pub for_now: bool,
 }

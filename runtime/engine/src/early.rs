@@ -1,36 +1,45 @@
 //! Dead letters that were written before the position of their records: what a source's transforms can make nothing of is
-//! buried first, and found again by its bytes when the records are read once more.
+//! buried first, and found again by its bytes when the records are read once more. It stays dead then, whatever the transforms
+//! would make of it by now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aqueduct_record::Offset;
 use sha2::{Digest, Sha256};
 
-/// Dead letters of records that are behind a stream's position, by their offsets among the dead letters.
+/// Dead letters of records that are behind a stream's position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct EarlyLetters(BTreeMap<Offset, Fingerprint>);
+pub(crate) struct EarlyLetters {
+    /// Their offsets among the dead letters.
+    offsets: BTreeSet<Offset>,
+    /// The same by what tells their records; none of them is empty.
+    by_record: HashMap<Fingerprint, BTreeSet<Offset>>,
+}
 
 impl EarlyLetters {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.offsets.is_empty()
     }
 
     /// The first of them.
     pub(crate) fn first(&self) -> Option<Offset> {
-        self.0.keys().next().copied()
+        self.offsets.first().copied()
     }
 
     /// Takes the letter of a record out, if there is one: the record is read again and needs no other.
     pub(crate) fn take(&mut self, of: &Fingerprint) -> bool {
-        // They come in the order in which they were written, unless the source reads in another one.
-        let found = self.0.iter().find(|(_, letter)| *letter == of).map(|(offset, _)| *offset);
-        found.is_some_and(|offset| self.0.remove(&offset).is_some())
+        let Some(letters) = self.by_record.get_mut(of) else { return false };
+        let first = letters.pop_first();
+        if letters.is_empty() {
+            self.by_record.remove(of);
+        }
+        first.is_some_and(|offset| self.offsets.remove(&offset))
     }
 
     /// Their offsets as ranges: first, and after the last.
     pub(crate) fn ranges(&self) -> Vec<(Offset, Offset)> {
         let mut ranges: Vec<(Offset, Offset)> = Vec::new();
-        for offset in self.0.keys() {
+        for offset in &self.offsets {
             match ranges.last_mut() {
                 Some((_, end)) if *end == *offset => *end += 1,
                 _ => ranges.push((*offset, offset + 1)),
@@ -42,7 +51,12 @@ impl EarlyLetters {
 
 impl FromIterator<(Offset, Fingerprint)> for EarlyLetters {
     fn from_iter<I: IntoIterator<Item = (Offset, Fingerprint)>>(letters: I) -> Self {
-        EarlyLetters(letters.into_iter().collect())
+        let mut early = EarlyLetters::default();
+        for (offset, of) in letters {
+            early.offsets.insert(offset);
+            early.by_record.entry(of).or_default().insert(offset);
+        }
+        early
     }
 }
 
@@ -55,7 +69,7 @@ pub(crate) struct Letter {
 }
 
 /// What tells a record from others: its key, value and headers; its time may be when it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint([u8; 16]);
 
 impl Fingerprint {

@@ -123,6 +123,8 @@ impl Ingest {
             batch: run.counters.smaller(batch_size(&topic, &transforms)),
             largest: ByteSize(topic.settings.max_batch.0.saturating_sub(HEADER_ROOM)),
         };
+        let early = found.streams.iter().filter(|(_, known)| !known.early.is_empty());
+        let early = early.map(|(id, known)| (id.clone(), known.early.clone())).collect();
         let source = connector.open(settings, opening).await?;
         let ingest = Ingest {
             in_flight: FuturesOrdered::new(),
@@ -137,7 +139,7 @@ impl Ingest {
             dead_letters,
             run: run.clone(),
         };
-        Ok((ingest, Intake::new(&run, source, topic, transforms)))
+        Ok((ingest, Intake::new(&run, source, topic, (transforms, early))))
     }
 
     async fn run(mut self, intake: Intake) -> Result<Ended> {

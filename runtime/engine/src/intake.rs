@@ -1,10 +1,11 @@
 //! What a source reads, and what its transforms make of it: records by topic, and those that are unfit.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aqueduct_api::fault::{Mutant, mutated};
 use aqueduct_api::{
     DeadLetter, Done, Draft, Error, Incoming, POSITION_HEADER, Position, REPLAYED_HEADER, Result, Source, Stream,
     Topic, TopicSettings, Transformed, Unfit,
@@ -13,6 +14,7 @@ use aqueduct_record::{Batch, BatchBuilder, Compression, Header, Record};
 use tokio::time::Instant;
 
 use crate::check::kafka_name;
+use crate::early::{EarlyLetters, Fingerprint};
 use crate::host::Host;
 use crate::ingest::{HEADER_ROOM, SourceRun};
 use crate::transforms::{self, Transforms};
@@ -25,6 +27,8 @@ pub(crate) struct Intake {
     topic: Topic,
     topics: Topics,
     run: Arc<SourceRun>,
+    /// Dead letters of what is to be read again, by stream: only of those that have some.
+    early: HashMap<String, EarlyLetters>,
     /// What was read and did not get through yet.
     waiting: Option<Incoming>,
 }
@@ -43,17 +47,25 @@ pub(crate) struct Passed {
     pub(crate) records: BatchBuilder,
     /// What goes to other topics than the source's own, where it carries no position.
     pub(crate) elsewhere: Vec<(Topic, BatchBuilder)>,
-    /// Records that nothing can be made of: as they were read, and which, ascending by their place.
+    /// The stream's dead letters whose records are still to be read again after these.
+    pub(crate) early: EarlyLetters,
+    /// Records that nothing can be made of: as they were read, and which, ascending by their place. Not those that have a dead
+    /// letter from an earlier time.
     pub(crate) unfit: Option<(Batch, Vec<Unfit>)>,
     pub(crate) dead_letter: Option<DeadLetter>,
     pub(crate) done: Option<Done>,
 }
 
 impl Intake {
-    pub(crate) fn new(run: &Arc<SourceRun>, source: Box<dyn Source>, topic: Topic, transforms: Transforms) -> Intake {
+    pub(crate) fn new(
+        run: &Arc<SourceRun>,
+        source: Box<dyn Source>,
+        topic: Topic,
+        (transforms, early): (Transforms, HashMap<String, EarlyLetters>),
+    ) -> Intake {
         let letters = run.plan.dead_letters.topic(&run.name);
         let topics = Topics { host: run.host.clone(), letters, there: BTreeMap::new(), looked: None };
-        Intake { source, transforms, topic, topics, run: run.clone(), waiting: None }
+        Intake { source, transforms, topic, topics, run: run.clone(), early, waiting: None }
     }
 
     /// What the source reads next, through its transforms. After a failure the next call goes on where this one was.
@@ -91,14 +103,20 @@ impl Intake {
 
     async fn pass(&mut self, topic: Topic) -> Result<Option<Passed>> {
         let Some(incoming) = &self.waiting else { return Ok(None) };
+        let mut early = self.early.get(&incoming.stream.id).cloned().unwrap_or_default();
         let made = match self.transforms.is_empty() || incoming.records.is_empty() {
             true => None,
             false => {
                 let batch = incoming.records.clone().compressed(Compression::None).finish();
-                Some(made(&self.transforms, &mut self.topics, &topic, batch).await?)
+                let dead = buried(&batch, &mut early)?;
+                Some(made(&self.transforms, &mut self.topics, &topic, (batch, &dead)).await?)
             }
         };
         let Some(incoming) = self.waiting.take() else { return Ok(None) };
+        self.early.remove(&incoming.stream.id);
+        if !early.is_empty() {
+            self.early.insert(incoming.stream.id.clone(), early.clone());
+        }
         let read = incoming.records.count();
         let Made { records, elsewhere, unfit } = match made {
             Some(made) => made,
@@ -124,6 +142,7 @@ impl Intake {
             partition: incoming.partition,
             records,
             elsewhere,
+            early,
             unfit,
             dead_letter: incoming.dead_letter,
             done: incoming.done,
@@ -137,11 +156,33 @@ struct Made {
     unfit: Option<(Batch, Vec<Unfit>)>,
 }
 
-/// What transforms make of a batch on its way to a topic.
-async fn made(transforms: &Transforms, topics: &mut Topics, topic: &Topic, batch: Batch) -> Result<Made> {
+/// The places of records that have a dead letter from an earlier time, which are taken out of `early`. They stay dead, also where
+/// something could be made of them by now: what was written then is there.
+fn buried(batch: &Batch, early: &mut EarlyLetters) -> Result<BTreeSet<usize>> {
+    let mut dead = BTreeSet::new();
+    if early.is_empty() || mutated(Mutant::LetterForgotten) {
+        return Ok(dead);
+    }
+    for (place, record) in batch.records().map_err(Error::fatal)?.iter().enumerate() {
+        let record = record.map_err(Error::fatal)?;
+        let headers = record.headers.without(POSITION_HEADER);
+        if early.take(&Fingerprint::of(record.key, record.value, headers.iter())) {
+            dead.insert(place);
+        }
+    }
+    Ok(dead)
+}
+
+/// What transforms make of a batch on its way to a topic, but for what is dead already.
+async fn made(
+    transforms: &Transforms,
+    topics: &mut Topics,
+    topic: &Topic,
+    (batch, dead): (Batch, &BTreeSet<usize>),
+) -> Result<Made> {
     let read = batch.records().map_err(Error::fatal)?;
     let mut drafts = Vec::with_capacity(batch.count() as usize);
-    for (place, record) in read.iter().enumerate() {
+    for (place, record) in read.iter().enumerate().filter(|(place, _)| !dead.contains(place)) {
         let record = record.map_err(Error::fatal)?;
         let headers = record.headers.without(POSITION_HEADER);
         let record = Record { offset: place as i64, headers, ..record };

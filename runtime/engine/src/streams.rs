@@ -8,7 +8,6 @@ use aqueduct_api::{DeadLetter, Error, POSITION_HEADER, Position, Result, Stream,
 use aqueduct_record::{Batch, BatchBuilder, Compression, partition_for_key};
 
 use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
-use crate::early::Fingerprint;
 use crate::ingest::SourceRun;
 use crate::intake::Passed;
 use crate::placing::{Kind, Unplaced};
@@ -55,10 +54,11 @@ impl Streams {
             known.stream = stream.clone();
             known.partition = Some(own.clone());
             known.sequence += u64::from(is_positioned);
+            known.early = std::mem::take(&mut passed.early);
         }
         let mut unplaced = VecDeque::new();
         if let Some((batch, unfit)) = passed.unfit.take() {
-            unplaced.extend(self.letters(&batch, &unfit, (&own, known.as_mut(), is_positioned))?);
+            unplaced.extend(self.letters(&batch, &unfit, (&own, known.as_ref(), is_positioned))?);
         }
         if is_positioned && passed.topic.name != self.topic.name {
             // Positions are looked for in the source's own topic alone.
@@ -131,15 +131,15 @@ impl Streams {
         self.dead_letters.as_ref().ok_or_else(off)
     }
 
-    /// The dead letters of unfit records, but of those that have one from an earlier time.
+    /// The dead letters of unfit records.
     fn letters(
         &self,
         batch: &Batch,
         unfit: &[Unfit],
-        (own, mut known, is_positioned): (&TopicPartition, Option<&mut Known>, bool),
+        (own, known, is_positioned): (&TopicPartition, Option<&Known>, bool),
     ) -> Result<Option<Unplaced>> {
         let Some(first) = unfit.first() else { return Ok(None) };
-        let stream = known.as_ref().map_or_else(String::new, |known| known.stream.id.clone());
+        let stream = known.map_or_else(String::new, |known| known.stream.id.clone());
         let letters = self.letters_of(&stream, &first.reason)?;
         let mut builder = BatchBuilder::new();
         let mut unfit = unfit.iter().peekable();
@@ -147,10 +147,6 @@ impl Streams {
             let record = record.map_err(Error::fatal)?;
             let Some(unfit) = unfit.next_if(|unfit| unfit.offset == place as i64) else { continue };
             let headers = record.headers.without(POSITION_HEADER);
-            let early = known.as_mut().map(|known| &mut known.early).filter(|early| !early.is_empty());
-            if early.is_some_and(|early| early.take(&Fingerprint::of(record.key, record.value, headers.iter()))) {
-                continue;
-            }
             let headers = headers.iter().collect();
             let original = Original { timestamp: record.timestamp, key: record.key, value: record.value, headers };
             let stage = Stage::Transformation;
@@ -171,7 +167,7 @@ impl Streams {
             "records became dead letters"
         );
         let known = known.filter(|_| is_positioned);
-        if let Some(known) = &known {
+        if let Some(known) = known {
             let rides = positions::letters_header(&self.run.name, known, &self.made_by);
             builder.add_header_to_last(POSITION_HEADER, rides.as_bytes());
         }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
+mod learning;
+#[path = "../world/mod.rs"]
 mod world;
 
 use std::collections::BTreeSet;
@@ -316,64 +318,4 @@ fn under_every_seed(check: fn(u64)) {
 #[test]
 fn what_transforms_make_is_there_once_under_every_seed() {
     under_every_seed(check);
-}
-
-/// Waits until every line that is unfit at first is out or a dead letter, and checks that it is one of the two, once.
-async fn settled_once(process: &Process) {
-    let mut lines: Vec<String> = unfit(&process.outside.lines());
-    let places = |process: &Process| {
-        let made = STREAMS.iter().flat_map(|stream| out(process, stream));
-        let mut places: Vec<String> = made.filter_map(|made| made.strip_suffix('!').map(str::to_owned)).collect();
-        places.retain(|line| fate(line, "", false) == Fate::Unfit);
-        places.extend(values(process, "out.dead-letters"));
-        places.sort();
-        places
-    };
-    lines.sort();
-    process.until("every line is somewhere", |process| places(process).len() >= lines.len()).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(places(process), lines, "{:#?}", process.outside.objects());
-}
-
-fn check_learning(number: u64) {
-    let mut seed = Seed(number);
-    let (mut world, ..) = world(&mut seed);
-    world.source().transforms = Vec::new();
-    let name = format!("{}-{number}", world.outside.id);
-    world.sink().transforms = sevenths(json!({"suffix": "!", "fails": number.is_multiple_of(2), "learns": name}));
-    if number.is_multiple_of(3) {
-        world = world.by_record();
-    }
-    lives(&mut seed, &mut world, settled_once);
-}
-
-#[test]
-fn a_record_that_was_unfit_for_now_is_delivered_or_a_dead_letter_under_every_seed() {
-    under_every_seed(check_learning);
-}
-
-#[test]
-fn a_dead_letter_stays_one_where_its_record_would_be_fit_by_now() {
-    for connector in ["objects", "documents"] {
-        let mut world = World::new();
-        world.sink().connector = connector.into();
-        world.sink().transforms = sevenths(json!({"suffix": "!", "learns": format!("stays-{connector}")}));
-        world.outside.put("x", &["x 4", "x 9", "x 5"]);
-        let letters = || TopicPartition::new("out.dead-letters", 0);
-        world.run(|process| async move {
-            process.store.faults.no_commits.off();
-            process.until("pinned", |process| process.store.records(&TopicPartition::new("t", 0)).len() == 3).await;
-            process.outside.script(&[Do::WriteAndHang]);
-            process.until("buried", |process| process.store.records(&letters()).len() == 1).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        });
-        world.outside.script.lock().clear();
-        world.run(|process| async move {
-            process.until("out", |process| out(process, "x").len() >= 2).await;
-            process.outside.put("x", &["x 11"]);
-            process.until("the next is out", |process| out(process, "x").contains(&"x 11!".to_owned())).await;
-            assert_eq!(out(&process, "x"), ["x 4!", "x 5!", "x 11!"], "{connector}");
-            assert_eq!(values(&process, "out.dead-letters"), ["x 9"], "{connector}");
-        });
-    }
 }
