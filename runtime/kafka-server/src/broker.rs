@@ -22,6 +22,7 @@ use crate::groups::{Coordinator, GroupSettings};
 use crate::names::text;
 use crate::produce::INFLATED_AT_ONCE;
 use crate::security::Security;
+use crate::security::current::Current;
 use crate::transactions::{self, TransactionSettings};
 
 /// The number under which clients know this node: there is one.
@@ -60,6 +61,8 @@ pub struct Broker {
     pub(crate) groups: Coordinator,
     /// Which transactions producers have.
     pub(crate) transactions: transactions::Coordinator,
+    /// How clients come to be known.
+    pub(crate) security: Current,
     /// What has happened.
     pub(crate) counters: Counters,
     cluster_id: OnceCell<StrBytes>,
@@ -90,7 +93,7 @@ pub struct Options {
     pub groups: GroupSettings,
     /// How transactions are coordinated.
     pub transactions: TransactionSettings,
-    /// How clients come to be known.
+    /// How clients come to be known at first.
     pub security: Security,
 }
 
@@ -162,6 +165,7 @@ impl Broker {
         Broker {
             groups: Coordinator::new(store.clone(), edge.clone(), options.groups.clone()),
             transactions: transactions::Coordinator::new(store.clone(), edge.clone(), options.transactions.clone()),
+            security: Current::new(options.security.clone()),
             store,
             edge,
             host,
@@ -189,6 +193,16 @@ impl Broker {
     /// Where clients are told to connect to: `localhost:9092`.
     pub fn address(&self) -> String {
         format!("{}:{}", self.options.host, self.options.port)
+    }
+
+    /// How clients come to be known.
+    pub fn security(&self) -> Arc<Security> {
+        self.security.get()
+    }
+
+    /// Lets clients come to be known in another way: new ones from now on, those that are connected with their next request.
+    pub fn secure(&self, security: Security) {
+        self.security.change(security);
     }
 
     /// The host that clients are told.

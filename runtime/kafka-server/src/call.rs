@@ -82,7 +82,8 @@ impl Caller {
     pub(crate) fn somebody(version: i16) -> Self {
         let host: Arc<str> = "/127.0.0.1".into();
         let edge = aqueduct_api::Edge::real();
-        let session = Arc::new(Session::new(host.clone(), Default::default(), edge, Arc::default(), None));
+        let security = crate::security::current::Current::new(Default::default());
+        let session = Arc::new(Session::new(host.clone(), security, edge, Arc::default(), None));
         Caller { version, client: "c".into(), host, principal: Principal::anonymous(), session, needs: &[] }
     }
 }

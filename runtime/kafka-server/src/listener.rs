@@ -32,7 +32,7 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let watch = async { tokio::join!(broker.groups.watch(), broker.transactions.watch()) };
     let watch = std::pin::pin!(watch);
     let mut watch = watch.fuse();
-    let certificate = std::pin::pin!(certificate(&broker));
+    let certificate = std::pin::pin!(broker.security.watch_certificate());
     let mut certificate = certificate.fuse();
     loop {
         tokio::select! {
@@ -66,13 +66,6 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     }
 }
 
-/// Keeps the certificate current, where there is one.
-async fn certificate(broker: &Broker) {
-    if let Some(tls) = &broker.options.security.tls {
-        tls.watch().await;
-    }
-}
-
 /// A connection while it is open.
 struct Open<'a>(&'a Broker);
 
@@ -92,7 +85,7 @@ async fn connected(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     broker.counters.connections.fetch_add(1, Ordering::Relaxed);
     broker.counters.open.fetch_add(1, Ordering::Relaxed);
     let _open = Open(broker);
-    let security = &broker.options.security;
+    let security = broker.security.get();
     // For TLS and all that follows it together.
     let due = Instant::now() + TO_BE_KNOWN;
     let (stream, name) = match &security.tls {
@@ -112,7 +105,7 @@ async fn connected(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     };
     let host = format!("/{}", peer.ip()).into();
     let refused = broker.counters.refused.clone();
-    let session = Arc::new(Session::new(host, security.clone(), broker.edge.clone(), refused, name));
+    let session = Arc::new(Session::new(host, broker.security.clone(), broker.edge.clone(), refused, name));
     if let Err(cause) = connection::serve(broker.clone(), session, stream, due).await {
         broker.counters.broken.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%peer, cause = %cause.0, "a Kafka client's connection was closed");

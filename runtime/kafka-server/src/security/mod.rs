@@ -4,7 +4,10 @@
 //! door ─ tls ─ session ─┬─ scram, oauth: who it says that it is
 //!                       └─ users ─ principal ─ rights, quotas: what it may do, and how much
 //! ```
+//!
+//! All of it is [`current`]: a session looks again, with its next request, when it has changed.
 
+pub(crate) mod current;
 pub(crate) mod door;
 pub(crate) mod oauth;
 pub(crate) mod principal;
@@ -21,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oauth::OAuth;
+use principal::Principal;
 use session::Mechanism;
 use tls::Tls;
 use users::Users;
@@ -43,7 +47,26 @@ pub struct Security {
 impl Security {
     /// Whether clients must say who they are.
     pub(crate) fn asks(&self) -> bool {
-        !self.mechanisms.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.knows_clients())
+        !self.mechanisms.is_empty() || self.knows_certificates()
+    }
+
+    /// Whether clients can be known by certificates.
+    pub(crate) fn knows_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.knows_clients())
+    }
+
+    /// Who somebody is that has proved its name by a mechanism.
+    pub(crate) fn proved(&self, name: &str, by: Mechanism) -> Option<Principal> {
+        let users = self.users.as_ref().filter(|_| self.mechanisms.contains(&by))?;
+        match by {
+            Mechanism::OAuthBearer => Some(users.principal(name)),
+            Mechanism::Plain | Mechanism::ScramSha256 | Mechanism::ScramSha512 => users.with_password(name),
+        }
+    }
+
+    /// Who somebody is that has shown a certificate of a name.
+    pub(crate) fn certified(&self, name: &str) -> Option<Principal> {
+        Some(self.users.as_ref()?.principal(name))
     }
 }
 

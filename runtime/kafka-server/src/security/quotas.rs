@@ -37,6 +37,14 @@ impl Used {
     }
 }
 
+impl Used {
+    /// The same under another quota.
+    pub(crate) fn under(&self, quota: Quota) -> Arc<Self> {
+        let Quota { produce, fetch } = quota;
+        Arc::new(Used { produce: self.produce.under(produce), fetch: self.fetch.under(fetch) })
+    }
+}
+
 /// Bytes a second, and what is owed of them.
 #[derive(Default)]
 pub(crate) struct Allowance {
@@ -48,6 +56,10 @@ pub(crate) struct Allowance {
 impl Allowance {
     fn new(rate: Option<u64>) -> Self {
         Allowance { rate, paid: Mutex::default() }
+    }
+
+    fn under(&self, rate: Option<u64>) -> Self {
+        Allowance { paid: Mutex::new(*self.paid.lock()), ..Allowance::new(rate) }
     }
 
     /// Uses so many bytes, and says for how long to hold the client back.

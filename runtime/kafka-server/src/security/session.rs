@@ -17,6 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::current::Current;
 use super::principal::Principal;
 use super::scram::{self, Hash};
 use super::{Security, oauth};
@@ -58,8 +59,10 @@ impl Mechanism {
 pub(crate) struct Session {
     /// Where it is, as Kafka writes it: `/127.0.0.1`.
     pub(crate) host: Arc<str>,
-    security: Security,
+    security: Current,
     edge: Edge,
+    /// Whose certificate it has shown.
+    certified: Option<String>,
     /// How many said wrongly who they are.
     refused: Arc<AtomicU64>,
     state: Mutex<State>,
@@ -67,6 +70,8 @@ pub(crate) struct Session {
 
 struct State {
     known: Option<Principal>,
+    /// What held when it came to be known.
+    under: Arc<Security>,
     /// By what it said so, if it was asked.
     by: Option<Mechanism>,
     /// Until when that counts.
@@ -98,18 +103,15 @@ impl Session {
     /// A new connection from `host`, which has shown a certificate of `name`.
     pub(crate) fn new(
         host: Arc<str>,
-        security: Security,
+        security: Current,
         edge: Edge,
         refused: Arc<AtomicU64>,
-        name: Option<String>,
+        certified: Option<String>,
     ) -> Self {
-        let known = match (&name, &security.users) {
-            _ if !security.asks() => Some(Principal::anonymous()),
-            (Some(name), Some(users)) => Some(users.principal(name)),
-            _ => None,
-        };
+        let under = security.get();
         let state = State {
-            known,
+            known: known(&under, certified.as_deref()),
+            under,
             by: None,
             until: None,
             exchange: Exchange::Idle,
@@ -117,7 +119,7 @@ impl Session {
             is_over: false,
             held_until: None,
         };
-        Session { host, security, edge, refused, state: Mutex::new(state) }
+        Session { host, security, edge, certified, refused, state: Mutex::new(state) }
     }
 
     /// Who it is known to be.
@@ -127,7 +129,8 @@ impl Session {
 
     /// Who asks for something; who may not ask for it yet, or not any more, is cut off.
     pub(crate) fn asks(&self, key: ApiKey) -> Result<Principal, Broken> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        self.look_again(&mut state)?;
         let is_open = matches!(key, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
         match (&state.known, state.until) {
             (Some(_), Some(until)) if until <= Instant::now() && !is_open => {
@@ -137,6 +140,27 @@ impl Session {
             (None, _) if is_open => Ok(Principal::nobody()),
             (None, _) => Err(Broken(format!("{key:?} was asked before it was known by whom"))),
         }
+    }
+
+    /// Goes by what holds now; who is not known any more by it is cut off.
+    fn look_again(&self, state: &mut State) -> Result<(), Broken> {
+        let now = self.security.get();
+        if Arc::ptr_eq(&now, &state.under) {
+            return Ok(());
+        }
+        if let Some(before) = &state.known {
+            let still = match state.by {
+                Some(by) if now.asks() => now.proved(before.name(), by),
+                None if now.asks() && !now.knows_certificates() => None,
+                _ => known(&now, self.certified.as_deref()),
+            };
+            match still {
+                Some(still) => state.known = Some(still),
+                None => return Err(Broken(format!("{before} is not known any more"))),
+            }
+        }
+        state.under = now;
+        Ok(())
     }
 
     /// Whether the next frame is a token, and nothing else.
@@ -153,7 +177,7 @@ impl Session {
     pub(crate) fn hold(&self, back: Duration) -> i32 {
         let mut state = self.state.lock();
         if !back.is_zero() {
-            state.held_until = Some(Instant::now() + back);
+            state.held_until = state.held_until.max(Some(Instant::now() + back));
         }
         i32::try_from(back.as_millis()).unwrap_or(i32::MAX)
     }
@@ -165,7 +189,7 @@ impl Session {
 
     /// SaslHandshake.
     pub(crate) fn handshake(&self, request: &SaslHandshakeRequest, version: i16) -> SaslHandshakeResponse {
-        let offered = &self.security.mechanisms;
+        let offered = &self.security.get().mechanisms;
         let names = offered.iter().map(|mechanism| StrBytes::from_static_str(mechanism.name())).collect();
         let response = SaslHandshakeResponse::default().with_mechanisms(names);
         let mut state = self.state.lock();
@@ -249,10 +273,11 @@ impl Session {
 
     /// From now on it is `name`, until a time: for how long, in milliseconds.
     fn know(&self, name: &str, by: Option<Mechanism>, until: Option<i64>) -> Result<i64, String> {
-        let Some(users) = &self.security.users else { return Err("there are no users".to_owned()) };
-        let principal = users.principal(name);
+        let security = self.security.get();
+        let proved = by.and_then(|by| security.proved(name, by));
+        let principal = proved.ok_or_else(|| format!("{name} is not known any more"))?;
         let of_token = until.map(|until| Duration::from_millis((until - self.edge.now()).max(1) as u64));
-        let lifetime = of_token.into_iter().chain(self.security.session).min();
+        let lifetime = of_token.into_iter().chain(security.session).min();
         let mut state = self.state.lock();
         if let (Some(before), Some(_)) = (&state.known, state.by)
             && before.name() != name
@@ -260,12 +285,13 @@ impl Session {
             return Err(format!("a session of {before} stays one, and is not one of {principal}"));
         }
         state.until = lifetime.map(|lifetime| Instant::now() + lifetime);
-        (state.known, state.by, state.is_raw) = (Some(principal), by, false);
+        (state.known, state.by, state.is_raw, state.under) = (Some(principal), by, false, security);
         Ok(lifetime.map_or(0, |lifetime| lifetime.as_millis() as i64))
     }
 
     async fn step(&self, exchange: Exchange, token: &[u8]) -> Result<Step, String> {
-        let Some(users) = &self.security.users else { return Err("there are no users".to_owned()) };
+        let security = self.security.get();
+        let Some(users) = &security.users else { return Err("there are no users".to_owned()) };
         match exchange {
             Exchange::Idle => Err("SASL was not begun".to_owned()),
             Exchange::Refusing(why) => Err(why),
@@ -293,7 +319,8 @@ impl Session {
         if !other.is_empty() && other != user {
             return Err("a client is who it says it is, not somebody else".to_owned());
         }
-        let Some(users) = &self.security.users else { return Err("there are no users".to_owned()) };
+        let security = self.security.get();
+        let Some(users) = &security.users else { return Err("there are no users".to_owned()) };
         let (stored, password) = (users.stored_of_any(user), password.to_owned());
         let is_right = self.edge.blocking(move || stored.is_of(&password)).await;
         match is_right {
@@ -304,7 +331,8 @@ impl Session {
     }
 
     fn bearer(&self, token: &[u8]) -> Result<Step, String> {
-        let Some(known) = &self.security.oauth else { return Err("there are no keys of tokens".to_owned()) };
+        let security = self.security.get();
+        let Some(known) = &security.oauth else { return Err("there are no keys of tokens".to_owned()) };
         let verified = oauth::token(token).and_then(|(token, other)| {
             let bearer = known.verify(token, self.edge.now())?;
             match other.is_none_or(|other| other == bearer.name) {
@@ -319,6 +347,15 @@ impl Session {
                 Step::Challenge(told, Exchange::Refusing(failed(Mechanism::OAuthBearer, &why)))
             }
         })
+    }
+}
+
+/// Who a client is by its certificate alone.
+fn known(security: &Security, certified: Option<&str>) -> Option<Principal> {
+    match certified {
+        _ if !security.asks() => Some(Principal::anonymous()),
+        Some(name) => security.certified(name),
+        None => None,
     }
 }
 

@@ -46,7 +46,7 @@ pub enum Credentials {
 /// Who is known.
 pub struct Users {
     known: BTreeMap<String, Known>,
-    /// What salts of those are made of who are not known: they must look like others, and stay the same.
+    /// What salts are made of: of those who are not known too, who must look like others.
     pepper: Vec<u8>,
 }
 
@@ -62,11 +62,19 @@ impl Users {
     /// # Errors
     /// Which credentials are malformed, for people.
     pub fn new(users: impl IntoIterator<Item = (String, User)>) -> Result<Self, String> {
+        Users { known: BTreeMap::new(), pepper: random(32) }.changed(users)
+    }
+
+    /// All of them from now on. Who was among them before still owes what it has used; and nobody learns from a change who is.
+    ///
+    /// # Errors
+    /// Which credentials are malformed, for people.
+    pub fn changed(&self, users: impl IntoIterator<Item = (String, User)>) -> Result<Self, String> {
         let mut known = BTreeMap::new();
         for (name, User { credentials, rights, quota }) in users {
             let parse =
                 |hash, secret: Option<&Secret>| secret.map(|secret| Stored::parse(hash, secret.reveal())).transpose();
-            let of = |hash, password: &Secret| Stored::of(hash, password.reveal(), random(SALT), ITERATIONS);
+            let of = |hash, password: &Secret| Stored::of(hash, password.reveal(), self.salt(&name), ITERATIONS);
             let (sha_256, sha_512) = match &credentials {
                 Credentials::None => (None, None),
                 Credentials::Password(password) => (Some(of(Hash::Sha256, password)), Some(of(Hash::Sha512, password))),
@@ -76,10 +84,21 @@ impl Users {
                     (sha_256, parse(Hash::Sha512, sha_512.as_ref()).map_err(wrong)?)
                 }
             };
-            let principal = Principal::new(&name, Arc::new(rights), Used::new(quota));
+            let used = match self.known.get(&name) {
+                Some(before) => before.principal.used().under(quota),
+                None => Used::new(quota),
+            };
+            let principal = Principal::new(&name, Arc::new(rights), used);
             known.insert(name, Known { principal, sha_256, sha_512 });
         }
-        Ok(Users { known, pepper: random(32) })
+        Ok(Users { known, pepper: self.pepper.clone() })
+    }
+
+    /// The same for a name each time, whether somebody has it or not.
+    fn salt(&self, name: &str) -> Vec<u8> {
+        let mut salt = Hash::Sha256.hmac(&self.pepper, name.as_bytes());
+        salt.truncate(SALT);
+        salt
     }
 
     /// Somebody whose name was proved.
@@ -91,6 +110,12 @@ impl Users {
         }
     }
 
+    /// Somebody who has a password.
+    pub(crate) fn with_password(&self, name: &str) -> Option<Principal> {
+        let known = self.known.get(name).filter(|known| known.sha_256.is_some() || known.sha_512.is_some());
+        known.map(|known| known.principal.clone())
+    }
+
     /// What is kept of a user's password; of nobody's, where there is none.
     pub(crate) fn stored(&self, hash: Hash, name: &str) -> Stored {
         let known = self.known.get(name);
@@ -98,11 +123,7 @@ impl Users {
             Hash::Sha256 => known.sha_256.clone(),
             Hash::Sha512 => known.sha_512.clone(),
         });
-        stored.unwrap_or_else(|| {
-            let mut salt = Hash::Sha256.hmac(&self.pepper, name.as_bytes());
-            salt.truncate(SALT);
-            Stored::of_nobody(hash, salt)
-        })
+        stored.unwrap_or_else(|| Stored::of_nobody(hash, self.salt(name)))
     }
 
     /// What a plain password is compared with.

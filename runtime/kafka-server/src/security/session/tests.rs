@@ -28,8 +28,12 @@ fn security(mechanisms: &[Mechanism], session: Option<Duration>) -> Security {
     }
 }
 
+fn under(current: Current, certified: Option<&str>) -> Session {
+    Session::new("/127.0.0.1".into(), current, Edge::real(), Arc::default(), certified.map(str::to_owned))
+}
+
 fn session(mechanisms: &[Mechanism], lifetime: Option<Duration>) -> Session {
-    Session::new("/127.0.0.1".into(), security(mechanisms, lifetime), Edge::real(), Arc::default(), None)
+    under(Current::new(security(mechanisms, lifetime)), None)
 }
 
 fn choose(session: &Session, mechanism: &str, version: i16) -> i16 {
@@ -115,10 +119,7 @@ async fn nothing_else_is_answered_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_certificate_is_enough_and_a_password_says_more() {
-    let shown = |name: Option<&str>| {
-        let name = name.map(str::to_owned);
-        Session::new("/127.0.0.1".into(), security(&ALL, None), Edge::real(), Arc::default(), name)
-    };
+    let shown = |name: Option<&str>| under(Current::new(security(&ALL, None)), name);
     assert!(shown(None).known().is_none());
     let session = shown(Some("certified"));
     assert_eq!(session.asks(ApiKey::Produce).unwrap().name(), "certified");
@@ -151,6 +152,82 @@ async fn a_session_stays_its_client_s() {
     plain(&session, b"\0alice\0secret").await.unwrap();
     assert_eq!(plain(&session, b"\0bob\0hidden").await, Err(E::SaslAuthenticationFailed.code()));
     assert_eq!((session.known().unwrap().name(), session.is_over()), ("alice", true));
+}
+
+/// What holds after a change: these users with passwords, whose rights are these.
+fn changed(before: &Security, mechanisms: &[Mechanism], users: &[(&str, Rights)]) -> Security {
+    let users = users.iter().map(|(name, rights)| {
+        let rights = rights.clone();
+        ((*name).to_owned(), User { rights, ..user(Some("other")) })
+    });
+    let users = before.users.as_ref().unwrap().changed(users).unwrap();
+    Security { mechanisms: mechanisms.to_vec(), users: Some(Arc::new(users)), ..before.clone() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_holds_may_change_while_clients_are_connected() {
+    let before = security(&ALL, None);
+    let none = Rights::default;
+    // What holds afterwards, and what the session of `alice` may do then; nothing: it is cut off.
+    let cases = [
+        ("another password", changed(&before, &ALL, &[("alice", Rights::all())]), Some(Rights::all())),
+        ("other rights", changed(&before, &ALL, &[("alice", none())]), Some(none())),
+        ("another user", changed(&before, &ALL, &[("bob", Rights::all())]), None),
+        ("another mechanism", changed(&before, &[Mechanism::ScramSha256], &[("alice", Rights::all())]), None),
+        ("nobody is asked", Security::default(), Some(Rights::all())),
+    ];
+    for (what, after, expected) in cases {
+        let current = Current::new(before.clone());
+        let session = under(current.clone(), None);
+        plain(&session, b"\0alice\0secret").await.unwrap();
+        assert!(session.asks(ApiKey::Fetch).is_ok());
+        current.change(after);
+        let found = session.asks(ApiKey::Fetch).ok().map(|principal| principal.rights().clone());
+        assert_eq!(found, expected, "{what}");
+        assert_eq!(session.asks(ApiKey::SaslHandshake).is_ok(), expected.is_some(), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_asked_nothing_is_cut_off_once_somebody_asks() {
+    let current = Current::new(Security::default());
+    let (silent, certified) = (under(current.clone(), None), under(current.clone(), Some("certified")));
+    assert!(silent.asks(ApiKey::Fetch).is_ok());
+    current.change(security(&ALL, None));
+    assert!(silent.asks(ApiKey::Fetch).is_err());
+    assert!(certified.asks(ApiKey::Fetch).is_err(), "certificates say nothing any more");
+    let new = under(current, None);
+    assert!(new.known().is_none());
+    plain(&new, b"\0alice\0secret").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_counts_as_it_is_when_it_is_shown() {
+    let before = security(&ALL, None);
+    let current = Current::new(before.clone());
+    let session = under(current.clone(), None);
+    let after = changed(&before, &ALL, &[("alice", Rights::all())]);
+    assert_eq!(choose(&session, "SCRAM-SHA-256", 1), 0);
+    assert_eq!(say(&session, b"n,,n=alice,r=abc").await.error_code, 0);
+    current.change(after.clone());
+    assert_eq!(plain(&under(current.clone(), None), b"\0alice\0secret").await, Err(E::SaslAuthenticationFailed.code()));
+    assert_eq!(plain(&under(current, None), b"\0alice\0other").await, Ok("User:alice".into()));
+    let salt = |security: &Security, name| security.users.as_ref().unwrap().stored(Hash::Sha256, name).salt().to_vec();
+    for name in ["alice", "bob", "mallory"] {
+        assert_eq!(salt(&before, name), salt(&after, name), "{name}: a change tells nobody who is known");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_forgives_nobody_what_it_owes() {
+    let with = |quota| [("alice".to_owned(), User { quota, ..user(Some("secret")) })];
+    let quota = Quota { produce: Some(1000), fetch: None };
+    let before = Users::new(with(quota)).unwrap();
+    assert_eq!(before.principal("alice").used().produce.take(5000, Instant::now()).as_millis(), 4000);
+    let after = before.changed(with(Quota { produce: Some(2000), ..quota })).unwrap();
+    assert_eq!(after.principal("alice").used().produce.take(2000, Instant::now()).as_millis(), 5000);
+    let without = after.changed(with(Quota::default())).unwrap();
+    assert_eq!(without.principal("alice").used().produce.take(2000, Instant::now()).as_millis(), 0);
 }
 
 #[tokio::test(start_paused = true)]
