@@ -65,9 +65,16 @@ impl Caller {
         self.session.hold(self.principal.used().produce.take(bytes, Instant::now()))
     }
 
-    /// Counts bytes that the caller is sent: for how many milliseconds it is held back.
-    pub(crate) fn fetched(&self, bytes: usize) -> i32 {
-        self.session.hold(self.principal.used().fetch.take(bytes, Instant::now()))
+    /// The most bytes of records that the caller may be sent at once.
+    pub(crate) fn fetches_at_once(&self) -> usize {
+        self.principal.used().fetch.at_once()
+    }
+
+    /// Counts bytes of records that the caller would be sent. Where it has had too many it is sent none, and held back: the error
+    /// says for how many milliseconds.
+    pub(crate) fn fetched(&self, bytes: usize) -> Result<(), i32> {
+        let taken = self.principal.used().fetch.take_if_paid(bytes, Instant::now());
+        taken.map_err(|back| self.session.hold(back))
     }
 
     /// A way to topics to which the caller may do something.

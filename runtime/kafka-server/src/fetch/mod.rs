@@ -85,8 +85,8 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
     let request: FetchRequest = call.decode()?;
     let due = Instant::now() + LONGEST_WAIT.min(Duration::from_millis(request.max_wait_ms.max(0) as u64));
     let isolation = isolation(request.isolation_level);
-    let most = (request.max_bytes.max(0) as usize).min(MOST_BYTES);
-    let least = (request.min_bytes.max(0) as usize).min(MOST_BYTES);
+    let most = (request.max_bytes.max(0) as usize).min(MOST_BYTES).min(call.caller.fetches_at_once());
+    let least = (request.min_bytes.max(0) as usize).min(most);
     let (kind, followed) = match begin(&broker, request, call.caller.version >= IDS_SINCE) {
         Ok(begun) => begun,
         Err(error) => return call.reply(&FetchResponse::default().with_error_code(error.code())),
@@ -214,6 +214,7 @@ impl Fetch {
 
     /// What the client is told, and what its next fetch goes on with.
     fn answer(mut self) -> Result<Reply, Broken> {
+        let held = self.hold();
         let mut told = BTreeMap::new();
         let (with, without): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.readings).into_iter().partition(|(_, reading)| reading.size > 0);
@@ -225,10 +226,22 @@ impl Fetch {
             }
         }
         let topics = self.by_topic(told);
-        let held = self.call.caller.fetched(self.size);
         let response = FetchResponse::default().with_session_id(self.keep()).with_throttle_time_ms(held);
         let pieces = response::pieces(&self.call, &response, topics)?;
         Ok(Reply::Pieces(pieces, self.room.take()))
+    }
+
+    /// For how many milliseconds the client is held back: it is told nothing then, and of no session that would begin, as in Kafka
+    /// (KIP-219); what was found for it is looked at again.
+    fn hold(&mut self) -> i32 {
+        let Err(held) = self.call.caller.fetched(self.size) else { return 0 };
+        self.readings.clear();
+        self.room = None;
+        self.followed.partitions.all_moved();
+        if matches!(self.kind, Kind::First) {
+            self.kind = Kind::Alone;
+        }
+        held
     }
 
     fn by_topic(&self, told: BTreeMap<u32, Reading>) -> Vec<OfTopic> {

@@ -55,43 +55,47 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     fn new(rate: Option<u64>) -> Self {
-        Allowance { rate, paid: Mutex::default() }
+        // A rate of nothing would be an eternity.
+        Allowance { rate: rate.filter(|rate| *rate > 0), paid: Mutex::default() }
     }
 
     fn under(&self, rate: Option<u64>) -> Self {
         Allowance { paid: Mutex::new(*self.paid.lock()), ..Allowance::new(rate) }
     }
 
-    /// Uses so many bytes, and says for how long to hold the client back.
+    /// Uses so many bytes, which have come already, and says for how long to hold the client back.
     pub(crate) fn take(&self, bytes: usize, now: Instant) -> Duration {
-        let Some(rate) = self.rate.filter(|rate| *rate > 0) else { return Duration::ZERO };
-        let cost = Duration::from_secs_f64(bytes as f64 / rate as f64).min(LONGEST + BURST);
+        let Some(rate) = self.rate else { return Duration::ZERO };
         let mut paid = self.paid.lock();
-        let from = paid.unwrap_or(now).max(now);
-        let until = (from + cost).min(now + LONGEST + BURST);
+        let until = after(*paid, bytes, rate, now);
         *paid = Some(until);
         until.saturating_duration_since(now + BURST)
     }
+
+    /// Uses so many bytes, which can be kept back. Where what was used before has not been allowed yet, nothing is used, and
+    /// the error says for how long to hold the client back. So whatever comes in one piece is let through in its turn.
+    pub(crate) fn take_if_paid(&self, bytes: usize, now: Instant) -> Result<(), Duration> {
+        let Some(rate) = self.rate.filter(|_| bytes > 0) else { return Ok(()) };
+        let mut paid = self.paid.lock();
+        let owed = paid.map_or(Duration::ZERO, |paid| paid.saturating_duration_since(now + BURST));
+        if !owed.is_zero() {
+            return Err(owed);
+        }
+        *paid = Some(after(*paid, bytes, rate, now));
+        Ok(())
+    }
+
+    /// The most bytes to use at once, where that can be chosen.
+    pub(crate) fn at_once(&self) -> usize {
+        self.rate.map_or(usize::MAX, |rate| (rate as f64 * BURST.as_secs_f64()) as usize)
+    }
+}
+
+/// When so many bytes more will have been allowed.
+fn after(paid: Option<Instant>, bytes: usize, rate: u64, now: Instant) -> Instant {
+    let cost = Duration::from_secs_f64(bytes as f64 / rate as f64).min(LONGEST + BURST);
+    (paid.unwrap_or(now).max(now) + cost).min(now + LONGEST + BURST)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// When, how many bytes, and for how long the client is held back, in milliseconds.
-    fn check(rate: Option<u64>, steps: &[(u64, usize, u64)]) {
-        let begun = Instant::now();
-        let allowance = Allowance::new(rate);
-        for (step, (at, bytes, held)) in steps.iter().enumerate() {
-            let now = begun + Duration::from_millis(*at);
-            assert_eq!(allowance.take(*bytes, now).as_millis(), u128::from(*held), "{rate:?}, step {step}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_uses_more_than_its_quota_is_held_back() {
-        check(None, &[(0, usize::MAX, 0)]);
-        check(Some(1000), &[(0, 1000, 0), (0, 500, 500), (500, 0, 0), (500, 1000, 1000), (10_000, 1000, 0)]);
-        check(Some(1000), &[(0, 1_000_000_000, 30_000), (0, 1, 30_000), (29_000, 0, 1000), (31_000, 0, 0)]);
-    }
-}
+mod tests;

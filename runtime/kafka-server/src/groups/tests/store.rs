@@ -1,4 +1,4 @@
-//! A log in memory that keeps groups, and one topic `t` with two partitions; it has no records.
+//! A log in memory that keeps groups, and one topic `t` with two partitions; it has no records, unless some are counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use aqueduct_api::edge::{Abort, Chance, Clock, Threads};
 use aqueduct_api::{
     Appended, At, Bounds, Committed, Edge, Error, Groups, Hold, Isolation, Limit, Log, Marker, Measured, Membership,
-    Memberships, OnDisk, Producer, Producers, Read, Result, Stretch, Stretches, Token, Topic, TopicId, TopicPartition,
-    TopicSettings, Topics, Transactions, Watch, Watcher,
+    Memberships, OnDisk, Producer, Producers, Read, Records, Result, Stretch, Stretches, Token, Topic, TopicId,
+    TopicPartition, TopicSettings, Topics, Transactions, Watch, Watcher,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
@@ -35,7 +35,14 @@ pub(crate) struct Memory {
     pub(super) writes: Arc<Mutex<usize>>,
     /// Whether nothing can be written.
     pub(super) is_full: Arc<Mutex<bool>>,
+    /// The producer whose transaction is committed right after somebody has read what a group has committed.
+    pub(super) commits_after_read: Arc<Mutex<Option<i64>>>,
+    /// How many records each partition has, of [`RECORD`] bytes each; 0: it can not have any.
+    pub(crate) records: Arc<Mutex<Offset>>,
 }
+
+/// Bytes of a record that is counted.
+pub(crate) const RECORD: usize = 100;
 
 fn no_records<T>() -> Result<T> {
     Err(Error::refused("there are no records here"))
@@ -48,6 +55,18 @@ impl Memory {
             clock: Arc::new(self.clone()),
             threads: Arc::new(self.clone()),
             chance: Arc::new(self.clone()),
+        }
+    }
+
+    /// What a producer's transaction has for groups counts, or does not.
+    pub(super) fn decide(&self, producer_id: i64, is_committed: bool) {
+        let now = self.now();
+        for kept in self.groups.lock().values_mut() {
+            for (_, of, committed) in kept.undecided.extract_if(.., |(id, ..)| *id == producer_id) {
+                if is_committed {
+                    kept.committed.insert(of, (committed, now));
+                }
+            }
         }
     }
 
@@ -93,12 +112,22 @@ impl Chance for Memory {
 
 #[async_trait]
 impl Log for Memory {
-    async fn append(&self, _: &TopicPartition, _: Batch, _: At) -> Result<Appended> {
-        no_records()
+    async fn append(&self, _: &TopicPartition, batch: Batch, _: At) -> Result<Appended> {
+        let mut records = self.records.lock();
+        if *records == 0 {
+            return no_records();
+        }
+        let base_offset = *records;
+        *records += Offset::from(batch.header().count);
+        let durable = Box::pin(std::future::ready(Ok(())));
+        Ok(Appended { base_offset, next_offset: *records, given_back: 0, duplicate: None, durable })
     }
 
     async fn bounds(&self, _: &TopicPartition) -> Result<Bounds> {
-        no_records()
+        match *self.records.lock() {
+            0 => no_records(),
+            end => Ok(Bounds { start: 0, stable: end, high_watermark: end, end, leader_epoch: 0, given_back: 0 }),
+        }
     }
 
     async fn find(&self, _: &TopicPartition, _: i64) -> Result<Offset> {
@@ -124,12 +153,21 @@ impl Log for Memory {
 
 #[async_trait]
 impl Stretches for Memory {
-    async fn stretch(&self, _: &TopicPartition, _: Offset, _: usize, _: Isolation) -> Result<Stretch> {
-        no_records()
+    async fn stretch(&self, _: &TopicPartition, from: Offset, most: usize, _: Isolation) -> Result<Stretch> {
+        let end = *self.records.lock();
+        if end == 0 {
+            return no_records();
+        }
+        let next = end.min(from + (most / RECORD).max(1) as Offset);
+        let records = Records::Bytes(vec![0; (next - from) as usize * RECORD].into());
+        Ok(Stretch { records, next, lost: None, aborted: Vec::new() })
     }
 
     fn watch(&self, _: &TopicPartition, _: &Arc<dyn Watcher>, _: u32) -> Result<Watch> {
-        no_records()
+        match *self.records.lock() {
+            0 => no_records(),
+            _ => Ok(Watch::new(|| {})),
+        }
     }
 }
 
@@ -199,7 +237,12 @@ impl Groups for Memory {
     async fn committed(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
         let groups = self.groups.lock();
         let committed = groups.get(group).map(|kept| &kept.committed).into_iter().flatten();
-        Ok(committed.map(|(of, (committed, _))| (of.clone(), committed.clone())).collect())
+        let committed = committed.map(|(of, (committed, _))| (of.clone(), committed.clone())).collect();
+        drop(groups);
+        if let Some(producer_id) = self.commits_after_read.lock().take() {
+            self.decide(producer_id, true);
+        }
+        Ok(committed)
     }
 
     async fn commit(&self, token: &Token, offsets: Vec<(TopicPartition, Option<Committed>)>) -> Result<()> {
