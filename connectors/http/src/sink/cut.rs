@@ -1,79 +1,19 @@
 //! Cuts a chunk into requests, by rules that know nothing but the chunk's records: whoever cuts it again cuts the same,
 //! however much of it is written already.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aqueduct_api::fault::{Mutant, mutated};
-use aqueduct_api::template::{Piece, Template};
-use aqueduct_api::{Batches, Chunk, ChunkBatch, Error, Replayed, Result, TopicPartition};
+use aqueduct_api::{Batches, Chunk, ChunkBatch, Replayed, Result, TopicPartition};
 use aqueduct_record::{Offset, Record};
-use serde::de::IgnoredAny;
 
-use crate::escape;
-use crate::sink::request::{Letter, Request};
-use crate::sink::settings::{Format, HttpSinkSettings};
-use crate::sink::target::{Target, Templates};
+use crate::sink::pack::{Group, Packer};
+use crate::sink::plan::Plan;
+use crate::sink::request::Request;
+use crate::sink::target::Target;
 
 /// How much is cut at once at least, in bytes, so that a large batch is not walked for each of many small requests.
 const AT_ONCE: usize = 1 << 20;
-
-/// What shapes requests.
-pub(crate) struct Plan {
-    pub(crate) templates: Templates,
-    format: Format,
-    body: Option<Template>,
-    body_is_json: bool,
-    most_records: usize,
-    most_bytes: usize,
-}
-
-impl Plan {
-    /// What the settings say, which were checked before.
-    pub(crate) fn new(settings: &HttpSinkSettings) -> Result<Self> {
-        let body = settings.body.as_deref().map(Template::parse).transpose();
-        let named_json = settings.content_type.as_deref().is_some_and(|name| name.contains("json"));
-        Ok(Plan {
-            templates: Templates::new(settings)?,
-            format: settings.format,
-            body: body.map_err(|why| Error::fatal(format!("setting body: {why}")))?,
-            body_is_json: named_json || matches!(settings.format, Format::JsonArray | Format::JsonLines),
-            most_records: if settings.format == Format::Record { 1 } else { settings.request_records as usize },
-            most_bytes: settings.request_bytes.0 as usize,
-        })
-    }
-
-    /// Appends what a record becomes; the error says why it can not.
-    fn encode(&self, of: &TopicPartition, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        let start = out.len();
-        match &self.body {
-            None => out.extend_from_slice(record.value.ok_or("the record has no value")?),
-            Some(template) => template.fill(of, record, |piece| match piece {
-                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Said(text) if self.body_is_json => escape::json(text, out),
-                Piece::Said(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Value(bytes) => out.extend_from_slice(bytes),
-            })?,
-        }
-        if matches!(self.format, Format::JsonArray | Format::JsonLines) {
-            let not_json = |cause: &dyn std::fmt::Display| format!("it is not JSON, which `format` asks for: {cause}");
-            // What is ignored is not looked at: bytes in a string would pass that are no text.
-            let text = std::str::from_utf8(&out[start..]).map_err(|cause| not_json(&cause))?;
-            serde_json::from_str::<IgnoredAny>(text).map_err(|cause| not_json(&cause))?;
-            // Within JSON a line only ends between words.
-            out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-        }
-        Ok(())
-    }
-
-    /// How many bytes a record of `length` bytes takes in a body.
-    fn weight(&self, length: usize) -> usize {
-        match self.format {
-            Format::Firehose => length.div_ceil(3) * 4 + r#"{"data":""},"#.len(),
-            _ => length + 1,
-        }
-    }
-}
 
 /// Why a record is in no request.
 pub(crate) type Unfit = (Offset, String);
@@ -85,35 +25,10 @@ pub(crate) struct Cutter<'a> {
     batches: Batches,
     /// A batch of which this many records have been taken.
     batch: Option<(ChunkBatch, usize)>,
-    ready: VecDeque<Request>,
-    open: Option<Open>,
+    packer: Packer<'a>,
     fixed: Option<Arc<Target>>,
-    most_records: usize,
     ended: bool,
     pub(crate) unfit: Vec<Unfit>,
-}
-
-/// A request that takes more records.
-struct Open {
-    target: Arc<Target>,
-    bytes: Vec<u8>,
-    records: Vec<(Offset, usize)>,
-    weight: usize,
-    timestamp: i64,
-    letter: Option<Letter>,
-    /// Which of those that were made of one record is the first here, where they do not fit into one request.
-    part: Option<usize>,
-}
-
-/// What was made of one record, and goes in one request if it fits.
-#[derive(Default)]
-struct Group {
-    bytes: Vec<u8>,
-    /// Where each goes, and where it ends in `bytes`.
-    made: Vec<(Arc<Target>, usize)>,
-    offset: Offset,
-    timestamp: i64,
-    letter: Option<Letter>,
 }
 
 impl<'a> Cutter<'a> {
@@ -126,10 +41,8 @@ impl<'a> Cutter<'a> {
             chunk,
             batches: chunk.batches_of(vec![chunk.start..chunk.end; 1]),
             batch: None,
-            ready: VecDeque::new(),
-            open: None,
+            packer: Packer::new(plan, if adapts { plan.most_records.div_ceil(2) } else { plan.most_records }),
             fixed: None,
-            most_records: if adapts { plan.most_records.div_ceil(2) } else { plan.most_records },
             ended: false,
             unfit: Vec::new(),
         }
@@ -138,7 +51,7 @@ impl<'a> Cutter<'a> {
     /// The next request; `None` at the end of the chunk.
     pub(crate) async fn next(&mut self) -> Result<Option<Request>> {
         loop {
-            if let Some(request) = self.ready.pop_front() {
+            if let Some(request) = self.packer.ready.pop_front() {
                 return Ok(Some(request));
             }
             if self.ended {
@@ -152,7 +65,7 @@ impl<'a> Cutter<'a> {
                 Some((batch, taken)) => self.batch = self.take(&batch, taken)?.map(|taken| (batch, taken)),
                 None => {
                     self.ended = true;
-                    self.close();
+                    self.packer.close();
                 }
             }
         }
@@ -175,8 +88,8 @@ impl<'a> Cutter<'a> {
                 continue;
             }
             bytes += group.bytes.len();
-            self.place(&mut group);
-            if bytes >= AT_ONCE && !self.ready.is_empty() {
+            self.packer.place(&mut group);
+            if bytes >= AT_ONCE && !self.packer.ready.is_empty() {
                 return Ok(Some(index + 1));
             }
         }
@@ -214,76 +127,6 @@ impl<'a> Cutter<'a> {
         }
         Ok(target)
     }
-
-    /// Puts a group into the open request, or one of its own, or, where it fits into none, into as many as it takes.
-    fn place(&mut self, group: &mut Group) {
-        let Group { bytes, made, offset, timestamp, letter } = std::mem::take(group);
-        let Some((target, _)) = made.first() else { return };
-        let weight: usize = lengths(&made).map(|length| self.plan.weight(length)).sum();
-        let is_one = made.iter().all(|(other, _)| same(target, other));
-        let fits_alone =
-            is_one && (made.len() == 1 || made.len() <= self.most_records && weight <= self.plan.most_bytes);
-        let fits = self.open.as_ref().is_some_and(|open| {
-            is_one
-                && letter.is_none()
-                && open.letter.is_none()
-                && open.records.len() + made.len() <= self.most_records
-                && open.weight + weight <= self.plan.most_bytes
-                && same(&open.target, target)
-        });
-        if !fits {
-            self.close();
-        }
-        let mut begin = 0;
-        for (place, (target, end)) in made.iter().enumerate() {
-            let part = &bytes[begin..*end];
-            begin = *end;
-            if !fits_alone && !self.takes(target, part.len()) {
-                self.close();
-            }
-            let part_of = (!fits_alone).then_some(place);
-            let open = self.open.get_or_insert_with(|| Open::new(target.clone(), timestamp, letter, part_of));
-            open.bytes.extend_from_slice(part);
-            open.records.push((offset, open.bytes.len()));
-            open.weight += self.plan.weight(part.len());
-        }
-        // What comes next is not part of it: its key tells of these alone.
-        if !fits_alone || letter.is_some() {
-            self.close();
-        }
-    }
-
-    /// Whether the open request has room for one more.
-    fn takes(&self, target: &Arc<Target>, length: usize) -> bool {
-        self.open.as_ref().is_none_or(|open| {
-            open.records.len() < self.most_records
-                && open.weight + self.plan.weight(length) <= self.plan.most_bytes
-                && same(&open.target, target)
-        })
-    }
-
-    fn close(&mut self) {
-        if let Some(Open { target, bytes, records, timestamp, letter, part, .. }) = self.open.take() {
-            let part = part.map(|first| first..first + records.len());
-            self.ready.push_back(Request { target, bytes: bytes.into(), records, begin: 0, timestamp, letter, part });
-        }
-    }
-}
-
-impl Open {
-    fn new(target: Arc<Target>, timestamp: i64, letter: Option<Letter>, part: Option<usize>) -> Self {
-        Open { target, bytes: Vec::new(), records: Vec::new(), weight: 0, timestamp, letter, part }
-    }
-}
-
-fn same(one: &Arc<Target>, other: &Arc<Target>) -> bool {
-    Arc::ptr_eq(one, other) || one == other
-}
-
-/// How long each of a group is.
-fn lengths(made: &[(Arc<Target>, usize)]) -> impl Iterator<Item = usize> {
-    let mut begin = 0;
-    made.iter().map(move |(_, end)| end - std::mem::replace(&mut begin, *end))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ mod answer;
 mod client;
 mod cut;
 mod frame;
+mod pack;
+mod plan;
 mod request;
 mod settings;
 mod target;

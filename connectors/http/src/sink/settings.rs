@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::sink::client::Client;
-use crate::sink::cut::Plan;
+use crate::sink::plan::Plan;
 use crate::sink::write::HttpSink;
 
 /// Settings of the http sink. Delivery is at least once: after a crash, or when an answer is lost, a request is sent

@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::sink::answer::Verdict;
 use crate::sink::client::Client;
-use crate::sink::cut::{Cutter, Plan};
+use crate::sink::cut::Cutter;
+use crate::sink::plan::Plan;
 use crate::sink::request::{Left, Request};
 use crate::sink::settings::{HttpSinkSettings, OnRefusal};
 
