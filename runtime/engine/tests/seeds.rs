@@ -11,7 +11,7 @@ use std::time::Duration;
 use aqueduct_api::{Durability, Span, TopicPartition, Topics};
 use aqueduct_engine::{State, TopicPlan};
 use serde_json::json;
-use world::{Do, Process, Seed, World, number};
+use world::{Do, Process, Seed, World, disturb, number};
 
 fn world(seed: &mut Seed) -> World {
     let mut world = match seed.once_in(2) {
@@ -42,14 +42,7 @@ fn put(seed: &mut Seed, process: &Process) {
 async fn life(seed: &mut Seed, process: &Process) {
     for _ in 0..seed.below(12) {
         put(seed, process);
-        let faults = &process.store.faults;
         match seed.below(18) {
-            0 => faults.full.on(),
-            1 => faults.stuck.on(),
-            2 => faults.sync_fails.on(),
-            3 => faults.no_commits.on(),
-            4 => process.engine.restart("out").await.unwrap_or_default(),
-            5 => process.engine.restart("in").await.unwrap_or_default(),
             6 => process.outside.script(&[Do::Retry]),
             7 => process.outside.script(&[Do::WriteAndHang]),
             8 => process.outside.script(&[Do::Panic]),
@@ -58,11 +51,7 @@ async fn life(seed: &mut Seed, process: &Process) {
             11 => process.outside.script(&[Do::Fatal]),
             12 if process.plan.sinks["out"].connector == "documents" => process.outside.script(&[Do::Half]),
             13 => grow(process).await,
-            _ => {
-                faults.full.off();
-                faults.stuck.off();
-                faults.no_commits.off();
-            }
+            number => disturb(process, number).await,
         }
         let longest = 1 << seed.below(22);
         tokio::time::sleep(Duration::from_micros(seed.below(longest))).await;

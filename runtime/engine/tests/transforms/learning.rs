@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use aqueduct_api::TopicPartition;
 use aqueduct_api::fault::Mutant;
-use aqueduct_engine::State;
 use serde_json::json;
 
 use crate::world::{Do, Fate, Process, Seed, World, check, fate};
-use crate::{STREAMS, lives, out, sevenths, under_every_seed, unfit, values, world};
+use crate::{STREAMS, lives, only_buried, out, sevenths, under_every_seed, unfit, values, world};
 
 /// Waits until every line that is unfit at first is out or a dead letter, and checks that it is one of the two, once.
 async fn settled_once(process: &Process, letters: &str) {
@@ -57,22 +56,8 @@ fn known_late() {
     let mut world = World::new();
     let name = format!("late-{}", world.outside.id);
     world.source().transforms = sevenths(json!({"suffix": "!", "learns": name}));
-    let letters = || TopicPartition::new("in.dead-letters", 0);
     world.run(|process| async move {
-        process.in_state("in", State::Running).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        process.outside.put("x", &["x 4", "x 9", "x 5"]);
-        // The disk fills up between the letter and the rest, which waits until it is durable.
-        for _ in 0..100_000 {
-            if !process.store.records(&letters()).is_empty() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        process.store.faults.full.on();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(process.store.records(&letters()).len(), 1);
-        assert_eq!(process.store.records(&TopicPartition::new("t", 0)), []);
+        assert_eq!(only_buried(&process, |outside| outside.put("x", &["x 4", "x 9", "x 5"])).await, 1);
     });
     world.run(|process| async move {
         process.until("out", |process| out(process, "x").len() >= 2).await;

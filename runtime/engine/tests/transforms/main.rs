@@ -13,7 +13,7 @@ use std::time::Duration;
 use aqueduct_api::{ByteSize, Durability, Span, TopicPartition};
 use aqueduct_engine::{State, TopicPlan, TransformPlan};
 use serde_json::json;
-use world::{Do, Fate, Process, Seed, World, fate};
+use world::{Do, Fate, Outside, Process, Seed, World, disturb, fate};
 
 fn sevenths(settings: serde_json::Value) -> Vec<TransformPlan> {
     vec![TransformPlan { transform: "sevenths".into(), settings }]
@@ -198,27 +198,32 @@ fn a_chunk_that_was_pinned_under_earlier_transforms_is_finished_under_them() {
     });
 }
 
+/// Has a source read what `put` brings, and the disk fill up between the dead letters and the rest, which waits until they are
+/// durable: how many letters there are.
+async fn only_buried(process: &Process, put: impl FnOnce(&Outside)) -> usize {
+    let letters = TopicPartition::new("in.dead-letters", 0);
+    process.in_state("in", State::Running).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    put(&process.outside);
+    for _ in 0..100_000 {
+        if !process.store.records(&letters).is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    process.store.faults.full.on();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(process.store.records(&TopicPartition::new("t", 0)), []);
+    process.store.records(&letters).len()
+}
+
 #[test]
 fn letters_that_came_before_their_position_are_not_written_again_however_the_stream_is_cut() {
     let mut world = World::new();
     world.source().transforms = sevenths(json!({"suffix": "!"}));
     *world.outside.at_once.lock() = Some(30);
-    let letters = || TopicPartition::new("in.dead-letters", 0);
     world.run(|process| async move {
-        process.in_state("in", State::Running).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        process.outside.put_many("x", 30);
-        // The disk fills up between the letters and the rest, which waits until they are durable.
-        for _ in 0..100_000 {
-            if !process.store.records(&letters()).is_empty() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        process.store.faults.full.on();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(process.store.records(&letters()).len(), 4);
-        assert_eq!(process.store.records(&TopicPartition::new("t", 0)), []);
+        assert_eq!(only_buried(&process, |outside| outside.put_many("x", 30)).await, 4);
     });
     for at_once in [4, 1, 5] {
         *world.outside.at_once.lock() = Some(at_once);
@@ -265,22 +270,11 @@ async fn life(seed: &mut Seed, process: &Process) {
             0 => process.outside.put(stream, &["bad line"]),
             _ => process.outside.put_many(stream, 1 + seed.below(9) as usize),
         }
-        let faults = &process.store.faults;
         match seed.below(16) {
-            0 => faults.full.on(),
-            1 => faults.stuck.on(),
-            2 => faults.sync_fails.on(),
-            3 => faults.no_commits.on(),
-            4 => process.engine.restart("out").await.unwrap_or_default(),
-            5 => process.engine.restart("in").await.unwrap_or_default(),
             6 => process.outside.script(&[Do::Retry]),
             7 => process.outside.script(&[Do::WriteAndHang]),
             9 => process.outside.script(&[Do::WriteAndWait(Duration::from_millis(seed.below(50_000)))]),
-            _ => {
-                faults.full.off();
-                faults.stuck.off();
-                faults.no_commits.off();
-            }
+            number => disturb(process, number).await,
         }
         let longest = 1 << seed.below(22);
         tokio::time::sleep(Duration::from_micros(seed.below(longest))).await;

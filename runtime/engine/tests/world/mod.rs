@@ -6,6 +6,8 @@
 
 mod clients;
 mod connectors;
+mod log;
+mod outside;
 mod seed;
 mod sevenths;
 mod store;
@@ -26,7 +28,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 pub use clients::{ask, ask_for};
-pub use connectors::{Do, Document, Given, Id, Name, Outside, registry};
+pub use connectors::registry;
+pub use outside::{Do, Document, Given, Id, Name, Outside};
 pub use seed::{Seed, number};
 pub use sevenths::{Fate, fate};
 pub use store::{Kept, Memory};
@@ -241,6 +244,24 @@ pub fn check(mutant: Mutant, run: fn()) {
     let noticed = catch_unwind(AssertUnwindSafe(run)).is_err();
     mutate(None);
     assert!(noticed, "{mutant:?} was not noticed");
+}
+
+/// What goes wrong under a number, or no more: with the store, or with a connector that is started again.
+pub async fn disturb(process: &Process, number: u64) {
+    let faults = &process.store.faults;
+    match number {
+        0 => faults.full.on(),
+        1 => faults.stuck.on(),
+        2 => faults.sync_fails.on(),
+        3 => faults.no_commits.on(),
+        4 => process.engine.restart("out").await.unwrap_or_default(),
+        5 => process.engine.restart("in").await.unwrap_or_default(),
+        _ => {
+            faults.full.off();
+            faults.stuck.off();
+            faults.no_commits.off();
+        }
+    }
 }
 
 pub async fn seconds(seconds: u64) {

@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_api::{
-    Appended, At, Bounds, Committed, Durability, Error, Groups, Hold, Isolation, Limit, Log, Measured, Read, Result,
-    Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
+    Committed, Durability, Error, Groups, Hold, Result, Token, Topic, TopicId, TopicPartition, TopicSettings, Topics,
 };
 use aqueduct_record::{Batch, Offset};
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -21,8 +18,8 @@ use super::Switch;
 
 #[derive(Clone)]
 pub struct Memory {
-    state: Arc<Mutex<State>>,
-    changed: Arc<watch::Sender<u64>>,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) changed: Arc<watch::Sender<u64>>,
     pub faults: Arc<Faults>,
 }
 
@@ -48,36 +45,36 @@ pub struct Faults {
 }
 
 #[derive(Clone, Default)]
-struct State {
-    topics: BTreeMap<String, (Topic, Vec<Part>)>,
-    groups: BTreeMap<String, Group>,
-    ids: u128,
-    epoch: i32,
-    holds: BTreeMap<u64, (TopicPartition, Offset, String)>,
-    hold_ids: u64,
+pub(super) struct State {
+    pub(super) topics: BTreeMap<String, (Topic, Vec<Part>)>,
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) ids: u128,
+    pub(super) epoch: i32,
+    pub(super) holds: BTreeMap<u64, (TopicPartition, Offset, String)>,
+    pub(super) hold_ids: u64,
 }
 
 #[derive(Clone, Default)]
-struct Group {
-    generation: i32,
-    committed: BTreeMap<TopicPartition, Committed>,
+pub(super) struct Group {
+    pub(super) generation: i32,
+    pub(super) committed: BTreeMap<TopicPartition, Committed>,
 }
 
 #[derive(Clone, Default)]
-struct Part {
-    start: Offset,
-    batches: Vec<Batch>,
-    synced: Offset,
-    lost: Vec<std::ops::Range<Offset>>,
-    end: Offset,
+pub(super) struct Part {
+    pub(super) start: Offset,
+    pub(super) batches: Vec<Batch>,
+    pub(super) synced: Offset,
+    pub(super) lost: Vec<std::ops::Range<Offset>>,
+    pub(super) end: Offset,
     /// Readers need not wait for a sync, nor does anybody else.
-    lazy: bool,
+    pub(super) lazy: bool,
     /// How often a failed sync took something away.
-    failures: u64,
+    pub(super) failures: u64,
 }
 
 impl Part {
-    fn stable(&self) -> Offset {
+    pub(super) fn stable(&self) -> Offset {
         if self.lazy { self.end } else { self.synced }
     }
 }
@@ -183,14 +180,14 @@ impl Memory {
         self.with(of, cut).unwrap();
     }
 
-    fn with<T>(&self, of: &TopicPartition, body: impl FnOnce(&mut Part, i32) -> T) -> Result<T> {
+    pub(super) fn with<T>(&self, of: &TopicPartition, body: impl FnOnce(&mut Part, i32) -> T) -> Result<T> {
         let mut state = self.state.lock();
         let epoch = state.epoch;
         let part = state.topics.get_mut(&*of.topic).and_then(|(_, parts)| parts.get_mut(of.partition as usize));
         part.map(|part| body(part, epoch)).ok_or_else(|| Error::refused(format!("no partition {of}")))
     }
 
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 }
@@ -207,143 +204,6 @@ pub struct Kept {
 impl Kept {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name)?.1.as_deref()
-    }
-}
-
-#[async_trait]
-impl Log for Memory {
-    async fn append(&self, to: &TopicPartition, batch: Batch, at: At) -> Result<Appended> {
-        if self.faults.full.is_on() && !to.topic.starts_with("__") {
-            return Err(Error::retry("disk is full"));
-        }
-        if self.faults.not_started.is_on() && batch.bytes().windows(8).any(|bytes| bytes == b"started-") {
-            return Err(Error::retry("disk is full"));
-        }
-        let largest = self.state.lock().topics.get(&*to.topic).map(|(topic, _)| topic.settings.max_batch.0);
-        if largest.is_some_and(|largest| batch.size() as u64 > largest) {
-            return Err(Error::refused(format!("batch of {} bytes is too large", batch.size())));
-        }
-        let (base_offset, next_offset, failures) = self.with(to, |part, epoch| {
-            if matches!(at, At::EndSince(failures) if failures != part.failures) {
-                return Err(Error::retry("an append before this one has failed"));
-            }
-            let batch = batch.at(part.end, epoch);
-            let (base, next) = (batch.base_offset(), batch.next_offset());
-            part.batches.push(batch);
-            part.end = next;
-            Ok((base, next, part.failures))
-        })??;
-        if self.with(to, |part, _| part.lazy)? {
-            self.tell();
-            return Ok(Appended {
-                base_offset,
-                next_offset,
-                given_back: failures,
-                duplicate: None,
-                durable: futures::future::ready(Ok(())).boxed(),
-            });
-        }
-        let (memory, of) = (self.clone(), to.clone());
-        let durable = async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            while memory.faults.stuck.is_on() && !of.topic.starts_with("__") {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            let waits = memory.with(&of, |part, _| part.synced < next_offset)?;
-            if waits && memory.faults.sync_fails.is_on() && !of.topic.starts_with("__") {
-                memory.faults.sync_fails.off();
-                memory.with(&of, |part, _| {
-                    part.batches.retain(|batch| batch.base_offset() < base_offset);
-                    part.end = base_offset.min(part.end);
-                    part.failures += 1;
-                })?;
-            }
-            let failed = memory.with(&of, |part, _| {
-                let failed = part.failures != failures;
-                if !failed {
-                    part.synced = part.synced.max(next_offset);
-                }
-                failed
-            })?;
-            memory.tell();
-            match failed {
-                true => Err(Error::retry("sync failed")),
-                false => Ok(()),
-            }
-        };
-        Ok(Appended { base_offset, next_offset, given_back: failures, duplicate: None, durable: durable.boxed() })
-    }
-
-    async fn bounds(&self, of: &TopicPartition) -> Result<Bounds> {
-        self.with(of, |part, epoch| Bounds {
-            start: part.start,
-            stable: part.stable(),
-            high_watermark: part.stable(),
-            end: part.end,
-            leader_epoch: epoch,
-            given_back: part.failures,
-        })
-    }
-
-    async fn find(&self, of: &TopicPartition, timestamp: i64) -> Result<Offset> {
-        self.with(of, |part, _| {
-            let found = part.batches.iter().find(|batch| batch.header().max_timestamp >= timestamp);
-            found.map_or(part.end, Batch::base_offset)
-        })
-    }
-
-    async fn measure(&self, of: &TopicPartition, from: Offset, limit: Limit) -> Result<Measured> {
-        self.with(of, |part, _| {
-            let mut measured = Measured { end: from, bytes: 0, full: false };
-            for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
-                if measured.full || batch.next_offset() > part.stable() {
-                    break;
-                }
-                measured.end = batch.next_offset();
-                measured.bytes += batch.size() as u64;
-                let records = (measured.end - from) as u64;
-                measured.full = measured.bytes >= limit.bytes || records >= limit.records;
-            }
-            measured
-        })
-    }
-
-    async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize, _: Isolation) -> Result<Read> {
-        self.with(of, |part, _| {
-            if let Some(lost) = part.lost.iter().find(|lost| lost.contains(&from)).cloned() {
-                return Read { lost: Some(lost), ..Read::default() };
-            }
-            let mut bytes = BytesMut::new();
-            for batch in part.batches.iter().filter(|batch| batch.next_offset() > from) {
-                let is_lost = part.lost.iter().any(|lost| lost.contains(&batch.base_offset()));
-                let is_full = !bytes.is_empty() && bytes.len() + batch.size() > max_bytes;
-                if batch.next_offset() > part.stable() || is_lost || is_full {
-                    break;
-                }
-                bytes.extend_from_slice(batch.bytes());
-            }
-            Read { batches: bytes.freeze(), ..Read::default() }
-        })
-    }
-
-    async fn grown(&self, of: &TopicPartition, offset: Offset, _: Isolation) -> Result<()> {
-        let mut changed = self.changed.subscribe();
-        while self.with(of, |part, _| part.stable())? <= offset {
-            changed.changed().await.map_err(Error::retry)?;
-        }
-        Ok(())
-    }
-
-    async fn sync(&self, of: &TopicPartition) -> Result<Offset> {
-        if self.faults.syncs_hang.is_on() && !of.topic.starts_with("__") {
-            std::future::pending::<()>().await;
-        }
-        let synced = self.with(of, |part, _| {
-            part.synced = part.end;
-            part.synced
-        });
-        self.tell();
-        synced
     }
 }
 
