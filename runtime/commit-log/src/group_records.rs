@@ -13,7 +13,7 @@
 //! `OffsetCommitKey.json`, `OffsetCommitValue.json`, `GroupMetadataKey.json` and `GroupMetadataValue.json`).
 
 use aqueduct_api::{Committed, Error, Member, Membership, Result, TopicPartition};
-use aqueduct_record::{Batch, BatchBuilder};
+use aqueduct_record::{Batch, BatchBuilder, Fields};
 use bytes::Bytes;
 
 /// What a record is about.
@@ -128,46 +128,10 @@ fn put_length(to: &mut Vec<u8>, length: usize) -> Result<()> {
     Ok(())
 }
 
-/// Takes fields off the front of a key or a value.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn i32(&mut self) -> Option<i32> {
-        self.take().map(i32::from_be_bytes)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        self.optional()?
-    }
-
-    fn optional(&mut self) -> Option<Option<&'a str>> {
-        let length = i16::from_be_bytes(self.take()?);
-        if length < 0 {
-            return Some(None);
-        }
-        let (text, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok().map(Some)
-    }
-
-    fn bytes(&mut self) -> Option<Bytes> {
-        let length = usize::try_from(self.i32()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(Bytes::copy_from_slice(bytes))
-    }
-}
-
 /// What a key is about; `None` for keys of other things.
 pub(crate) fn parse_key(key: &[u8]) -> Option<Key> {
-    let mut fields = Fields(key);
-    let version = i16::from_be_bytes(fields.take()?);
+    let mut fields = Fields::new(key);
+    let version = fields.i16()?;
     let group = fields.text()?.to_owned();
     match version {
         0 | 1 => {
@@ -181,42 +145,42 @@ pub(crate) fn parse_key(key: &[u8]) -> Option<Key> {
 
 /// What an offset's value of version 0 to 3 says, and when it was committed.
 pub(crate) fn parse_offset(value: &[u8]) -> Option<(Committed, i64)> {
-    let mut fields = Fields(value);
-    let version = i16::from_be_bytes(fields.take()?);
+    let mut fields = Fields::new(value);
+    let version = fields.i16()?;
     if !(0..=3).contains(&version) {
         return None;
     }
-    let offset = i64::from_be_bytes(fields.take()?);
+    let offset = fields.i64()?;
     let leader_epoch = if version == 3 { fields.i32()? } else { -1 };
     let metadata = fields.text()?.to_owned();
-    Some((Committed { offset, leader_epoch, metadata }, i64::from_be_bytes(fields.take()?)))
+    Some((Committed { offset, leader_epoch, metadata }, fields.i64()?))
 }
 
 /// What a value of version 0 to 3 says of a group's members.
 pub(crate) fn parse_members(value: &[u8]) -> Option<Membership> {
-    let mut fields = Fields(value);
-    let version = i16::from_be_bytes(fields.take()?);
+    let mut fields = Fields::new(value);
+    let version = fields.i16()?;
     if !(0..=3).contains(&version) {
         return None;
     }
     let mut membership = Membership {
         protocol_type: fields.text()?.to_owned(),
         generation: fields.i32()?,
-        protocol: fields.optional()?.map(str::to_owned),
-        leader: fields.optional()?.map(str::to_owned),
-        since: if version >= 2 { i64::from_be_bytes(fields.take()?) } else { -1 },
+        protocol: fields.optional_text()?.map(str::to_owned),
+        leader: fields.optional_text()?.map(str::to_owned),
+        since: if version >= 2 { fields.i64()? } else { -1 },
         members: Vec::new(),
     };
     for _ in 0..fields.i32()? {
         membership.members.push(Member {
             id: fields.text()?.to_owned(),
-            instance_id: if version >= 3 { fields.optional()?.map(str::to_owned) } else { None },
+            instance_id: if version >= 3 { fields.optional_text()?.map(str::to_owned) } else { None },
             client_id: fields.text()?.to_owned(),
             client_host: fields.text()?.to_owned(),
             rebalance_timeout: if version >= 1 { fields.i32()? } else { -1 },
             session_timeout: fields.i32()?,
-            subscription: fields.bytes()?,
-            assignment: fields.bytes()?,
+            subscription: Bytes::copy_from_slice(fields.bytes()?),
+            assignment: Bytes::copy_from_slice(fields.bytes()?),
         });
     }
     Some(membership)

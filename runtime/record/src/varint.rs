@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
                 self.0 = rest;
                 Some(unzigzag(u64::from(*first)))
             }
-            _ => self.long(MAX),
+            _ => self.unsigned(MAX).map(unzigzag),
         }
     }
 
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
                 self.0 = rest;
                 Some(unzigzag(u64::from(*first)) as i32)
             }
-            _ => i32::try_from(self.long(5)?).ok(),
+            _ => i32::try_from(unzigzag(self.unsigned(5)?)).ok(),
         }
     }
 
@@ -126,7 +126,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn long(&mut self, most: usize) -> Option<i64> {
+    /// A number of up to so many bytes that is not in zigzag.
+    pub(crate) fn unsigned(&mut self, most: usize) -> Option<u64> {
         let mut value = 0u64;
         for (n, &byte) in self.0.iter().take(most).enumerate() {
             // Of the tenth byte only one bit fits into 64.
@@ -136,7 +137,7 @@ impl<'a> Reader<'a> {
             value |= u64::from(byte & 0x7f) << (7 * n);
             if byte < 0x80 {
                 self.0 = &self.0[n + 1..];
-                return Some(unzigzag(value));
+                return Some(value);
             }
         }
         None

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aqueduct_api::{Error, Result, TopicPartition};
+use aqueduct_record::Fields;
 
 use super::entry::{Entry, State};
 
@@ -30,7 +31,7 @@ pub(crate) fn key(id: &str) -> Result<Vec<u8>> {
 
 /// The transactional id of a key.
 pub(crate) fn parse_key(key: &[u8]) -> Option<&str> {
-    let mut fields = Fields(key);
+    let mut fields = Fields::new(key);
     match fields.i16()? {
         0 => fields.text(),
         _ => None,
@@ -91,7 +92,7 @@ fn put_varint(to: &mut Vec<u8>, number: usize) {
 
 /// What a value says.
 pub(crate) fn parse_value(value: &[u8]) -> Option<Entry> {
-    let mut fields = Fields(value);
+    let mut fields = Fields::new(value);
     let is_flexible = match fields.i16()? {
         0 => false,
         1 => true,
@@ -103,8 +104,8 @@ pub(crate) fn parse_value(value: &[u8]) -> Option<Entry> {
         next_producer_id: -1,
         epoch: fields.i16()?,
         timeout: fields.i32()?,
-        state: State::of(i8::from_be_bytes(fields.take()?))?,
-        partitions: fields.partitions(is_flexible)?,
+        state: State::of(fields.i8()?)?,
+        partitions: parse_partitions(&mut fields, is_flexible)?,
         updated: fields.i64()?,
         started: fields.i64()?,
         client_version: 0,
@@ -112,7 +113,7 @@ pub(crate) fn parse_value(value: &[u8]) -> Option<Entry> {
     if is_flexible {
         for _ in 0..fields.varint()? {
             let (tag, length) = (fields.varint()?, fields.varint()?);
-            let mut field = Fields(fields.bytes(length)?);
+            let mut field = Fields::new(fields.take(length as usize)?);
             match tag {
                 0 => entry.previous_producer_id = field.i64()?,
                 1 => entry.next_producer_id = field.i64()?,
@@ -124,80 +125,26 @@ pub(crate) fn parse_value(value: &[u8]) -> Option<Entry> {
     Some(entry)
 }
 
-/// Takes fields off the front of a key or a value.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn i16(&mut self) -> Option<i16> {
-        self.take().map(i16::from_be_bytes)
-    }
-
-    fn i32(&mut self) -> Option<i32> {
-        self.take().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_be_bytes)
-    }
-
-    fn varint(&mut self) -> Option<usize> {
-        let mut number = 0;
-        for shift in (0..35).step_by(7) {
-            let [byte] = self.take()?;
-            number |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
+fn parse_partitions(fields: &mut Fields<'_>, is_flexible: bool) -> Option<BTreeSet<TopicPartition>> {
+    let mut partitions = BTreeSet::new();
+    for _ in 0..count(fields, is_flexible)?.unwrap_or(0) {
+        let topic = if is_flexible { fields.compact_text()? } else { fields.text()? };
+        let topic: Arc<str> = topic.into();
+        for _ in 0..count(fields, is_flexible)?? {
+            partitions.insert(TopicPartition::new(topic.clone(), fields.i32()?));
         }
-        None
-    }
-
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.i16()?).ok()?;
-        std::str::from_utf8(self.bytes(length)?).ok()
-    }
-
-    /// A count that says by itself whether there is anything at all.
-    fn count(&mut self, is_flexible: bool) -> Option<Option<usize>> {
-        match is_flexible {
-            true => Some(self.varint()?.checked_sub(1)),
-            false => Some(usize::try_from(self.i32()?).ok()),
+        if is_flexible {
+            fields.skip_tags()?;
         }
     }
+    Some(partitions)
+}
 
-    fn partitions(&mut self, is_flexible: bool) -> Option<BTreeSet<TopicPartition>> {
-        let mut partitions = BTreeSet::new();
-        for _ in 0..self.count(is_flexible)?.unwrap_or(0) {
-            let topic: Arc<str> = match is_flexible {
-                true => {
-                    let length = self.varint()?.checked_sub(1)?;
-                    std::str::from_utf8(self.bytes(length)?).ok()?.into()
-                }
-                false => self.text()?.into(),
-            };
-            for _ in 0..self.count(is_flexible)?? {
-                partitions.insert(TopicPartition::new(topic.clone(), self.i32()?));
-            }
-            if is_flexible {
-                for _ in 0..self.varint()? {
-                    let (_, length) = (self.varint()?, self.varint()?);
-                    self.bytes(length)?;
-                }
-            }
-        }
-        Some(partitions)
+/// A count that says by itself whether there is anything at all.
+fn count(fields: &mut Fields<'_>, is_flexible: bool) -> Option<Option<usize>> {
+    match is_flexible {
+        true => fields.compact_length(),
+        false => Some(usize::try_from(fields.i32()?).ok()),
     }
 }
 
