@@ -17,6 +17,7 @@ mod taken;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod transactional_apis;
+mod wanted;
 mod writes;
 
 pub use coordinator::GroupSettings;

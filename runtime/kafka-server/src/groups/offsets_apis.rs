@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use aqueduct_api::{Committed, TopicPartition};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
@@ -19,14 +18,13 @@ use kafka_protocol::messages::{
 };
 
 use super::coordinator::{Coordinator, Request};
-use super::members_apis::{claimed, code};
+use super::members_apis::claimed;
+use super::wanted::Wanted;
 use crate::broker::Broker;
 use crate::call::Caller;
 use crate::names::text;
 use crate::security::rights::{Operation, Resource};
 
-/// As `offset.metadata.max.bytes` of Kafka.
-const LONGEST_METADATA: usize = 4096;
 /// From this version of OffsetCommit on a group that is not there is told as such.
 const KNOWS_MISSING_GROUPS: i16 = 9;
 /// From this version of OffsetFetch on several groups are asked for.
@@ -34,51 +32,24 @@ const MANY_GROUPS: i16 = 8;
 
 /// OffsetCommit.
 pub(crate) async fn commit(broker: &Broker, request: OffsetCommitRequest, caller: &Caller) -> OffsetCommitResponse {
-    let mut offsets = Vec::new();
-    let mut answers = Vec::new();
+    let mut wanted = Wanted::default();
     for topic in &request.topics {
-        let partitions = match broker.topic(caller.to(Operation::Read), &topic.name.0).await {
-            Ok(found) => Ok(found.partitions),
-            Err(wrong) => Err(wrong.error),
-        };
+        let found = broker.topic(caller.to(Operation::Read), &topic.name.0).await;
         for asked in &topic.partitions {
-            let checked = partitions.and_then(|partitions| {
-                let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
-                let metadata = asked.committed_metadata.as_deref().unwrap_or_default().to_owned();
-                check(asked.partition_index, Committed { offset, leader_epoch, metadata }, partitions)
-            });
-            if let Ok(committed) = checked.clone() {
-                offsets.push((TopicPartition::new(&*topic.name.0, asked.partition_index), committed));
-            }
-            answers.push(checked.map(drop));
+            let offset = (asked.committed_offset, asked.committed_leader_epoch);
+            wanted.push(&found, asked.partition_index, offset, asked.committed_metadata.as_ref());
         }
     }
-    let outcome = take(&broker.groups, &request, offsets, caller).await;
-    let mut answers = answers.into_iter().map(|checked| outcome.and(checked));
+    let outcome = take(&broker.groups, &request, wanted.offsets, caller).await;
+    let mut codes = wanted.checks.codes(outcome);
     let topics = request.topics.into_iter().map(|topic| {
-        let answer = |asked: OffsetCommitRequestPartition| {
-            let answer = answers.next().unwrap_or(Ok(()));
-            OffsetCommitResponsePartition::default()
-                .with_partition_index(asked.partition_index)
-                .with_error_code(code(answer))
-        };
-        let partitions = topic.partitions.into_iter().map(answer).collect();
-        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+        // As many codes as partitions.
+        let partitions = topic.partitions.into_iter().zip(&mut codes).map(|(asked, code)| {
+            OffsetCommitResponsePartition::default().with_partition_index(asked.partition_index).with_error_code(code)
+        });
+        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
-}
-
-/// Refuses what can not be committed.
-pub(super) fn check(partition: i32, committed: Committed, partitions: i32) -> Result<Committed, ResponseError> {
-    if !(0..partitions).contains(&partition) {
-        Err(ResponseError::UnknownTopicOrPartition)
-    } else if committed.metadata.len() > LONGEST_METADATA {
-        Err(ResponseError::OffsetMetadataTooLarge)
-    } else if committed.offset < 0 {
-        Err(ResponseError::OffsetOutOfRange)
-    } else {
-        Ok(committed)
-    }
 }
 
 async fn take(

@@ -2,15 +2,14 @@
 
 use aqueduct_api::{Committed, TopicPartition};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
 use super::coordinator::Request;
-use super::members_apis::{claimed, code};
-use super::offsets_apis::check;
+use super::members_apis::claimed;
+use super::wanted::Wanted;
 use crate::broker::Broker;
 use crate::call::Caller;
 use crate::security::rights::{Operation, Resource};
@@ -27,35 +26,22 @@ pub(crate) async fn commit(
     request: TxnOffsetCommitRequest,
     caller: &Caller,
 ) -> TxnOffsetCommitResponse {
-    let mut offsets = Vec::new();
-    let mut answers = Vec::new();
+    let mut wanted = Wanted::default();
     for topic in &request.topics {
-        let partitions = match broker.topic(caller.to(Operation::Read), &topic.name.0).await {
-            Ok(found) => Ok(found.partitions),
-            Err(wrong) => Err(wrong.error),
-        };
+        let found = broker.topic(caller.to(Operation::Read), &topic.name.0).await;
         for asked in &topic.partitions {
-            let checked = partitions.and_then(|partitions| {
-                let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
-                let metadata = asked.committed_metadata.as_deref().unwrap_or_default().to_owned();
-                check(asked.partition_index, Committed { offset, leader_epoch, metadata }, partitions)
-            });
-            if let Ok(committed) = checked.clone() {
-                offsets.push((TopicPartition::new(&*topic.name.0, asked.partition_index), committed));
-            }
-            answers.push(checked.map(drop));
+            let offset = (asked.committed_offset, asked.committed_leader_epoch);
+            wanted.push(&found, asked.partition_index, offset, asked.committed_metadata.as_ref());
         }
     }
-    let outcome = take(broker, &request, offsets, caller).await;
-    let mut answers = answers.into_iter().map(|checked| outcome.and(checked));
+    let outcome = take(broker, &request, wanted.offsets, caller).await;
+    let mut codes = wanted.checks.codes(outcome);
     let topics = request.topics.into_iter().map(|topic| {
-        let answer = |asked: TxnOffsetCommitRequestPartition| {
-            TxnOffsetCommitResponsePartition::default()
-                .with_partition_index(asked.partition_index)
-                .with_error_code(code(answers.next().unwrap_or(Ok(()))))
-        };
-        let partitions = topic.partitions.into_iter().map(answer).collect();
-        TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+        let partitions = topic.partitions.into_iter().zip(&mut codes).map(|(asked, code)| {
+            let told = TxnOffsetCommitResponsePartition::default();
+            told.with_partition_index(asked.partition_index).with_error_code(code)
+        });
+        TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
     });
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
 }
