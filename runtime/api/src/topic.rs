@@ -160,6 +160,18 @@ pub struct TopicSettings {
     pub dead_letters: bool,
 }
 
+impl TopicSettings {
+    /// How a topic is kept whose last record of each key is what somebody remembers: for good, and on the disk at once.
+    pub fn table() -> Self {
+        TopicSettings {
+            cleanup: CleanupPolicy::Compact,
+            retention: Span::FOREVER,
+            durability: Durability::Fsync,
+            ..TopicSettings::default()
+        }
+    }
+}
+
 impl Default for TopicSettings {
     fn default() -> Self {
         TopicSettings {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{
-    At, CleanupPolicy, Durability, Edge, Error, Isolation, Result, Span, Store, TopicPartition, TopicSettings,
-};
+use aqueduct_api::{At, Edge, Error, Isolation, Result, Store, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, BatchBuilder, Offset};
 use parking_lot::Mutex;
 
@@ -38,13 +36,7 @@ impl Table {
     /// Makes the topic where it is missing, and reads it.
     pub(crate) async fn open(store: &Arc<dyn Store>, edge: &Edge, topic: &str) -> Result<Table> {
         if !store.topics().await?.iter().any(|found| *found.name == *topic) {
-            let settings = TopicSettings {
-                cleanup: CleanupPolicy::Compact,
-                durability: Durability::Fsync,
-                retention: Span::FOREVER,
-                ..TopicSettings::default()
-            };
-            store.create(topic, 1, &settings).await?;
+            store.create(topic, 1, &TopicSettings::table()).await?;
         }
         let partition = TopicPartition::new(topic, 0);
         let table = Table { store: store.clone(), edge: edge.clone(), partition, entries: Mutex::default() };

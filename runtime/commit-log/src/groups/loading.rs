@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_api::{CleanupPolicy, Durability, Error, Isolation, Marker, Result, Span, TopicSettings};
+use aqueduct_api::{Error, Isolation, Marker, Result, TopicSettings};
 use aqueduct_record::Batch;
 use parking_lot::Mutex;
 
@@ -21,13 +21,7 @@ impl Groups {
         let partition = match registry.topic(TOPIC) {
             Ok(topic) => topic.partitions.first().cloned(),
             Err(_) => {
-                let settings = TopicSettings {
-                    cleanup: CleanupPolicy::Compact,
-                    retention: Span::FOREVER,
-                    durability: Durability::Fsync,
-                    ..TopicSettings::default()
-                };
-                registry.create(TOPIC, 1, &settings)?;
+                registry.create(TOPIC, 1, &TopicSettings::table())?;
                 registry.topic(TOPIC)?.partitions.first().cloned()
             }
         };

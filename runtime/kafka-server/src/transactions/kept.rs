@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aqueduct_api::fault;
-use aqueduct_api::{
-    At, CleanupPolicy, Durability, Edge, Error, Isolation, Result, Span, TopicPartition, TopicSettings,
-};
+use aqueduct_api::{At, Edge, Error, Isolation, Result, TopicPartition, TopicSettings};
 use aqueduct_record::{Batch, BatchBuilder};
 use tokio::sync::OnceCell;
 
@@ -63,13 +61,7 @@ impl Kept {
 
     async fn make(&self) -> Result<TopicPartition> {
         if self.store.topic(TOPIC).await?.is_none() {
-            let settings = TopicSettings {
-                cleanup: CleanupPolicy::Compact,
-                retention: Span::FOREVER,
-                durability: Durability::Fsync,
-                ..TopicSettings::default()
-            };
-            self.store.create(TOPIC, 1, &settings).await?;
+            self.store.create(TOPIC, 1, &TopicSettings::table()).await?;
         }
         Ok(TopicPartition::new(TOPIC, 0))
     }
@@ -87,19 +79,15 @@ async fn load_partition(store: &dyn Served, of: &TopicPartition, entries: &mut B
         if found.batches.is_empty() {
             return Ok(());
         }
-        let mut rest = found.batches;
-        while let Some((batch, behind)) = Batch::split_first(&rest).map_err(Error::retry)? {
+        for batch in found.into_batches() {
+            let batch = batch.map_err(Error::retry)?;
             offset = batch.next_offset();
             load_batch(&batch, entries)?;
-            rest = behind;
         }
     }
 }
 
 fn load_batch(batch: &Batch, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
-    if batch.header().attributes.is_control() {
-        return Ok(());
-    }
     let mut records = batch.records().map_err(|cause| Error::retry(cause).context(TOPIC))?;
     while let Some(record) = records.next() {
         let record = record.map_err(|cause| Error::retry(cause).context(TOPIC))?;
