@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod absence;
+mod case;
 mod clients;
 mod coordinated;
 mod requests;
