@@ -319,6 +319,9 @@ impl Scenario {
             | Mutant::SyncBeforeLeader
             | Mutant::AssignBeforeSave
             | Mutant::UnfencedInstance
+            | Mutant::TransactionOfOldGeneration
+            | Mutant::TimeoutOverEnd
+            | Mutant::IdNotForgotten
             | Mutant::StablePastOpen
             | Mutant::AbortedForgotten
             | Mutant::MarkerWithoutFence

@@ -64,6 +64,8 @@ pub enum Mutant {
     AssignBeforeSave,
     /// Whoever has the id of a static member that was replaced goes on under it.
     UnfencedInstance,
+    /// A commit in a transaction is taken from a member of an earlier generation.
+    TransactionOfOldGeneration,
     /// A transaction is complete before its partitions know how it ended.
     CompleteBeforeMarkers,
     /// A producer is told what its transaction has come to before that is saved.
@@ -72,6 +74,10 @@ pub enum Mutant {
     SameProducerEpoch,
     /// A transaction whose outcome was decided is loaded as one that goes on.
     OutcomeForgotten,
+    /// A transaction whose outcome is being saved takes too long all the same.
+    TimeoutOverEnd,
+    /// A transactional id that was forgotten is there again after a restart.
+    IdNotForgotten,
     /// What a group commits in a transaction counts before the transaction does.
     OffsetsBeforeMarker,
 }

@@ -94,7 +94,7 @@ impl Group {
             return Ok(());
         }
         self.recognise(&who.member_id, who.instance_id.as_deref())?;
-        if who.generation != self.generation {
+        if who.generation != self.generation && !fault::mutated(Mutant::TransactionOfOldGeneration) {
             return Err(ResponseError::IllegalGeneration);
         }
         self.hear(now, &who.member_id);

@@ -20,6 +20,10 @@ pub(super) enum Asked {
     Heartbeat(Claimed),
     Leave(Claimed),
     Commit(Claimed),
+    /// Offsets of partitions, in a transaction of that number.
+    CommitInTransaction(Claimed, u64, Vec<u8>),
+    /// A transaction is to be committed or aborted.
+    End(u64, bool),
 }
 
 /// What a member is told.
@@ -27,6 +31,7 @@ pub(super) enum Told {
     Joined(Result<Joined, Refused>),
     Synced(Result<Synced, ResponseError>),
     Heartbeat(Result<(), ResponseError>),
+    CommittedInTransaction(u64, Result<(), ResponseError>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +68,10 @@ pub(super) struct Client {
     pub(super) attempt: u64,
     paused_until: Millis,
     heartbeat_at: Millis,
+    /// Transactions that it has begun.
+    begun: u64,
+    /// Whether the last of them is to be ended, and may be committed.
+    transaction: Option<bool>,
 }
 
 impl Client {
@@ -79,6 +88,8 @@ impl Client {
             attempt: 0,
             paused_until: 0,
             heartbeat_at: 0,
+            begun: 0,
+            transaction: None,
         }
     }
 
@@ -91,6 +102,7 @@ impl Client {
             phase: Phase::Outside(0),
             paused_until: 0,
             attempt: self.attempt + 1,
+            transaction: None,
             ..self.clone()
         }
     }
@@ -175,7 +187,9 @@ impl Client {
             }
             Phase::Works if self.heartbeat_at <= now => {
                 self.heartbeat_at = now + HEARTBEAT;
-                vec![Asked::Heartbeat(self.who()), Asked::Commit(self.who())]
+                let mut asked = vec![Asked::Heartbeat(self.who()), Asked::Commit(self.who())];
+                asked.extend(self.transact(dice));
+                asked
             }
             Phase::Leaves => {
                 self.phase = Phase::Gone;
@@ -185,6 +199,22 @@ impl Client {
                 if who.member_id.is_empty() { Vec::new() } else { vec![Asked::Leave(who)] }
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Works in transactions: commits in one what it has done, then ends it.
+    fn transact(&mut self, dice: &mut Dice) -> Option<Asked> {
+        match self.transaction {
+            None if dice.once_in(2) && !self.assignment.is_empty() => {
+                self.begun += 1;
+                self.transaction = Some(false);
+                Some(Asked::CommitInTransaction(self.who(), self.begun, self.assignment.to_vec()))
+            }
+            Some(may_commit) if !dice.once_in(3) => {
+                self.transaction = None;
+                Some(Asked::End(self.begun, may_commit && !dice.once_in(4)))
+            }
+            _ => None,
         }
     }
 
@@ -232,6 +262,10 @@ impl Client {
             }
             (Told::Synced(Err(error)), Phase::Syncing(_)) => self.refused(now, error),
             (Told::Heartbeat(Err(error)), Phase::Works) => self.refused(now, error),
+            (Told::CommittedInTransaction(number, answer), _) if number == self.begun => {
+                // What was refused is aborted.
+                self.transaction = self.transaction.map(|_| answer.is_ok());
+            }
             _ => {}
         }
     }

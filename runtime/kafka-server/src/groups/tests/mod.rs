@@ -9,4 +9,5 @@ mod coordinated;
 mod requests;
 mod simulation;
 pub(crate) mod store;
+mod transacted;
 mod world;

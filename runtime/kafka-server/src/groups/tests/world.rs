@@ -8,8 +8,9 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::clients::{Asked, Client, Told};
+use super::transacted::Transacted;
 use crate::groups::group::{Group, Rules};
-use crate::groups::request::{Effect, Millis, Stamp, Ticket};
+use crate::groups::request::{Claimed, Effect, Millis, Stamp, Ticket};
 use crate::worlds::Dice;
 
 /// Partitions that members share.
@@ -36,6 +37,9 @@ pub(super) struct World {
     durable: Option<Membership>,
     /// When each save is done, in order.
     saving: Vec<(Millis, Stamp, Membership)>,
+    /// What is committed in transactions, and when each write of that is done: whose, of which transaction and partitions.
+    transacted: Transacted,
+    committing: Vec<(Millis, (usize, u64), u64, Vec<u8>)>,
     clients: Vec<Client>,
     /// Who waits for which answer, as which of its attempts, and as whom it asked.
     waiting: BTreeMap<Ticket, (usize, u64, String)>,
@@ -55,6 +59,8 @@ pub(super) struct World {
     pub(super) handed_out: usize,
     /// Commits that were taken.
     pub(super) commits: usize,
+    /// Commits in transactions that were refused.
+    pub(super) fenced: usize,
 }
 
 /// Runs one seed.
@@ -75,7 +81,20 @@ pub(super) fn run(seed: u64) -> World {
     world
 }
 
+/// More transactions than a member has.
+const PER_CLIENT: u64 = 1_000_000;
+
+/// What tells a transaction from all others.
+fn number_of(client: usize, number: u64) -> u64 {
+    client as u64 * PER_CLIENT + number
+}
+
 impl World {
+    /// Transactions whose offsets count, and those whose offsets do not.
+    pub(super) fn transactions(&self) -> (usize, usize) {
+        (self.transacted.commits, self.transacted.aborts)
+    }
+
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let clients = (0..2 + dice.below(5)).map(|n| Client::new(n, &mut dice)).collect();
@@ -86,6 +105,8 @@ impl World {
             life: 0,
             durable: None,
             saving: Vec::new(),
+            transacted: Transacted::default(),
+            committing: Vec::new(),
             clients,
             waiting: BTreeMap::new(),
             tickets: 0,
@@ -98,6 +119,7 @@ impl World {
             violations: Vec::new(),
             handed_out: 0,
             commits: 0,
+            fenced: 0,
         }
     }
 
@@ -124,6 +146,13 @@ impl World {
     fn restart(&mut self) {
         self.life += 1;
         self.saving.clear();
+        // What was being written may be there, and nobody is told.
+        for (_, _, number, partitions) in std::mem::take(&mut self.committing) {
+            let is_there = self.dice.once_in(2);
+            self.transacted.written(number, partitions, is_there, false);
+        }
+        let wrong = self.transacted.recover();
+        wrong.into_iter().for_each(|what| self.violated(what));
         self.waiting.clear();
         self.group = match self.durable.clone() {
             Some(saved) => Group::load(RULES, saved, self.now),
@@ -151,6 +180,12 @@ impl World {
             let (_, stamp, membership) = self.saving.remove(0);
             self.save(stamp, membership);
         }
+        while let Some(at) = self.committing.iter().position(|(due, ..)| *due <= self.now) {
+            let (_, (client, attempt), number, partitions) = self.committing.remove(at);
+            self.commit_in_transaction(client, attempt, number, partitions);
+        }
+        let wrong = self.transacted.step(self.now);
+        wrong.into_iter().for_each(|what| self.violated(what));
         if self.group.deadline().is_some_and(|deadline| deadline <= self.now) {
             let mut out = Vec::new();
             self.group.expire(self.now, &mut out);
@@ -200,18 +235,65 @@ impl World {
                 let answer = self.group.may_commit(self.now, &who);
                 if answer.is_ok() && who.generation >= 0 {
                     self.commits += 1;
-                    if who.generation != self.told {
-                        self.violated(format!("a commit of generation {} is taken in {}", who.generation, self.told));
-                    }
-                    let holder = who.instance_id.as_ref().and_then(|instance| self.holders.get(instance));
-                    if holder.is_some_and(|holder| *holder != who.member_id) {
-                        self.violated(format!("a commit of {} is taken, whose place {holder:?} has", who.member_id));
-                    }
+                    self.check_commit(&who);
                 }
                 self.send(Message::ToClient(client, attempt, Told::Heartbeat(answer)));
             }
+            Asked::CommitInTransaction(who, number, partitions) => {
+                self.ask_in_transaction(client, attempt, who, number_of(client, number), partitions);
+            }
+            Asked::End(number, commits) => drop(self.transacted.decide(number_of(client, number), commits)),
         }
         self.perform(out);
+    }
+
+    /// What must hold of a commit that is taken.
+    fn check_commit(&mut self, who: &Claimed) {
+        if who.generation != self.told {
+            self.violated(format!("a commit of generation {} is taken in {}", who.generation, self.told));
+        }
+        let holder = who.instance_id.as_ref().and_then(|instance| self.holders.get(instance));
+        if holder.is_some_and(|holder| *holder != who.member_id) {
+            self.violated(format!("a commit of {} is taken, whose place {holder:?} has", who.member_id));
+        }
+    }
+
+    /// As the server does it: the transaction lets the write through, then the group does; the marker waits for it.
+    fn ask_in_transaction(&mut self, client: usize, attempt: u64, who: Claimed, number: u64, partitions: Vec<u8>) {
+        let mut answer = Err(ResponseError::InvalidTxnState);
+        if self.transacted.begin(self.now, number) {
+            answer = self.group.may_commit_in_transaction(self.now, &who);
+            if answer.is_ok() {
+                self.check_commit(&who);
+                self.check_owner(&who, &partitions);
+                let due = self.now + self.dice.below(2000);
+                return self.committing.push((due, (client, attempt), number, partitions));
+            }
+            self.transacted.written(number, Vec::new(), false, false);
+        }
+        self.fenced += 1;
+        self.send(Message::ToClient(client, attempt, Told::CommittedInTransaction(number % PER_CLIENT, answer)));
+    }
+
+    /// Nobody commits what somebody else works on.
+    fn check_owner(&mut self, who: &Claimed, partitions: &[u8]) {
+        let owner = who.instance_id.as_ref().unwrap_or(&who.member_id);
+        for partition in partitions {
+            match self.given.get(&(self.told, *partition)) {
+                Some(given) if given != owner => {
+                    self.violated(format!("{owner} commits {partition}, on which {given} works"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn commit_in_transaction(&mut self, client: usize, attempt: u64, number: u64, partitions: Vec<u8>) {
+        let fails = self.is_restless && self.dice.once_in(20);
+        let is_there = !fails || self.dice.once_in(2);
+        self.transacted.written(number, partitions, is_there, !fails);
+        let answer = if fails { Err(ResponseError::CoordinatorNotAvailable) } else { Ok(()) };
+        self.send(Message::ToClient(client, attempt, Told::CommittedInTransaction(number % PER_CLIENT, answer)));
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
@@ -298,6 +380,11 @@ impl World {
         }
         if self.group.members().count() != living.len() {
             wrong.push(format!("{} members for {} that live", self.group.members().count(), living.len()));
+        }
+        let undecided = self.transacted.undecided();
+        // The members that live work in transactions until the end.
+        if undecided.len() > living.len() {
+            wrong.push(format!("{undecided:?} are undecided in the end"));
         }
         if !self.waiting.is_empty() {
             wrong.push(format!("{} wait for an answer in the end", self.waiting.len()));
