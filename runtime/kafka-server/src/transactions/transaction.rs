@@ -262,7 +262,8 @@ impl Transaction {
 
     /// When it has to be called again, whatever happens: [`Transaction::expire`].
     pub(crate) fn deadline(&self, expiration: Millis) -> Option<Millis> {
-        if self.saving.is_some() || self.is_gone {
+        let is_saving = self.saving.is_some() && !fault::mutated(Mutant::TimeoutOverEnd);
+        if is_saving || self.is_gone {
             return None;
         }
         let due = match self.entry.state {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kafka_protocol::ResponseError;
 
-use super::world::PARTITIONS;
+use super::log::PARTITIONS;
 use crate::transactions::request::{Answer, End, Init, Millis, Who};
 use crate::worlds::Dice;
 
@@ -55,6 +55,8 @@ pub(super) struct Client {
     /// When it asks again.
     asks_at: Millis,
     paused_until: Millis,
+    /// When it began its transaction.
+    begun: Millis,
     is_calm: bool,
 }
 
@@ -72,6 +74,7 @@ impl Client {
             attempt: 0,
             asks_at: 0,
             paused_until: 0,
+            begun: 0,
             is_calm: false,
         }
     }
@@ -113,6 +116,7 @@ impl Client {
             self.number = *number;
             self.left = (0..PARTITIONS).filter(|_| dice.once_in(2)).collect();
             self.added.clear();
+            self.begun = now;
             self.phase = if self.left.is_empty() { Phase::Rests(now + 100) } else { Phase::Adds };
         }
         self.attempt += 1;
@@ -175,7 +179,14 @@ impl Client {
                 let written = self.left.pop_first();
                 debug_assert!(written.is_some());
                 self.phase = match self.left.first() {
-                    None => Phase::Ends(!dice.once_in(4)),
+                    None => {
+                        if dice.once_in(5) {
+                            // It ends the transaction just when it has taken too long.
+                            let late = self.begun + Millis::from(self.timeout) + dice.below(600) as Millis;
+                            self.paused_until = late - 200;
+                        }
+                        Phase::Ends(!dice.once_in(4))
+                    }
                     Some(next) if self.added.contains(next) => Phase::Writes,
                     Some(_) => Phase::Adds,
                 };

@@ -1,19 +1,20 @@
 //! A simulated world around transactions: producers that crash, pause and are replaced, messages that are late or lost, writes
 //! that take time and fail, and a coordinator that dies at any of them, all from one seed.
 
+mod invariants;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use aqueduct_api::TopicPartition;
 use kafka_protocol::ResponseError;
 
 use super::clients::{Asked, Client};
+use super::log::{Log, name};
 use crate::transactions::entry::{Entry, State};
 use crate::transactions::request::{Answer, Effect, Millis, Outcome, Ticket, Who};
 use crate::transactions::transaction::Transaction;
 use crate::worlds::Dice;
 
-/// Partitions that are written to.
-pub(super) const PARTITIONS: u8 = 4;
 const IDS: usize = 2;
 /// How long everybody does what they like.
 const UNREST: Millis = 120_000;
@@ -28,14 +29,6 @@ enum Message {
     ToClient(usize, u64, Answer),
 }
 
-/// A partition of the log.
-#[derive(Default)]
-struct Partition {
-    epochs: BTreeMap<i64, i16>,
-    /// What is open of each producer: numbers of transactions.
-    open: BTreeMap<i64, Vec<u64>>,
-}
-
 /// What is being written.
 enum Writing {
     Save(usize, Option<Entry>),
@@ -47,10 +40,9 @@ pub(super) struct World {
     pub(super) dice: Dice,
     pub(super) now: Millis,
     machines: BTreeMap<usize, Transaction>,
-    kept: BTreeMap<usize, Entry>,
+    pub(super) log: Log,
     /// What is decided for good, until it is complete.
     decided: BTreeMap<usize, bool>,
-    partitions: Vec<Partition>,
     writing: Vec<(Millis, Writing)>,
     clients: Vec<Client>,
     waiting: BTreeMap<Ticket, (usize, u64)>,
@@ -62,17 +54,19 @@ pub(super) struct World {
     numbers: u64,
     /// Who was given each transactional id last.
     owners: BTreeMap<usize, usize>,
-    /// How each transaction ended in the log, and what its producer was told.
-    fates: BTreeMap<u64, bool>,
+    /// What each transaction came to, as its producer was told.
     told: BTreeMap<u64, bool>,
+    /// How often it is looked for what takes too long, and when it is next.
+    check: Millis,
+    checks_at: Millis,
     is_restless: bool,
     pub(super) violations: Vec<String>,
     /// Transactions whose producers were told of a commit.
     pub(super) commits: usize,
-    /// Transactions that were aborted in the log.
-    pub(super) aborts: usize,
     /// How often the coordinator has died while something was being written.
     pub(super) crashes: usize,
+    /// How often an end came while a time-out was being saved, or a time-out was due while an end was.
+    pub(super) races: usize,
 }
 
 /// Runs one seed.
@@ -93,10 +87,6 @@ pub(super) fn run(seed: u64) -> World {
     world
 }
 
-fn name(partition: u8) -> TopicPartition {
-    TopicPartition::new("t", i32::from(partition))
-}
-
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
@@ -105,9 +95,8 @@ impl World {
             dice,
             now: 0,
             machines: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            log: Log::new(),
             decided: BTreeMap::new(),
-            partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
             writing: Vec::new(),
             clients,
             waiting: BTreeMap::new(),
@@ -118,19 +107,21 @@ impl World {
             producer_ids: 0,
             numbers: 0,
             owners: BTreeMap::new(),
-            fates: BTreeMap::new(),
             told: BTreeMap::new(),
+            check: 1,
+            checks_at: 0,
             is_restless: true,
             violations: Vec::new(),
             commits: 0,
-            aborts: 0,
             crashes: 0,
+            races: 0,
         };
+        world.check += world.dice.below(1500) as Millis;
         if world.dice.once_in(3) {
             // Its epochs run out soon.
             let mut entry = Transaction::new(0, 0).entry().clone();
             (entry.epoch, world.producer_ids) = (i16::MAX - 1 - world.dice.below(4) as i16, 1);
-            world.kept.insert(0, entry);
+            world.log.keep(0, Some(entry));
             world.load();
         }
         world
@@ -141,6 +132,9 @@ impl World {
     }
 
     fn disturb(&mut self) {
+        if self.dice.once_in(100) {
+            self.log.compact(&mut self.dice);
+        }
         if self.dice.once_in(150) {
             self.crash();
         }
@@ -161,7 +155,7 @@ impl World {
         for (_, writing) in std::mem::take(&mut self.writing) {
             if self.dice.once_in(2) {
                 match writing {
-                    Writing::Save(id, entry) => self.keep(id, entry),
+                    Writing::Save(id, entry) => self.log.keep(id, entry),
                     Writing::Mark(id, outcome, of) => self.mark(id, outcome, &of),
                 }
             }
@@ -177,7 +171,9 @@ impl World {
     fn load(&mut self) {
         self.machines.clear();
         self.decided.clear();
-        for (id, entry) in self.kept.clone() {
+        let (entries, wrong) = self.log.load();
+        wrong.into_iter().for_each(|what| self.violated(what));
+        for (id, entry) in entries {
             if let Some(commits) = entry.state.decided() {
                 self.decided.insert(id, commits);
             }
@@ -186,59 +182,6 @@ impl World {
             machine.resume(self.now, &mut out);
             self.machines.insert(id, machine);
             self.perform(id, out);
-        }
-    }
-
-    /// A record of the transactional id reaches the log.
-    fn keep(&mut self, id: usize, entry: Option<Entry>) {
-        match entry {
-            Some(entry) => drop(self.kept.insert(id, entry)),
-            None => drop(self.kept.remove(&id)),
-        }
-    }
-
-    /// It is there for good, and the coordinator knows it.
-    fn is_kept(&mut self, id: usize, entry: &Entry) {
-        let decided = self.decided.get(&id).copied();
-        match (entry.state, decided) {
-            (State::PrepareCommit | State::PrepareAbort, None) => {
-                self.decided.insert(id, entry.state == State::PrepareCommit);
-            }
-            (State::CompleteCommit, Some(true)) | (State::CompleteAbort, Some(false)) => {
-                self.decided.remove(&id);
-                let open = |partition: &Partition| {
-                    let ids = [entry.producer_id, entry.previous_producer_id];
-                    ids.iter().any(|id| partition.open.get(id).is_some_and(|open| !open.is_empty()))
-                };
-                if self.partitions.iter().any(open) {
-                    self.violated(format!("{id} is complete, and open in a partition"));
-                }
-            }
-            (_, None) => {}
-            (state, Some(commits)) => {
-                self.violated(format!("{id} becomes {state:?}, and was to commit: {commits}"));
-            }
-        }
-    }
-
-    /// A marker reaches a partition.
-    fn mark(&mut self, id: usize, outcome: Outcome, of: &TopicPartition) {
-        if self.decided.get(&id).is_some_and(|commits| *commits != outcome.commits) {
-            self.violated(format!("{of} is told that {id} commits: {}", outcome.commits));
-        }
-        let partition = &mut self.partitions[of.partition as usize];
-        let Who { producer_id, epoch } = outcome.who;
-        let known = partition.epochs.entry(producer_id).or_insert(epoch);
-        if *known > epoch {
-            return;
-        }
-        *known = epoch;
-        for number in partition.open.remove(&producer_id).unwrap_or_default() {
-            let fate = *self.fates.entry(number).or_insert(outcome.commits);
-            self.aborts += usize::from(!fate);
-            if fate != outcome.commits {
-                self.violated(format!("transaction {number} has commits: {fate} elsewhere, not in {of}"));
-            }
         }
     }
 
@@ -263,12 +206,9 @@ impl World {
             let (_, writing) = self.writing.remove(at);
             self.write(writing);
         }
-        for id in self.machines.keys().copied().collect::<Vec<_>>() {
-            let mut out = Vec::new();
-            if let Some(machine) = self.machines.get_mut(&id) {
-                machine.expire(self.now, EXPIRATION, &mut out);
-            }
-            self.perform(id, out);
+        if self.checks_at <= self.now {
+            self.checks_at = self.now + self.check;
+            self.expire();
         }
         for n in 0..self.clients.len() {
             if let Some(asked) = self.clients[n].act(self.now, &mut self.dice, &mut self.numbers) {
@@ -276,6 +216,28 @@ impl World {
                 self.send(Message::ToServer(n, attempt, asked));
             }
         }
+    }
+
+    /// As the server does it from time to time.
+    fn expire(&mut self) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let ends = self.is_saving(id, |state| state.decided().is_some());
+            let Some(machine) = self.machines.get_mut(&id) else { continue };
+            let entry = machine.entry();
+            let is_late = entry.state == State::Ongoing && entry.started + i64::from(entry.timeout) <= self.now;
+            self.races += usize::from(is_late && ends);
+            let mut out = Vec::new();
+            machine.expire(self.now, EXPIRATION, &mut out);
+            self.perform(id, out);
+        }
+    }
+
+    /// Whether something of an id is being saved that is in such a state.
+    fn is_saving(&self, id: usize, state: impl Fn(State) -> bool) -> bool {
+        self.writing.iter().any(|(_, writing)| match writing {
+            Writing::Save(of, entry) => *of == id && entry.as_ref().is_some_and(|entry| state(entry.state)),
+            Writing::Mark(..) => false,
+        })
     }
 
     fn send(&mut self, message: Message) {
@@ -309,6 +271,7 @@ impl World {
             self.inits.insert(ticket);
             self.machines.entry(id).or_insert_with(|| Transaction::new(fresh, now));
         }
+        let is_aborting = self.is_saving(id, |state| state == State::PrepareAbort);
         let Some(machine) = self.machines.get_mut(&id) else {
             return self.answer(ticket, id, Err(ResponseError::InvalidProducerIdMapping));
         };
@@ -321,6 +284,7 @@ impl World {
                 machine.add(now, ticket, who, &partitions.into_iter().map(name).collect(), &mut out);
             }
             Asked::End(end) => {
+                self.races += usize::from(is_aborting);
                 let fresh = machine.needs_id().then_some(fresh);
                 machine.end(now, ticket, &end, fresh, &mut out);
             }
@@ -341,17 +305,10 @@ impl World {
         if owner != Some(client) {
             self.violated(format!("{client} writes transaction {number}, and {owner:?} has the id"));
         }
-        let partition = &mut self.partitions[usize::from(to)];
-        let known = partition.epochs.entry(who.producer_id).or_insert(who.epoch);
-        if *known > who.epoch {
-            return Err(ResponseError::InvalidProducerEpoch);
-        }
-        *known = who.epoch;
-        partition.open.entry(who.producer_id).or_default().push(number);
-        if self.fates.contains_key(&number) {
+        if self.log.fates.contains_key(&number) {
             self.violated(format!("transaction {number} has ended, and is written to"));
         }
-        Ok(who)
+        self.log.append(who, to, number)
     }
 
     fn answer(&mut self, ticket: Ticket, id: usize, answer: Answer) {
@@ -394,7 +351,7 @@ impl World {
         match writing {
             Writing::Save(id, entry) => {
                 if reaches {
-                    self.keep(id, entry.clone());
+                    self.log.keep(id, entry.clone());
                 }
                 if !fails && let Some(entry) = &entry {
                     self.is_kept(id, entry);
@@ -419,30 +376,5 @@ impl World {
                 self.perform(id, out);
             }
         }
-    }
-
-    /// What holds once the world has been calm for long.
-    fn check_calm(&mut self) {
-        let mut wrong = Vec::new();
-        for (n, partition) in self.partitions.iter().enumerate() {
-            let open: Vec<_> = partition.open.values().flatten().collect();
-            if !open.is_empty() {
-                wrong.push(format!("{open:?} are open in partition {n} in the end"));
-            }
-        }
-        for (number, commits) in &self.told {
-            if self.fates.get(number) != Some(commits) {
-                wrong.push(format!("{number} commits: {commits}, as told; in the log: {:?}", self.fates.get(number)));
-            }
-        }
-        for (id, machine) in &self.machines {
-            if machine.entry().state.decided().is_some() || machine.entry().state == State::Ongoing {
-                wrong.push(format!("{id} is {:?} in the end", machine.entry().state));
-            }
-        }
-        if !self.waiting.is_empty() {
-            wrong.push(format!("{} wait for an answer in the end", self.waiting.len()));
-        }
-        wrong.into_iter().for_each(|what| self.violated(what));
     }
 }
