@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use kafka_protocol::messages::{
     ApiKey, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, Request};
+use kafka_protocol::protocol::Encodable;
 
 use crate::broker::Broker;
 use crate::call::{Broken, Call, Caller, Reply};
@@ -18,7 +18,7 @@ use crate::security::rights::Operation::{
 };
 use crate::security::rights::{Need, hides, needs};
 use crate::{
-    cluster, configs, fetch, groups, metadata, offsets, produce, producers, records, topic_partitions, topics,
+    cluster, configs, fetch, groups, metadata, newer, offsets, produce, producers, records, topic_partitions, topics,
     transactions, versions,
 };
 
@@ -38,24 +38,30 @@ pub(crate) struct Api {
 /// requests are taken goes into [`Reply::Later`].
 pub(crate) type Answering = BoxFuture<'static, Result<Reply, Broken>>;
 
-/// The table's rows: an API's key and versions, what its clients need, and what of the broker is given to whom for an answer.
-/// `call` says that the answer is not one message, and that who gives it reads and writes the frames too.
+/// The table's rows: an API's key and versions, what its clients need, what of the broker is given to whom for an answer, and who
+/// reads the request if not the crate of messages. `call` says that who answers reads and writes the frames too.
 macro_rules! apis {
-    ($($key:ident $versions:expr, [$($need:expr),*], $($given:ident).+ => $answer:path;)*) => {
+    ($($key:ident $versions:expr, [$($need:expr),*], $($given:ident).+ => $answer:path $(, $read:path)?;)*) => {
         &[$(Api {
             key: ApiKey::$key,
             versions: $versions,
             needs: &[$($need),*],
-            answer: apis!(@ $($given).+ => $answer),
+            answer: apis!(@ $($given).+ => $answer $(, $read)?),
         }),*]
     };
     (@ call => $answer:path) => { |broker, call| Box::pin($answer(broker, call)) };
     (@ $broker:ident $(.$part:ident)? => $answer:path) => {
+        apis!(@ $broker $(.$part)? => $answer; Call::decode)
+    };
+    (@ $broker:ident $(.$part:ident)? => $answer:path, $read:path) => {
+        apis!(@ $broker $(.$part)? => $answer; |call| $read(call.caller.version, &call.body))
+    };
+    (@ $broker:ident $(.$part:ident)? => $answer:path; $read:expr) => {
         |broker, call| {
             let answer = |$broker: Arc<Broker>, request, caller: Caller| async move {
                 $answer(&$broker $(.$part)?, request, &caller).await
             };
-            answered(broker, call, answer)
+            answered(broker, call, $read, answer)
         }
     };
 }
@@ -64,11 +70,13 @@ macro_rules! apis {
 pub(crate) const APIS: &[Api] = apis! {
     Produce 3..=13, [needs(Write, Topic), needs(Write, Transaction)], call => produce::answer;
     Fetch 4..=18, [needs(Read, Topic)], call => fetch::answer;
-    ListOffsets 1..=10, [needs(Describe, Topic)], broker => offsets::list;
+    ListOffsets 1..=11, [needs(Describe, Topic)], broker => offsets::list;
     Metadata 0..=13, [needs(Describe, Topic), needs(Create, Topic), hides(Describe, Cluster)],
         broker => metadata::answer;
-    OffsetCommit 2..=9, [needs(Read, Group), needs(Read, Topic)], broker => groups::offsets_apis::commit;
-    OffsetFetch 1..=9, [needs(Describe, Group), needs(Describe, Topic)], broker => groups::offsets_apis::fetch;
+    OffsetCommit 2..=10, [needs(Read, Group), needs(Read, Topic)],
+        broker => groups::offsets_apis::commit, newer::offset_commit;
+    OffsetFetch 1..=10, [needs(Describe, Group), needs(Describe, Topic)],
+        broker => groups::offsets_apis::fetch, newer::offset_fetch;
     FindCoordinator 0..=6, [needs(Describe, Group), needs(Describe, Transaction)], broker => cluster::coordinator;
     JoinGroup 0..=9, [needs(Read, Group)], broker.groups => groups::members_apis::join;
     Heartbeat 0..=4, [needs(Read, Group)], broker.groups => groups::members_apis::heartbeat;
@@ -87,8 +95,8 @@ pub(crate) const APIS: &[Api] = apis! {
     EndTxn 0..=5, [needs(Write, Transaction)], broker => transactions::apis::end;
     TxnOffsetCommit 0..=5, [needs(Write, Transaction), needs(Read, Group), needs(Read, Topic)],
         broker => groups::transactional_apis::commit;
-    WriteTxnMarkers 1..=1, [needs(Alter, Cluster), needs(ClusterAction, Cluster)],
-        broker => transactions::admin_apis::write_markers;
+    WriteTxnMarkers 1..=2, [needs(Alter, Cluster), needs(ClusterAction, Cluster)],
+        broker => transactions::admin_apis::write_markers, newer::markers;
     DescribeConfigs 1..=4, [needs(DescribeConfigs, Topic), needs(DescribeConfigs, Cluster)],
         broker => configs::describe;
     CreatePartitions 0..=3, [needs(Alter, Topic)], broker => topics::grow;
@@ -101,10 +109,10 @@ pub(crate) const APIS: &[Api] = apis! {
     DescribeProducers 0..=0, [needs(Read, Topic)], broker => producers::describe;
     DescribeTransactions 0..=0, [needs(Describe, Transaction), hides(Describe, Topic)],
         broker => transactions::admin_apis::describe;
-    ListTransactions 0..=1, [hides(Describe, Transaction)], broker => transactions::admin_apis::list;
+    ListTransactions 0..=2, [hides(Describe, Transaction)], broker => transactions::admin_apis::list;
     DeleteRecords 0..=2, [needs(Delete, Topic)], broker => records::delete;
     AlterConfigs 0..=2, [needs(AlterConfigs, Topic), needs(AlterConfigs, Cluster)], broker => configs::replace;
-    DescribeLogDirs 1..=4, [needs(Describe, Cluster)], broker => records::describe;
+    DescribeLogDirs 1..=5, [needs(Describe, Cluster)], call => records::describe;
     DescribeTopicPartitions 0..=0, [needs(Describe, Topic)], broker => topic_partitions::answer;
 };
 
@@ -113,16 +121,16 @@ pub(crate) fn api(key: i16) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key as i16 == key)
 }
 
-/// Decodes a request, has it answered, and encodes the answer.
-fn answered<R, F, W>(broker: Arc<Broker>, call: Call, answer: F) -> Answering
+/// Reads a request, has it answered, and encodes the answer.
+fn answered<R, E, F, W>(broker: Arc<Broker>, call: Call, read: fn(&Call) -> Result<R, Broken>, answer: F) -> Answering
 where
-    R: Request + Decodable + Send + 'static,
-    R::Response: Encodable + Send,
+    R: Send + 'static,
+    E: Encodable + Send,
     F: FnOnce(Arc<Broker>, R, Caller) -> W + Send + 'static,
-    W: Future<Output = R::Response> + Send,
+    W: Future<Output = E> + Send,
 {
     Box::pin(async move {
-        let request = call.decode::<R>()?;
+        let request = read(&call)?;
         let response = answer(broker, request, call.caller.clone()).await;
         call.reply(&response)
     })

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::newer;
 use crate::security::principal::Principal;
 use crate::security::rights::{Need, Operation, Resource};
 use crate::security::session::Session;
@@ -128,9 +129,7 @@ pub(crate) struct Broken(pub(crate) String);
 impl Call {
     /// The request.
     pub(crate) fn decode<R: Request + Decodable>(&self) -> Result<R, Broken> {
-        let version = self.caller.version;
-        R::decode(&mut self.body.clone(), version)
-            .map_err(|cause| Broken(format!("{:?} version {version}: {cause}", self.key)))
+        decode(self.key, self.caller.version, &self.body)
     }
 
     /// An answer at once.
@@ -144,10 +143,17 @@ impl Call {
     }
 }
 
+/// A request.
+pub(crate) fn decode<R: Request + Decodable>(key: ApiKey, version: i16, body: &Bytes) -> Result<R, Broken> {
+    R::decode(&mut body.clone(), newer::known_as(key, version))
+        .map_err(|cause| Broken(format!("{key:?} version {version}: {cause}")))
+}
+
 /// A whole frame with an answer.
 pub(crate) fn frame<E: Encodable>(key: ApiKey, version: i16, correlation: i32, response: &E) -> Result<Bytes, Broken> {
     let header_version = key.response_header_version(version);
     let unfit = |cause| Broken(format!("the answer to {key:?} version {version}: {cause}"));
+    let version = newer::known_as(key, version);
     let header = ResponseHeader::default().with_correlation_id(correlation);
     let size = header.compute_size(header_version).map_err(unfit)? + response.compute_size(version).map_err(unfit)?;
     let length = i32::try_from(size).map_err(|_| Broken(format!("an answer of {size} bytes")))?;

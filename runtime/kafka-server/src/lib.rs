@@ -15,6 +15,7 @@ mod connection;
 mod frame;
 mod guard;
 mod listener;
+mod newer;
 mod sending;
 mod shapes;
 

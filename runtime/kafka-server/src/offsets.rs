@@ -21,6 +21,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING: i64 = -6;
 /// No offset, no timestamp, no epoch.
 const NONE: i64 = -1;
 
@@ -75,7 +76,7 @@ async fn of_partition(
     Ok(match partition.timestamp {
         LATEST => Found::end(readable, bounds.leader_epoch),
         EARLIEST | EARLIEST_LOCAL => Found::end(bounds.start, -1),
-        LATEST_TIERED => Found::NOTHING,
+        LATEST_TIERED | EARLIEST_PENDING => Found::NOTHING,
         MAX_TIMESTAMP => latest_time(broker, &of, readable).await?.unwrap_or(Found::NOTHING),
         0.. => at_time(broker, &of, readable, partition.timestamp).await?.unwrap_or(Found::NOTHING),
         _ => return Err(ResponseError::UnsupportedVersion.into()),

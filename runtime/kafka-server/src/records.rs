@@ -1,6 +1,7 @@
 //! DeleteRecords and DescribeLogDirs: being rid of records, and what all of them take on the disk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aqueduct_api::{CleanupPolicy, Error, TopicPartition};
 use aqueduct_record::Offset;
@@ -15,8 +16,9 @@ use kafka_protocol::messages::{
 };
 
 use crate::broker::Broker;
-use crate::call::{Caller, Wrong};
+use crate::call::{Broken, Call, Caller, Reply, Wrong};
 use crate::names::{self, text};
+use crate::newer;
 use crate::security::rights::{Operation, Resource};
 
 /// What a client says that wants to be rid of all that there is.
@@ -68,11 +70,12 @@ async fn delete_one(
 }
 
 /// DescribeLogDirs.
-pub(crate) async fn describe(
-    broker: &Broker,
-    request: DescribeLogDirsRequest,
-    caller: &Caller,
-) -> DescribeLogDirsResponse {
+pub(crate) async fn describe(broker: Arc<Broker>, call: Call) -> Result<Reply, Broken> {
+    let response = described(&broker, call.decode()?, &call.caller).await;
+    newer::log_dirs(&call, &response)
+}
+
+async fn described(broker: &Broker, request: DescribeLogDirsRequest, caller: &Caller) -> DescribeLogDirsResponse {
     if let Err(error) = caller.may(Operation::Describe, Resource::Cluster) {
         return DescribeLogDirsResponse::default().with_error_code(error.code());
     }

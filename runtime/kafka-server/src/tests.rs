@@ -4,19 +4,28 @@ mod rights;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Request};
 
 use crate::apis::APIS;
+use crate::call::{Broken, Call, Caller};
 use crate::guard;
+use crate::newer;
 use crate::shapes::{Field, Kind, Shape, shape_of};
 
 /// How a request is decoded once it was let through: how many bytes are left.
 type Decode = fn(&[u8], i16) -> Option<usize>;
 
 fn decode<R: Request + Decodable>(bytes: &[u8], version: i16) -> Option<usize> {
-    let mut bytes = bytes::Bytes::copy_from_slice(bytes);
+    let mut bytes = Bytes::copy_from_slice(bytes);
+    let version = newer::known_as(ApiKey::try_from(R::KEY).unwrap(), version);
     R::decode(&mut bytes, version).ok().map(|_| bytes.len())
+}
+
+/// The same for what the crate of messages does not know in every version; what is left is not told.
+fn read<R>(read: fn(i16, &Bytes) -> Result<R, Broken>, bytes: &[u8], version: i16) -> Option<usize> {
+    read(version, &Bytes::copy_from_slice(bytes)).ok().map(|_| 0)
 }
 
 fn decoder(key: ApiKey) -> Decode {
@@ -25,8 +34,8 @@ fn decoder(key: ApiKey) -> Decode {
         ApiKey::Fetch => decode::<FetchRequest>,
         ApiKey::ListOffsets => decode::<ListOffsetsRequest>,
         ApiKey::Metadata => decode::<MetadataRequest>,
-        ApiKey::OffsetCommit => decode::<OffsetCommitRequest>,
-        ApiKey::OffsetFetch => decode::<OffsetFetchRequest>,
+        ApiKey::OffsetCommit => |bytes, version| read(newer::offset_commit, bytes, version),
+        ApiKey::OffsetFetch => |bytes, version| read(newer::offset_fetch, bytes, version),
         ApiKey::FindCoordinator => decode::<FindCoordinatorRequest>,
         ApiKey::JoinGroup => decode::<JoinGroupRequest>,
         ApiKey::Heartbeat => decode::<HeartbeatRequest>,
@@ -43,7 +52,7 @@ fn decoder(key: ApiKey) -> Decode {
         ApiKey::AddPartitionsToTxn => decode::<AddPartitionsToTxnRequest>,
         ApiKey::AddOffsetsToTxn => decode::<AddOffsetsToTxnRequest>,
         ApiKey::EndTxn => decode::<EndTxnRequest>,
-        ApiKey::WriteTxnMarkers => decode::<WriteTxnMarkersRequest>,
+        ApiKey::WriteTxnMarkers => |bytes, version| read(newer::markers, bytes, version),
         ApiKey::TxnOffsetCommit => decode::<TxnOffsetCommitRequest>,
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>,
         ApiKey::AlterConfigs => decode::<AlterConfigsRequest>,

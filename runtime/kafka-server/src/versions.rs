@@ -64,4 +64,25 @@ mod tests {
         expected.sort();
         assert_eq!(told, expected);
     }
+
+    /// The newest API of Kafka 4.3.
+    const NEWEST: i16 = 92;
+
+    #[test]
+    fn the_page_on_compatibility_names_every_api_that_kafka_has_and_that_is_absent() {
+        let page = include_str!("../../../docs/kafka-compatibility.md");
+        let absent = page.split("## Absent").nth(1).unwrap().split("\n## ").next().unwrap();
+        let mut keys: Vec<i16> = super::told().api_keys.iter().map(|api| api.api_key).collect();
+        for row in absent.lines().filter(|line| line.starts_with("| ")).skip(1) {
+            let cells: Vec<_> = row.split(" | ").collect();
+            let before = keys.len();
+            for range in cells[1].split(", ") {
+                let (first, last) = range.split_once('–').unwrap_or((range, range));
+                keys.extend(first.parse::<i16>().unwrap()..=last.parse().unwrap());
+            }
+            assert_eq!(cells[0].split(", ").count(), keys.len() - before, "{row}");
+        }
+        keys.sort_unstable();
+        assert_eq!(keys, (0..=NEWEST).collect::<Vec<_>>());
+    }
 }

@@ -21,8 +21,9 @@ use super::coordinator::{Coordinator, Request};
 use super::members_apis::claimed;
 use super::wanted::Wanted;
 use crate::broker::Broker;
-use crate::call::Caller;
-use crate::names::text;
+use crate::call::{Caller, Wrong};
+use crate::names::{text, uuid};
+use crate::newer::TOPIC_IDS;
 use crate::security::rights::{Operation, Resource};
 
 /// From this version of OffsetCommit on a group that is not there is told as such.
@@ -34,7 +35,8 @@ const MANY_GROUPS: i16 = 8;
 pub(crate) async fn commit(broker: &Broker, request: OffsetCommitRequest, caller: &Caller) -> OffsetCommitResponse {
     let mut wanted = Wanted::default();
     for topic in &request.topics {
-        let found = broker.topic(caller.to(Operation::Read), &topic.name.0).await;
+        let by_id = caller.version >= TOPIC_IDS;
+        let found = broker.named(caller.to(Operation::Read), &topic.name.0, topic.topic_id, by_id).await;
         for asked in &topic.partitions {
             let offset = (asked.committed_offset, asked.committed_leader_epoch);
             wanted.push(&found, asked.partition_index, offset, asked.committed_metadata.as_ref());
@@ -47,7 +49,10 @@ pub(crate) async fn commit(broker: &Broker, request: OffsetCommitRequest, caller
         let partitions = topic.partitions.into_iter().zip(&mut codes).map(|(asked, code)| {
             OffsetCommitResponsePartition::default().with_partition_index(asked.partition_index).with_error_code(code)
         });
-        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+        OffsetCommitResponseTopic::default()
+            .with_name(topic.name)
+            .with_topic_id(topic.topic_id)
+            .with_partitions(partitions.collect())
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -72,11 +77,10 @@ async fn take(
 
 /// OffsetFetch.
 pub(crate) async fn fetch(broker: &Broker, request: OffsetFetchRequest, caller: &Caller) -> OffsetFetchResponse {
-    let groups = &broker.groups;
     if caller.version >= MANY_GROUPS {
         let mut found = Vec::new();
         for group in request.groups {
-            found.push(fetch_of(groups, group, request.require_stable, caller).await);
+            found.push(fetch_of(broker, group, request.require_stable, caller).await);
         }
         return OffsetFetchResponse::default().with_groups(found);
     }
@@ -87,7 +91,7 @@ pub(crate) async fn fetch(broker: &Broker, request: OffsetFetchRequest, caller: 
         many.collect()
     });
     let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics);
-    let found = fetch_of(groups, group, request.require_stable, caller).await;
+    let found = fetch_of(broker, group, request.require_stable, caller).await;
     let topics = found.topics.into_iter().map(|topic| {
         let one = |partition: OffsetFetchResponsePartitions| {
             OffsetFetchResponsePartition::default()
@@ -105,41 +109,40 @@ pub(crate) async fn fetch(broker: &Broker, request: OffsetFetchRequest, caller: 
 }
 
 async fn fetch_of(
-    groups: &Coordinator,
+    broker: &Broker,
     asked: OffsetFetchRequestGroup,
     is_stable: bool,
     caller: &Caller,
 ) -> OffsetFetchResponseGroup {
-    let found = match caller.may(Operation::Describe, Resource::Group(&asked.group_id)) {
-        Ok(()) => groups.committed(&asked.group_id).await,
-        Err(error) => Err(error),
-    };
     let response = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
-    let committed = match found {
-        Ok(committed) => committed,
-        Err(error) => return response.with_error_code(error.code()),
-    };
+    match look(broker, &response.group_id, asked.topics, is_stable, caller).await {
+        Ok(topics) => response.with_topics(topics),
+        Err(error) => response.with_error_code(error.code()),
+    }
+}
+
+async fn look(
+    broker: &Broker,
+    group: &str,
+    asked: Option<Vec<OffsetFetchRequestTopics>>,
+    is_stable: bool,
+    caller: &Caller,
+) -> Result<Vec<OffsetFetchResponseTopics>, ResponseError> {
+    caller.may(Operation::Describe, Resource::Group(group))?;
+    // First: what a transaction commits between the two is then told as undecided, or as committed, and never as what was before.
     let undecided = match is_stable {
-        true => groups.undecided(&response.group_id).await,
-        false => Ok(BTreeSet::new()),
+        true => broker.groups.undecided(group).await?,
+        false => BTreeSet::new(),
     };
-    let undecided = match undecided {
-        Ok(undecided) => undecided,
-        Err(error) => return response.with_error_code(error.code()),
+    let committed = broker.groups.committed(group).await?;
+    let topics = match asked {
+        Some(topics) => named(broker, topics, caller).await,
+        None => all(broker, committed.keys().chain(&undecided), caller).await?,
     };
-    let is_seen = |topic: &str| caller.may(Operation::Describe, Resource::Topic(topic));
-    let topics: Vec<_> = match asked.topics {
-        Some(topics) => topics.into_iter().map(|topic| (Arc::from(&*topic.name.0), topic.partition_indexes)).collect(),
-        None => by_topic(committed.keys().chain(&undecided))
-            .into_iter()
-            .filter(|(topic, _)| is_seen(topic).is_ok())
-            .collect(),
-    };
-    let topics = topics.into_iter().map(|(topic, partitions): (Arc<str>, Vec<i32>)| {
-        let seen = is_seen(&topic);
-        let one = |partition| match seen {
-            Ok(()) => {
-                let of = TopicPartition::new(topic.clone(), partition);
+    let told_of = |topic: Asked| {
+        let one = |partition| match &topic.name {
+            Ok(name) => {
+                let of = TopicPartition::new(name.clone(), partition);
                 match undecided.contains(&of) {
                     true => told(partition, None).with_error_code(ResponseError::UnstableOffsetCommit.code()),
                     false => told(partition, committed.get(&of)),
@@ -147,10 +150,57 @@ async fn fetch_of(
             }
             Err(error) => told(partition, None).with_error_code(error.code()),
         };
-        let partitions = partitions.into_iter().map(one).collect();
-        OffsetFetchResponseTopics::default().with_name(TopicName(text(&topic))).with_partitions(partitions)
-    });
-    response.with_topics(topics.collect())
+        let partitions = topic.partitions.iter().copied().map(one).collect();
+        topic.told.with_partitions(partitions)
+    };
+    Ok(topics.into_iter().map(told_of).collect())
+}
+
+/// A topic that is asked for.
+struct Asked {
+    /// Its name, or why nothing is told of it.
+    name: Result<Arc<str>, ResponseError>,
+    partitions: Vec<i32>,
+    /// What it is called in the answer.
+    told: OffsetFetchResponseTopics,
+}
+
+/// The topics that a request names.
+async fn named(broker: &Broker, topics: Vec<OffsetFetchRequestTopics>, caller: &Caller) -> Vec<Asked> {
+    let access = caller.to(Operation::Describe);
+    let mut asked = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let name = match caller.version {
+            TOPIC_IDS.. => broker.topic_of(access, topic.topic_id).await.map(|found| found.name).map_err(|no| no.error),
+            _ => access.check(&topic.name).map(|()| Arc::from(&**topic.name)),
+        };
+        let told = OffsetFetchResponseTopics::default().with_name(topic.name).with_topic_id(topic.topic_id);
+        asked.push(Asked { name, partitions: topic.partition_indexes, told });
+    }
+    asked
+}
+
+/// All topics of which something is committed, and that the client may know of.
+async fn all(
+    broker: &Broker,
+    committed: impl Iterator<Item = &TopicPartition>,
+    caller: &Caller,
+) -> Result<Vec<Asked>, ResponseError> {
+    let mut asked = Vec::new();
+    for (name, partitions) in by_topic(committed) {
+        if !caller.allows(Operation::Describe, Resource::Topic(&name)) {
+            continue;
+        }
+        let told = OffsetFetchResponseTopics::default().with_name(TopicName(text(&name)));
+        let told = match broker.store.topic(&name).await.map_err(|cause| Wrong::from(cause).error)? {
+            Some(topic) => told.with_topic_id(uuid(topic.id)),
+            // By its id nobody can ask for it, nor be told of it.
+            None if caller.version >= TOPIC_IDS => continue,
+            None => told,
+        };
+        asked.push(Asked { name: Ok(name), partitions, told });
+    }
+    Ok(asked)
 }
 
 fn by_topic<'a>(of: impl Iterator<Item = &'a TopicPartition>) -> Vec<(Arc<str>, Vec<i32>)> {

@@ -8,7 +8,7 @@ use kafka_protocol::protocol::Encodable;
 use super::*;
 use crate::apis::Api;
 use crate::broker::{Broker, Options};
-use crate::call::{Call, Caller, Reply};
+use crate::call::Reply;
 use crate::groups::tests::store::Memory;
 use crate::security::principal::Principal;
 use crate::security::rights::{Need, Of, Operation, Rights};
@@ -36,7 +36,9 @@ where
     R::Response: Decodable + Encodable + std::fmt::Debug,
 {
     let mut rest = bytes::Bytes::copy_from_slice(&frame[4..]);
-    ResponseHeader::decode(&mut rest, ApiKey::try_from(R::KEY).unwrap().response_header_version(version)).unwrap();
+    let key = ApiKey::try_from(R::KEY).unwrap();
+    ResponseHeader::decode(&mut rest, key.response_header_version(version)).unwrap();
+    let version = newer::known_as(key, version);
     let text = format!("{:?}", R::Response::decode(&mut rest, version).unwrap());
     let codes = text.split("error_code: ").skip(1);
     codes.filter_map(|rest| rest.split([',', ' ']).next()?.parse().ok()).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aqueduct_api::{Error, Marker, ProducerError, TopicPartition};
+use aqueduct_api::{Error, Marker, Producer, ProducerError, TopicPartition};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_transactions_response::{TopicData, TransactionState as Described};
 use kafka_protocol::messages::list_transactions_response::TransactionState as Listed;
@@ -13,15 +13,24 @@ use kafka_protocol::messages::write_txn_markers_response::{
 };
 use kafka_protocol::messages::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, ListTransactionsRequest, ListTransactionsResponse,
-    ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    ProducerId, TopicName, TransactionalId, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use regex::{Regex, RegexBuilder};
 
 use super::entry::{Entry, NAMES};
 use crate::broker::Broker;
 use crate::call::Caller;
 use crate::names::text;
+use crate::newer::Ruled;
 use crate::security::rights::{Operation, Resource};
+
+/// From this version of transactions on the marker of each has an epoch that none of its records has (KIP-890).
+const EPOCH_OF_ITS_OWN: i8 = 2;
+/// The longest pattern that is looked at.
+const LONGEST_PATTERN: usize = 4096;
+/// Bytes that a pattern may take once it is compiled.
+const LARGEST_PATTERN: usize = 1 << 20;
 
 /// DescribeTransactions.
 pub(crate) async fn describe(
@@ -73,8 +82,13 @@ pub(crate) async fn list(
     request: ListTransactionsRequest,
     caller: &Caller,
 ) -> ListTransactionsResponse {
-    let all = match broker.transactions.all().await {
-        Ok(all) => all,
+    let pattern = request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty());
+    let found = match pattern.map(compiled).transpose() {
+        Ok(pattern) => broker.transactions.all().await.map(|all| (all, pattern)),
+        Err(error) => Err(error),
+    };
+    let (all, pattern) = match found {
+        Ok(found) => found,
         Err(error) => return ListTransactionsResponse::default().with_error_code(error.code()),
     };
     let now = broker.transactions.now();
@@ -83,6 +97,7 @@ pub(crate) async fn list(
         (producers.is_empty() || producers.contains(&ProducerId(entry.producer_id)))
             && (request.state_filters.is_empty()
                 || request.state_filters.iter().any(|state| **state == *entry.state.name()))
+            && pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
             && (request.duration_filter < 0 || now.saturating_sub(entry.started) > request.duration_filter)
             && caller.allows(Operation::Describe, Resource::Transaction(name))
     };
@@ -96,23 +111,30 @@ pub(crate) async fn list(
     ListTransactionsResponse::default().with_transaction_states(found.collect()).with_unknown_state_filters(unknown)
 }
 
+/// A pattern that is to match the whole of a name.
+fn compiled(pattern: &str) -> Result<Regex, ResponseError> {
+    let whole = format!(r"\A(?:{pattern})\z");
+    // Alone too: a bracket that closes ours is none of its own.
+    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build();
+    match pattern.len() > LONGEST_PATTERN || compile(pattern).is_err() {
+        true => Err(ResponseError::InvalidRegularExpression),
+        false => compile(&whole).map_err(|_| ResponseError::InvalidRegularExpression),
+    }
+}
+
 /// WriteTxnMarkers: what a person does about a transaction that no coordinator knows.
-pub(crate) async fn write_markers(
-    broker: &Broker,
-    request: WriteTxnMarkersRequest,
-    caller: &Caller,
-) -> WriteTxnMarkersResponse {
+pub(crate) async fn write_markers(broker: &Broker, asked: Vec<Ruled>, caller: &Caller) -> WriteTxnMarkersResponse {
     let allowed = caller.allows(Operation::Alter, Resource::Cluster)
         || caller.allows(Operation::ClusterAction, Resource::Cluster);
-    let mut results = Vec::with_capacity(request.markers.len());
-    for marker in request.markers {
+    let mut results = Vec::with_capacity(asked.len());
+    for (marker, rules) in asked {
         let mut topics = Vec::with_capacity(marker.topics.len());
         for topic in &marker.topics {
             let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
             for index in topic.partition_indexes.iter().copied() {
                 let of = TopicPartition::new(&*topic.name.0, index);
                 let error = match allowed {
-                    true => written(broker, &of, &marker).await.err(),
+                    true => written(broker, &of, (&marker, rules)).await.err(),
                     false => Some(ResponseError::ClusterAuthorizationFailed),
                 };
                 let result = WritableTxnMarkerPartitionResult::default().with_partition_index(index);
@@ -127,10 +149,24 @@ pub(crate) async fn write_markers(
     WriteTxnMarkersResponse::default().with_markers(results)
 }
 
-async fn written(broker: &Broker, of: &TopicPartition, asked: &WritableTxnMarker) -> Result<(), ResponseError> {
+async fn written(
+    broker: &Broker,
+    of: &TopicPartition,
+    (asked, rules): (&WritableTxnMarker, i8),
+) -> Result<(), ResponseError> {
     let topic = broker.store.topic(&of.topic).await.map_err(|_| ResponseError::KafkaStorageError)?;
     if topic.is_none_or(|topic| !(0..topic.partitions).contains(&of.partition)) {
         return Err(ResponseError::UnknownTopicOrPartition);
+    }
+    if rules >= EPOCH_OF_ITS_OWN {
+        let producers = broker.store.producers(of).await.map_err(|_| ResponseError::KafkaStorageError)?;
+        let is_of_next = |producer: &Producer| {
+            (producer.id, producer.epoch) == (asked.producer_id.0, asked.producer_epoch)
+                && producer.open_since.is_some()
+        };
+        if producers.iter().any(is_of_next) {
+            return Err(ResponseError::InvalidProducerEpoch);
+        }
     }
     let marker = Marker {
         producer_id: asked.producer_id.0,
@@ -149,5 +185,28 @@ fn not_written(of: &TopicPartition, cause: &Error) -> ResponseError {
         (Some(_), _) => ResponseError::InvalidProducerEpoch,
         (None, Error::Retry { .. }) => ResponseError::KafkaStorageError,
         (None, _) => ResponseError::InvalidRequest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_ids_and_cost_little() {
+        let matching = [
+            ("a.*", "abc", true),
+            ("b", "abc", false),
+            ("a|abc", "abc", true),
+            ("ab", "abc", false),
+            (r"\w+", "é", true),
+        ];
+        for (pattern, id, expected) in matching {
+            assert_eq!(compiled(pattern).unwrap().is_match(id), expected, "{pattern} of {id}");
+        }
+        let long = "a".repeat(LONGEST_PATTERN + 1);
+        for pattern in ["(", "a)(b", "a)|(?:b", "[", r"(a)\1", "a{9999}{9999}", &long] {
+            assert_eq!(compiled(pattern).unwrap_err(), ResponseError::InvalidRegularExpression, "{pattern:.20}");
+        }
     }
 }
