@@ -6,6 +6,7 @@ mod absence;
 mod case;
 mod clients;
 mod coordinated;
+mod offsets;
 mod requests;
 mod simulation;
 pub(crate) mod store;
