@@ -1,5 +1,6 @@
 //! What comes over the wire and is no request: of every API and version, and of frames. Nothing of it may end the process.
 
+mod names;
 mod rights;
 
 use std::time::Duration;

@@ -29,7 +29,7 @@ const ELSEWHERE: &[(ApiKey, Operation, Of)] = &[
 ];
 
 /// The errors that an answer tells.
-type Told = fn(&[u8], i16) -> BTreeSet<i16>;
+pub(super) type Told = fn(&[u8], i16) -> BTreeSet<i16>;
 
 fn told<R: Request>(frame: &[u8], version: i16) -> BTreeSet<i16>
 where
@@ -44,7 +44,7 @@ where
     codes.filter_map(|rest| rest.split([',', ' ']).next()?.parse().ok()).collect()
 }
 
-fn teller(key: ApiKey) -> Told {
+pub(super) fn teller(key: ApiKey) -> Told {
     match key {
         ApiKey::Produce => told::<ProduceRequest>,
         ApiKey::Fetch => told::<FetchRequest>,
@@ -85,7 +85,7 @@ fn teller(key: ApiKey) -> Told {
     }
 }
 
-fn broker() -> Arc<Broker> {
+pub(super) fn broker() -> Arc<Broker> {
     let log = Memory::default();
     let store = Arc::new(log.clone());
     Arc::new(Broker::new(store.clone(), log.edge(), Options::at("localhost", 9092), store))
