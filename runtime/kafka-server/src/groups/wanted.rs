@@ -6,6 +6,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::members_apis::code;
 use crate::call::Wrong;
+use crate::security::rights::Of;
 
 /// As `offset.metadata.max.bytes` of Kafka.
 const LONGEST_METADATA: usize = 4096;
@@ -44,9 +45,15 @@ impl Wanted {
 }
 
 impl Checks {
-    /// The code of each partition, after what became of the request as a whole.
+    /// The code of each partition, after what became of the request as a whole. As in Kafka, who may do it and may not read a
+    /// topic is told that, whatever became of the rest.
     pub(super) fn codes(self, outcome: Result<(), ResponseError>) -> impl Iterator<Item = i16> {
-        self.0.into_iter().map(move |checked| code(outcome.and(checked)))
+        let is_refused = [Of::Group, Of::Transaction].iter().any(|of| outcome == Err(of.refused()));
+        let unreadable = Err(Of::Topic.refused());
+        self.0.into_iter().map(move |checked| match checked == unreadable && !is_refused {
+            true => code(checked),
+            false => code(outcome.and(checked)),
+        })
     }
 }
 

@@ -242,3 +242,6 @@ impl Rights {
         matching.fold(0, |granted, grant| granted | grant.operations)
     }
 }
+
+#[cfg(test)]
+mod tests;

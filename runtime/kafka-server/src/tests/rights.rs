@@ -13,19 +13,17 @@ use crate::groups::tests::store::Memory;
 use crate::security::principal::Principal;
 use crate::security::rights::{Need, Of, Operation, Rights};
 
-/// What requests of the table's rows can not bring about, as they are made here.
+/// What requests of the table's rows can not bring about, as they are made here: the tests of rights have others.
 const ELSEWHERE: &[(ApiKey, Operation, Of)] = &[
     // A transactional id is always there: see below.
     (ApiKey::InitProducerId, Operation::IdempotentWrite, Of::Cluster),
     // Either is enough.
     (ApiKey::WriteTxnMarkers, Operation::Alter, Of::Cluster),
     (ApiKey::WriteTxnMarkers, Operation::ClusterAction, Of::Cluster),
-    // Records come in pieces: those who may not read any are tried with Kafka's own tools.
+    // Records come in pieces.
     (ApiKey::Fetch, Operation::Read, Of::Topic),
     // There is no such group, which is told first.
     (ApiKey::OffsetDelete, Operation::Read, Of::Topic),
-    // There is no such producer, which is told first.
-    (ApiKey::TxnOffsetCommit, Operation::Read, Of::Topic),
 ];
 
 /// The errors that an answer tells.
