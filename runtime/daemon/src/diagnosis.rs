@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use crate::problems::{Problem, Step, nearest};
-use crate::yaml::Node;
+use crate::tree::Node;
 
 /// More than that nobody reads at once.
 const MOST: usize = 50;

@@ -15,6 +15,7 @@ mod scalar;
 mod schema;
 mod secrets;
 mod transforms;
+mod tree;
 mod yaml;
 
 // What runs and answers.

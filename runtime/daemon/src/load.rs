@@ -20,7 +20,7 @@ use crate::problems::{Place, Problem, Step};
 use crate::references::{Environment, References};
 use crate::secrets::Secrets;
 use crate::transforms;
-use crate::yaml::{Entry, Kind, Node};
+use crate::tree::{Entry, Kind, Node};
 
 /// How long retention spares partitions that were just made: sinks look for new ones every second.
 const SPARE_NEW: Duration = Duration::from_secs(10);

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::problems::{Document, Place, Problem, Step};
-use crate::yaml::{self, Entry, Kind, Node};
+use crate::tree::{Entry, Kind, Node};
+use crate::yaml;
 
 /// The most bytes that a file of the configuration may have.
 const LARGEST: u64 = 1 << 20;

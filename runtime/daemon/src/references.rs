@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::problems::{Problem, Step};
 use crate::secrets::Secrets;
-use crate::yaml::{Kind, Node};
+use crate::tree::{Kind, Node};
 
 /// How environment variables are looked up.
 pub(crate) type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;

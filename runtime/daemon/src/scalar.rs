@@ -127,7 +127,8 @@ mod tests {
 
     use super::*;
     use crate::problems::Document;
-    use crate::yaml::{self, Kind};
+    use crate::tree::Kind;
+    use crate::yaml;
 
     /// For every word `here` of the text under `a.b`, in whatever way it is written, its own place is found.
     fn check(yaml: &str) {

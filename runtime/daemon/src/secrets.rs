@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value;
 
-use crate::yaml::{Entry, Kind, Node};
+use crate::tree::{Entry, Kind, Node};
 
 /// What stands in a secret's place.
 const HIDDEN: &str = "***";

@@ -6,7 +6,7 @@ use crate::diagnosis;
 use crate::problems::{Problem, Step};
 use crate::references::References;
 use crate::scalar;
-use crate::yaml::{Entry, Kind, Node};
+use crate::tree::{Entry, Kind, Node};
 
 /// The transforms of a source or sink, with the way to each from the configuration's root. What has not the shape of one
 /// is told when the whole is read.
