@@ -12,7 +12,8 @@ use crate::program::{Program, Purpose, Stopped};
 use crate::vrl::compiled;
 
 /// A condition in the Vector Remap Language (<https://vrl.dev>): records for which it is true go on, the others are left
-/// out. It sees what a `vrl` program sees and changes nothing; a record that it fails on is a dead letter.
+/// out. It sees what a `vrl` program sees, the value in `.message` also behind a program that made JSON of it, and changes
+/// nothing; a record that it fails on is a dead letter.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Filter(String);

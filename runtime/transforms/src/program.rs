@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
 /// A program that compiles.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// As it was written.
+    source: String,
     compiled: Compiled,
     timezone: TimeZone,
 }
@@ -71,8 +73,11 @@ impl Program {
         };
         let mut problems = unknown_metadata(source, &compiled);
         problems.extend(wrong_result(&compiled, purpose));
+        if purpose != Purpose::Change {
+            problems.extend(absent_fields(source, &compiled));
+        }
         match problems.is_empty() {
-            true => Ok(Program { compiled, timezone: utc() }),
+            true => Ok(Program { source: source.to_owned(), compiled, timezone: utc() }),
             false => Err(problems),
         }
     }
@@ -85,7 +90,7 @@ impl Program {
         match catch_unwind(AssertUnwindSafe(|| self.compiled.resolve(&mut context))) {
             Ok(Ok(value) | Err(ExpressionError::Return { value, .. })) => Ok((value, event.left())),
             Ok(Err(ExpressionError::Abort { .. })) => Err(Stopped::Aborted),
-            Ok(Err(error)) => Err(Stopped::Failed(error.to_string())),
+            Ok(Err(error)) => Err(Stopped::Failed(placed(&self.source, &error.to_string()))),
             Err(_) => Err(Stopped::Failed("the program panicked on it".to_owned())),
         }
     }
@@ -157,6 +162,50 @@ fn unknown_metadata(source: &str, compiled: &Compiled) -> Vec<Problem> {
     problems
 }
 
+/// Fields that a condition asks for in vain: nothing in it could have set them, so it would come to the same for every record.
+fn absent_fields(source: &str, compiled: &Compiled) -> Vec<Problem> {
+    let queries = compiled.info().target_queries.iter().filter(|path| path.prefix == PathPrefix::Event);
+    let mut problems: Vec<Problem> = Vec::new();
+    for query in queries.filter(|query| !query.path.is_root()) {
+        let path = query.path.to_string();
+        let field = match path.strip_prefix("message") {
+            Some("") => continue,
+            Some(rest) if rest.starts_with(['.', '[']) => rest.to_owned(),
+            _ => format!(".{path}"),
+        };
+        let told = format!(
+            "there is no `.{path}`: a record's value is text in `.message`, so write for example \
+             `parse_json!(.message){field}`"
+        );
+        let problem = Problem::new("", told);
+        let problem = match source.find(&format!(".{path}")) {
+            Some(at) => place(problem, source, at),
+            None => problem.at(1, 1),
+        };
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+/// What went wrong in a run, with VRL's bytes of the program as a line and a column.
+fn placed(source: &str, message: &str) -> String {
+    let found = message.split_once(" at (").and_then(|(before, rest)| {
+        let (span, after) = rest.split_once(')')?;
+        let (start, end) = span.split_once(':')?;
+        end.parse::<usize>().ok()?;
+        Some((before, start.parse::<usize>().ok()?, after))
+    });
+    match found {
+        Some((before, at, after)) => {
+            let (line, column) = line_and_column(source, at);
+            format!("{before} at line {line}, column {column} of the program{after}")
+        }
+        None => message.to_owned(),
+    }
+}
+
 fn wrong_result(compiled: &Compiled, purpose: Purpose) -> Option<Problem> {
     let result = compiled.final_type_info().result;
     let found = result.kind();
@@ -217,8 +266,12 @@ fn hint(note: &Note) -> Option<String> {
 
 /// The problem at a byte of the source, as line and column.
 fn place(problem: Problem, source: &str, at: usize) -> Problem {
+    let (line, column) = line_and_column(source, at);
+    problem.at(line, column)
+}
+
+fn line_and_column(source: &str, at: usize) -> (usize, usize) {
     let before = source.get(..at.min(source.len())).unwrap_or(source);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    problem.at(line, column)
+    (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
 }

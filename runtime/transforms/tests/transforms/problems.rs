@@ -27,6 +27,14 @@ fn what_is_wrong_is_told_where_it_is_with_what_would_be_right() {
         ("filter", ".message", (1, 1), "expected true or false"),
         ("filter", ".x = 5\ntrue", (1, 1), "read-only"),
         ("filter", "del(.message)\ntrue", (1, 1), "read-only"),
+        (
+            "filter",
+            "true &&\n  .level == \"error\"",
+            (2, 3),
+            "there is no `.level`: a record's value is text in `.message`, so write for example `parse_json!(.message).level`",
+        ),
+        ("filter", ".message.level == 1", (1, 1), "so write for example `parse_json!(.message).level`"),
+        ("route", "string!(.a.b)", (1, 9), "there is no `.a.b`"),
         ("route", "5", (1, 1), "comes to a value of kind integer, expected text"),
         ("route", ".message", (1, 1), "expected text"),
         (

@@ -30,7 +30,16 @@ fn a_program_makes_a_value_of_a_value() {
         ("if .message == \"abc\" { abort \"why\" }", "abc", "dropped"),
         ("if .message == \"abc\" { . = 1; return null }\n. = 2", "abc", "1"),
         ("assert!(.message != \"abc\", message: \"is abc\")", "abc", "unfit: function call error"),
-        (". = parse_json!(.message)", "{", "unfit: function call error for \"parse_json\""),
+        (
+            ". = parse_json!(.message)",
+            "{",
+            "unfit: function call error for \"parse_json\" at line 1, column 5 of the program: ",
+        ),
+        (
+            ".x = \"é\"\n  . = parse_json!(.message)",
+            "{",
+            "unfit: function call error for \"parse_json\" at line 2, column 7 of the program: ",
+        ),
         (
             "x, err = parse_json(.message)\nif err != null { .bad = true } else { . = x }",
             "{",
