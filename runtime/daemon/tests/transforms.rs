@@ -74,10 +74,17 @@ fn records_are_shown_before_and_after() {
         begins,
         "- {\"id\":\"a\",\"n\":1}\n+ {\"id\":\"a\",\"n\":1}\n    key: (null) → a\n- ping\n  left out by transforms[0].filter\n"
     );
-    assert!(rest.starts_with("  rejected by transforms[1].vrl: function call error for \"parse_json\""), "{rest}");
+    assert!(
+        rest.starts_with("  rejected by transforms[1].vrl: function call error for \"parse_json\" at line 1, column 5"),
+        "{rest}"
+    );
     let notes = done.err.text();
     assert!(notes.starts_with("3 records: 1 made, 1 left out, 1 rejected\n"), "{notes}");
     assert!(notes.contains("1 record would become dead letters"), "{notes}");
+
+    // Without a configuration that of `--config` is meant.
+    let done = outside.run(&["--config", &config, "transform", "test", "lake"], b"ping\n");
+    assert_eq!((done.code, done.out.text()), (exit(0), "- ping\n  left out by transforms[0].filter\n".to_owned()));
 
     let record = b"{\"key\":\"k\",\"value\":\"{\\\"id\\\":5}\",\"headers\":[[\"h\",null]],\"timestamp\":5,\"offset\":9,\"partition\":2,\"topic\":\"t\"}\n";
     let done = outside.run(&["transform", "test", &config, "lake", "--records", "--json"], record);

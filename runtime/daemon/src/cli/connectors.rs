@@ -1,5 +1,7 @@
 //! `aqueduct connectors`: what exists, and every setting of one.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::json;
 
@@ -28,7 +30,9 @@ impl Connectors {
         let Some(name) = self.name else { return list(&all, context) };
         let found: Vec<_> = all.iter().filter(|(_, connector)| connector.name() == name).collect();
         if found.is_empty() {
-            let names: Vec<String> = all.iter().map(|(_, connector)| connector.name().to_owned()).collect();
+            // What is a source and a sink has one name.
+            let names: BTreeSet<&str> = all.iter().map(|(_, connector)| connector.name()).collect();
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             return Err(Failure::Usage(unknown("connector", &name, &names)));
         }
         if self.markdown {

@@ -62,7 +62,7 @@ enum Action {
 const REPLAY: &str = "\
 A letter is appended at the end of its topic with what its record had, and a header `aqueduct.replayed` that says where the
 record was. It is appended once, also when this is interrupted: run it again. What a source set aside was never in the
-topic and goes to everybody.";
+topic: it goes to everybody, as the source read it, without the source's transforms.";
 
 #[derive(Args)]
 struct Which {

@@ -37,17 +37,19 @@ impl Transforms {
 
 /// Show records before and after, without delivering, keeping or registering anything
 #[derive(Args)]
+#[command(allow_missing_positional = true)]
 #[command(after_help = "\
 Examples:
-  aqueduct transform test aqueduct.yaml nginx --input access.log      a record a line
-  aqueduct transform test aqueduct.yaml search --topic nginx -n 5     the first five of a topic
-  aqueduct tail nginx --json | aqueduct transform test aqueduct.yaml search --records
+  aqueduct transform test nginx --input access.log              a record a line
+  aqueduct transform test search --topic nginx -n 5             the first five of a topic
+  aqueduct transform test other.yaml search --topic nginx       of another configuration than ./aqueduct.yaml
+  aqueduct tail nginx --json | aqueduct transform test search --records
 
 Exit codes: 0 done, 1 a record would become a dead letter, 2 wrong usage or configuration.")]
 struct Test {
-    /// A file, or a folder of *.yaml files
+    /// A file, or a folder of *.yaml files [default: that of --config]
     #[arg(value_name = "CONFIG")]
-    path: PathBuf,
+    path: Option<PathBuf>,
     /// The source or sink
     name: String,
     /// Where records come from; `-` is standard input
@@ -109,7 +111,7 @@ struct Counts {
 
 impl Test {
     async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let loaded = context.load(Some(&self.path))?;
+        let loaded = context.load(self.path.as_deref())?;
         let tried = tried(&loaded, &self.name)?;
         let mut counts = Counts::default();
         match &self.topic {
