@@ -140,3 +140,19 @@ async fn a_transaction_that_ends_meanwhile_does_not_bring_back_what_was_before()
     assert_eq!(told(&broker, None, false, true).await.remove(0).2, [unstable()]);
     assert_eq!(told(&broker, None, false, true).await.remove(0).2, [(2, 0)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn metadata_is_as_long_as_kafka_takes_it() {
+    let broker = broker(&Memory::default());
+    for (length, expected) in [(0, 0), (4096, 0), (4097, E::OffsetMetadataTooLarge.code())] {
+        let partition =
+            OffsetCommitRequestPartition::default().with_committed_metadata(Some(text(&"m".repeat(length))));
+        let topic = OffsetCommitRequestTopic::default().with_topic_id(T).with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text("g")))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        let response = offsets_apis::commit(&broker, request, &caller(ApiKey::OffsetCommit, true)).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, expected, "{length} bytes");
+    }
+}
