@@ -1,6 +1,8 @@
 //! A simulated world around one group: members that come, go, pause and are restarted, messages that are late or lost, saves
 //! that take time, and a coordinator that is restarted, all from one seed.
 
+mod committing;
+
 use std::collections::BTreeMap;
 
 use aqueduct_api::Membership;
@@ -12,6 +14,7 @@ use super::transacted::Transacted;
 use crate::groups::group::{Group, Rules};
 use crate::groups::request::{Claimed, Effect, Millis, Stamp, Ticket};
 use crate::worlds::Dice;
+use committing::{Committing, number_of};
 
 /// Partitions that members share.
 pub(super) const PARTITIONS: u8 = 8;
@@ -37,9 +40,9 @@ pub(super) struct World {
     durable: Option<Membership>,
     /// When each save is done, in order.
     saving: Vec<(Millis, Stamp, Membership)>,
-    /// What is committed in transactions, and when each write of that is done: whose, of which transaction and partitions.
+    /// What is committed in transactions, and what is being written of that.
     transacted: Transacted,
-    committing: Vec<(Millis, (usize, u64), u64, Vec<u8>)>,
+    committing: Vec<Committing>,
     clients: Vec<Client>,
     /// Who waits for which answer, as which of its attempts, and as whom it asked.
     waiting: BTreeMap<Ticket, (usize, u64, String)>,
@@ -81,20 +84,7 @@ pub(super) fn run(seed: u64) -> World {
     world
 }
 
-/// More transactions than a member has.
-const PER_CLIENT: u64 = 1_000_000;
-
-/// What tells a transaction from all others.
-fn number_of(client: usize, number: u64) -> u64 {
-    client as u64 * PER_CLIENT + number
-}
-
 impl World {
-    /// Transactions whose offsets count, and those whose offsets do not.
-    pub(super) fn transactions(&self) -> (usize, usize) {
-        (self.transacted.commits, self.transacted.aborts)
-    }
-
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let clients = (0..2 + dice.below(5)).map(|n| Client::new(n, &mut dice)).collect();
@@ -147,7 +137,7 @@ impl World {
         self.life += 1;
         self.saving.clear();
         // What was being written may be there, and nobody is told.
-        for (_, _, number, partitions) in std::mem::take(&mut self.committing) {
+        for Committing { number, partitions, .. } in std::mem::take(&mut self.committing) {
             let is_there = self.dice.once_in(2);
             self.transacted.written(number, partitions, is_there, false);
         }
@@ -180,9 +170,9 @@ impl World {
             let (_, stamp, membership) = self.saving.remove(0);
             self.save(stamp, membership);
         }
-        while let Some(at) = self.committing.iter().position(|(due, ..)| *due <= self.now) {
-            let (_, (client, attempt), number, partitions) = self.committing.remove(at);
-            self.commit_in_transaction(client, attempt, number, partitions);
+        while let Some(at) = self.committing.iter().position(|committing| committing.due <= self.now) {
+            let committing = self.committing.remove(at);
+            self.commit_in_transaction(committing);
         }
         let wrong = self.transacted.step(self.now);
         wrong.into_iter().for_each(|what| self.violated(what));
@@ -256,44 +246,6 @@ impl World {
         if holder.is_some_and(|holder| *holder != who.member_id) {
             self.violated(format!("a commit of {} is taken, whose place {holder:?} has", who.member_id));
         }
-    }
-
-    /// As the server does it: the transaction lets the write through, then the group does; the marker waits for it.
-    fn ask_in_transaction(&mut self, client: usize, attempt: u64, who: Claimed, number: u64, partitions: Vec<u8>) {
-        let mut answer = Err(ResponseError::InvalidTxnState);
-        if self.transacted.begin(self.now, number) {
-            answer = self.group.may_commit_in_transaction(self.now, &who);
-            if answer.is_ok() {
-                self.check_commit(&who);
-                self.check_owner(&who, &partitions);
-                let due = self.now + self.dice.below(2000);
-                return self.committing.push((due, (client, attempt), number, partitions));
-            }
-            self.transacted.written(number, Vec::new(), false, false);
-        }
-        self.fenced += 1;
-        self.send(Message::ToClient(client, attempt, Told::CommittedInTransaction(number % PER_CLIENT, answer)));
-    }
-
-    /// Nobody commits what somebody else works on.
-    fn check_owner(&mut self, who: &Claimed, partitions: &[u8]) {
-        let owner = who.instance_id.as_ref().unwrap_or(&who.member_id);
-        for partition in partitions {
-            match self.given.get(&(self.told, *partition)) {
-                Some(given) if given != owner => {
-                    self.violated(format!("{owner} commits {partition}, on which {given} works"));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn commit_in_transaction(&mut self, client: usize, attempt: u64, number: u64, partitions: Vec<u8>) {
-        let fails = self.is_restless && self.dice.once_in(20);
-        let is_there = !fails || self.dice.once_in(2);
-        self.transacted.written(number, partitions, is_there, !fails);
-        let answer = if fails { Err(ResponseError::CoordinatorNotAvailable) } else { Ok(()) };
-        self.send(Message::ToClient(client, attempt, Told::CommittedInTransaction(number % PER_CLIENT, answer)));
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
