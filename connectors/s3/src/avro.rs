@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::columns::{Column, Ends, Values};
-use crate::encoder::Compression;
+use crate::compressor::Compression;
 use crate::schema::{Field, Kind};
 use crate::table::Sheet;
 

@@ -6,7 +6,9 @@ use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Chunk, Error, Result};
 
 use crate::bucket::{Bucket, Object, Upload};
+use crate::compressor::Spare;
 use crate::encoder::Encoder;
+use crate::rows::Rows;
 
 /// The most parts of an object, as S3 has it.
 const MOST_PARTS: usize = 10_000;
@@ -50,6 +52,11 @@ impl Body {
         self.encoder.input()
     }
 
+    /// Where a row is added where the object is a table, to be followed by [`Body::pushed`].
+    pub(crate) fn rows(&mut self) -> Option<&mut Rows> {
+        self.encoder.rows()
+    }
+
     /// Counts what was appended.
     pub(crate) fn pushed(&mut self) {
         self.records += 1;
@@ -85,25 +92,25 @@ impl Body {
         Ok(())
     }
 
-    /// Encodes the rest, and completes what was begun in parts.
-    pub(crate) async fn finish(mut self, bucket: &dyn Bucket, chunk: &mut Chunk) -> Result<Finished> {
+    /// Encodes the rest, and completes what was begun in parts; and says what the next object's encoder is made with.
+    pub(crate) async fn finish(mut self, bucket: &dyn Bucket, chunk: &mut Chunk) -> Result<(Finished, Spare)> {
         if self.records == 0 {
-            return Ok(Finished::Done);
+            return Ok((Finished::Done, Spare::default()));
         }
-        let mut rest = self.encoder.finish().await?;
+        let (mut rest, spare) = self.encoder.finish().await?;
         if matches!(self.state, State::Small) && rest.len() <= bucket.part_size() {
-            return Ok(Finished::Small(self.object, rest));
+            return Ok((Finished::Small(self.object, rest), spare));
         }
         if matches!(self.state, State::Small) {
             self.state = begin(bucket, chunk, &self.object).await?;
         }
-        let State::Large { mut upload, mut parts, .. } = self.state else { return Ok(Finished::Done) };
+        let State::Large { mut upload, mut parts, .. } = self.state else { return Ok((Finished::Done, spare)) };
         while !rest.is_empty() {
             let after = rest.split_off(rest.len().min(bucket.part_size()));
             send(&mut *upload, &self.object, &mut parts, mem::replace(&mut rest, after)).await?;
         }
         upload.complete().await?;
-        Ok(Finished::Done)
+        Ok((Finished::Done, spare))
     }
 
     /// Gives up what was begun.
@@ -138,9 +145,11 @@ async fn send(upload: &mut dyn Upload, object: &Object, parts: &mut usize, part:
     upload.part(part).await
 }
 
-/// Puts an object that is smaller than a part, unless it is there.
-pub(crate) async fn put_small(bucket: &dyn Bucket, object: &Object, bytes: Vec<u8>) -> Result<()> {
-    if !fault::mutated(Mutant::ShorterOverLonger) && bucket.find(object).await? {
+/// Puts an object that is smaller than a part, unless it is there. Where it hardly can be, a put that the bucket surely refuses
+/// then is as good as a look.
+pub(crate) async fn put_small(bucket: &dyn Bucket, object: &Object, bytes: Vec<u8>, is_again: bool) -> Result<()> {
+    let is_looked_at = is_again || !bucket.is_refusing();
+    if is_looked_at && !fault::mutated(Mutant::ShorterOverLonger) && bucket.find(object).await? {
         return Ok(());
     }
     bucket.put(object, bytes).await

@@ -15,6 +15,9 @@ pub(crate) trait Bucket: Send + Sync {
     /// Whether the object is there, whole and durable. `Fatal` when one of another topic has its name.
     async fn find(&self, object: &Object) -> Result<bool>;
 
+    /// Whether it is sure that a put of an object that is there leaves it alone, and fails where it is of another topic.
+    fn is_refusing(&self) -> bool;
+
     /// Puts a whole object; durable on return.
     async fn put(&self, object: &Object, bytes: Vec<u8>) -> Result<()>;
 

@@ -1,6 +1,7 @@
 //! Values by columns, as a schema's types have them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 
 use crate::schema::{Field, Kind};
@@ -46,13 +47,22 @@ pub(crate) struct Bytes {
 }
 
 /// The columns of an object's fields.
-#[derive(Debug)]
 pub(crate) struct Struct {
     pub(crate) fields: Vec<Field>,
     pub(crate) columns: Vec<Column>,
     index: HashMap<String, usize>,
-    /// The field after the one that came last: most objects name their fields in the same order.
-    pub(crate) next: usize,
+    /// Which field came after each the last time, and at first: most objects name their fields in the same order, which need
+    /// not be the schema's.
+    after: Vec<usize>,
+    /// The place in `after` that belongs to the next field.
+    last: usize,
+}
+
+/// Without what only finds fields faster.
+impl fmt::Debug for Struct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|(field, column)| (&field.name, column))).finish()
+    }
 }
 
 impl Ends {
@@ -73,9 +83,20 @@ impl Ends {
         self.0.push(self.0.last().copied().unwrap_or(0));
     }
 
+    /// Adds some stretches, and says what they are stretches of.
+    fn extend(&mut self, other: &Ends, rows: Range<usize>) -> Result<Range<usize>, String> {
+        let (Some(first), Some(last)) = (rows.clone().next(), rows.clone().next_back()) else { return Ok(0..0) };
+        let items = other.range(first).start..other.range(last).end;
+        let here = self.0.last().map_or(0, |end| *end as usize);
+        i32::try_from(here + items.len()).map_err(|_| LARGE)?;
+        let shift = here as i32 - items.start as i32;
+        self.0.extend(other.0[rows].iter().map(|end| end + shift));
+        Ok(items)
+    }
+
     /// Says where the next stretch ends. Rows are taken out long before 2 GiB.
     pub(crate) fn push(&mut self, end: usize) -> Result<(), String> {
-        self.0.push(i32::try_from(end).map_err(|_| "has more than 2 GiB".to_owned())?);
+        self.0.push(i32::try_from(end).map_err(|_| LARGE)?);
         Ok(())
     }
 }
@@ -95,6 +116,13 @@ impl Bytes {
         self.ends.push(self.bytes.len())
     }
 
+    /// Adds some strings of others.
+    fn extend(&mut self, other: &Bytes, rows: Range<usize>) -> Result<(), String> {
+        let bytes = self.ends.extend(&other.ends, rows)?;
+        self.bytes.extend_from_slice(&other.bytes[bytes]);
+        Ok(())
+    }
+
     pub(crate) fn truncate(&mut self, rows: usize) {
         let end = self.ends.truncate(rows);
         self.bytes.truncate(end);
@@ -106,7 +134,7 @@ impl Struct {
     pub(crate) fn new(fields: &[Field]) -> Self {
         let columns = fields.iter().map(|field| Column::new(&field.kind)).collect();
         let index = fields.iter().enumerate().map(|(at, field)| (field.name.clone(), at)).collect();
-        Struct { fields: fields.to_vec(), columns, index, next: 0 }
+        Struct { fields: fields.to_vec(), columns, index, after: (0..=fields.len()).collect(), last: 0 }
     }
 
     /// The fields with their columns.
@@ -114,12 +142,27 @@ impl Struct {
         self.fields.iter().zip(&self.columns)
     }
 
+    /// Begins with the fields of another object.
+    pub(crate) fn begin(&mut self) {
+        self.last = 0;
+    }
+
     /// Where the field of a name is.
     pub(crate) fn find(&mut self, name: &str) -> Option<usize> {
-        let guess = self.fields.get(self.next).is_some_and(|field| field.name == name).then_some(self.next);
-        let found = guess.or_else(|| self.index.get(name).copied())?;
-        self.next = found + 1;
+        let guess = self.after[self.last];
+        let found = match self.fields.get(guess) {
+            Some(field) if field.name == name => guess,
+            _ => *self.index.get(name)?,
+        };
+        self.after[self.last] = found;
+        self.last = found + 1;
         Some(found)
+    }
+
+    /// Adds some rows of the same fields.
+    pub(crate) fn extend(&mut self, other: &Struct, rows: Range<usize>) -> Result<(), String> {
+        let mut columns = self.columns.iter_mut().zip(&other.columns);
+        columns.try_for_each(|(column, other)| column.extend(other, rows.clone()))
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -223,10 +266,35 @@ impl Column {
         }
     }
 
-    pub(crate) fn truncate(&mut self, rows: usize) {
-        if self.valid.len() <= rows {
-            return;
+    /// Adds some rows of a column of the same type.
+    fn extend(&mut self, other: &Column, rows: Range<usize>) -> Result<(), String> {
+        self.valid.extend_from_slice(&other.valid[rows.clone()]);
+        match (&mut self.values, &other.values) {
+            (Values::Boolean(all), Values::Boolean(more)) => all.extend_from_slice(&more[rows]),
+            (Values::Int32(all), Values::Int32(more)) | (Values::Date(all), Values::Date(more)) => {
+                all.extend_from_slice(&more[rows]);
+            }
+            (Values::Int64(all), Values::Int64(more)) | (Values::Timestamp(all), Values::Timestamp(more)) => {
+                all.extend_from_slice(&more[rows]);
+            }
+            (Values::Float(all), Values::Float(more)) => all.extend_from_slice(&more[rows]),
+            (Values::Double(all), Values::Double(more)) => all.extend_from_slice(&more[rows]),
+            (Values::Decimal(all), Values::Decimal(more)) => all.extend_from_slice(&more[rows]),
+            (Values::Bytes(all), Values::Bytes(more)) => all.extend(more, rows)?,
+            (Values::List(all, ends), Values::List(more, others)) => all.extend(more, ends.extend(others, rows)?)?,
+            (Values::Map(names, all, ends), Values::Map(others, more, other_ends)) => {
+                let entries = ends.extend(other_ends, rows)?;
+                names.extend(others, entries.clone())?;
+                all.extend(more, entries)?;
+            }
+            (Values::Struct(all), Values::Struct(more)) => all.extend(more, rows)?,
+            _ => return Err("rows of other columns".to_owned()),
         }
+        Ok(())
+    }
+
+    /// Forgets all rows but the first `rows`, and what may have been added of one that was never finished.
+    pub(crate) fn truncate(&mut self, rows: usize) {
         self.valid.truncate(rows);
         match &mut self.values {
             Values::Boolean(values) => values.truncate(rows),
@@ -246,6 +314,9 @@ impl Column {
         }
     }
 }
+
+/// What no column holds.
+const LARGE: &str = "has more than 2 GiB";
 
 /// What can not be: the column is made for them.
 const NO_HEADERS: &str = "the column of headers is made for something else";

@@ -1,37 +1,15 @@
 //! Records in, the bytes of an object out.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 
 use aqueduct_api::edge::Threads;
 use aqueduct_api::{Error, Result};
-use flate2::GzBuilder;
-use flate2::write::GzEncoder;
-use lz4_flex::frame::FrameEncoder as Lz4Encoder;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use snap::write::FrameEncoder as SnappyEncoder;
 use tokio::sync::oneshot;
-use zstd::stream::write::Encoder as ZstdEncoder;
 
+use crate::compressor::{Compression, Compressor, Input, Spare, failed};
+use crate::rows::Rows;
 use crate::table::Table;
-
-/// How objects are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// As one gzip member; levels 1 to 9, default 6.
-    Gzip,
-    /// As one Zstandard frame with a checksum; levels 1 to 19, default 1.
-    Zstd,
-    /// In Snappy's frame format.
-    Snappy,
-    /// As one LZ4 frame.
-    Lz4,
-}
 
 /// How much is collected before it goes through a compressor, in bytes: large enough that a call costs nothing beside
 /// its work, small enough to stay in the processor's cache.
@@ -41,7 +19,7 @@ const STEP: usize = 256 << 10;
 /// collected there. There is one encoder at a time for each chunk under way.
 pub(crate) struct Encoder {
     threads: Arc<dyn Threads>,
-    raw: Vec<u8>,
+    input: Input,
     encoded: Vec<u8>,
     codec: Codec,
 }
@@ -49,27 +27,24 @@ pub(crate) struct Encoder {
 enum Codec {
     Plain,
     Idle(Box<Compressor>),
-    /// At work on the last step; answers with the step's buffer, to be used again.
-    Busy(oneshot::Receiver<io::Result<(Box<Compressor>, Vec<u8>)>>),
+    /// At work on the last step; answers with the step's buffers, to be used again.
+    Busy(oneshot::Receiver<io::Result<(Box<Compressor>, Input)>>),
     /// Gone with a step that failed: the object is given up.
     Lost,
 }
 
-enum Compressor {
-    Gzip(GzEncoder<Vec<u8>>),
-    Zstd(ZstdEncoder<'static, Vec<u8>>),
-    Snappy(Box<SnappyEncoder<Vec<u8>>>),
-    Lz4(Lz4Encoder<Vec<u8>>),
-    /// Makes a table of rows, and compresses that where it is text.
-    Table(Table, Option<Box<Compressor>>),
-}
-
 impl Encoder {
     /// An encoder for one object.
-    pub(crate) fn new(threads: &Arc<dyn Threads>, compression: Compression, level: Option<i32>) -> Result<Self> {
-        let compressor = Compressor::new(compression, level)?;
+    pub(crate) fn new(
+        threads: &Arc<dyn Threads>,
+        compression: Compression,
+        level: Option<i32>,
+        mut spare: Spare,
+    ) -> Result<Self> {
+        let input = Input { bytes: std::mem::take(&mut spare.bytes), rows: None };
+        let compressor = Compressor::new(compression, level, spare)?;
         let codec = compressor.map_or(Codec::Plain, |compressor| Codec::Idle(Box::new(compressor)));
-        Ok(Encoder { threads: threads.clone(), raw: Vec::new(), encoded: Vec::new(), codec })
+        Ok(Encoder { threads: threads.clone(), input, encoded: Vec::new(), codec })
     }
 
     /// An encoder for one object with columns, into which rows go.
@@ -79,21 +54,27 @@ impl Encoder {
         compression: Compression,
         level: Option<i32>,
     ) -> Result<Self> {
-        let inner = Compressor::new(compression, level)?.map(Box::new);
-        let codec = Codec::Idle(Box::new(Compressor::Table(table, inner)));
-        Ok(Encoder { threads: threads.clone(), raw: Vec::new(), encoded: Vec::new(), codec })
+        let inner = Compressor::new(compression, level, Spare::default())?.map(Box::new);
+        let input = Input { bytes: Vec::new(), rows: Some(table.empty_rows()) };
+        let codec = Codec::Idle(Box::new(Compressor::Table(Box::new(table), inner)));
+        Ok(Encoder { threads: threads.clone(), input, encoded: Vec::new(), codec })
     }
 
     /// Where records are appended.
     pub(crate) fn input(&mut self) -> &mut Vec<u8> {
-        &mut self.raw
+        &mut self.input.bytes
+    }
+
+    /// Where rows are added, if a table is made: of one object either all are, or all are appended as bytes.
+    pub(crate) fn rows(&mut self) -> Option<&mut Rows> {
+        self.input.rows.as_mut()
     }
 
     /// Whether enough was appended to be worth a step.
     pub(crate) fn is_ripe(&self, part_size: usize) -> bool {
         match self.codec {
-            Codec::Plain => self.raw.len() >= part_size,
-            _ => self.raw.len() >= STEP,
+            Codec::Plain => self.input.bytes.len() >= part_size,
+            _ => self.input.weight() >= STEP,
         }
     }
 
@@ -101,47 +82,54 @@ impl Encoder {
     /// use.
     pub(crate) async fn step(&mut self) -> Result<&mut Vec<u8>> {
         if matches!(self.codec, Codec::Plain) {
-            return Ok(&mut self.raw);
+            return Ok(&mut self.input.bytes);
         }
         let (compressor, mut spare) = self.compressor().await?;
         // One huge record must not keep its room for ever.
-        spare.shrink_to(2 * STEP);
+        spare.bytes.shrink_to(2 * STEP);
         self.begin(compressor, spare);
         Ok(&mut self.encoded)
     }
 
-    /// The rest of the object.
-    pub(crate) async fn finish(mut self) -> Result<Vec<u8>> {
+    /// The rest of the object, and what the encoder of the next one is made with.
+    pub(crate) async fn finish(mut self) -> Result<(Vec<u8>, Spare)> {
         if matches!(self.codec, Codec::Plain) {
-            return Ok(self.raw);
+            return Ok((self.input.bytes, Spare::default()));
         }
         let (mut compressor, spare) = self.compressor().await?;
         if matches!(*compressor, Compressor::Table(..)) {
             // Its end can be most of its work.
-            let raw = std::mem::replace(&mut self.raw, spare);
+            let input = std::mem::replace(&mut self.input, spare);
             let (sender, answer) = oneshot::channel();
             self.threads.blocking(Box::new(move || {
-                let _ = sender.send(compressor.push(&raw).and_then(|()| compressor.finish()));
+                let _ = sender.send(compressor.push(&input).and_then(|()| compressor.finish()));
             }));
-            let rest = answer.await.map_err(|_| Error::fatal("make a table: the job panicked"))?.map_err(failed)?;
+            let (rest, spare) =
+                answer.await.map_err(|_| Error::fatal("make a table: the job panicked"))?.map_err(failed)?;
             self.encoded.extend_from_slice(&rest);
-            return Ok(self.encoded);
+            return Ok((self.encoded, spare));
         }
-        let rest = compressor.push(&self.raw).and_then(|()| compressor.finish()).map_err(failed)?;
+        let (rest, mut spare) = compressor.push(&self.input).and_then(|()| compressor.finish()).map_err(failed)?;
+        self.input.clear();
+        self.input.bytes.shrink_to(2 * STEP);
+        spare.bytes = self.input.bytes;
         match self.encoded.is_empty() {
-            true => Ok(rest),
+            true => Ok((rest, spare)),
             false => {
                 self.encoded.extend_from_slice(&rest);
-                Ok(self.encoded)
+                Ok((self.encoded, spare))
             }
         }
     }
 
     /// The compressor when it has nothing to do, with what it made moved to what is encoded; and a buffer.
-    async fn compressor(&mut self) -> Result<(Box<Compressor>, Vec<u8>)> {
+    async fn compressor(&mut self) -> Result<(Box<Compressor>, Input)> {
         let (mut compressor, spare) = match std::mem::replace(&mut self.codec, Codec::Lost) {
             Codec::Plain | Codec::Lost => return Err(Error::retry("compress: an earlier step failed")),
-            Codec::Idle(compressor) => (compressor, Vec::new()),
+            Codec::Idle(compressor) => {
+                let rows = self.input.rows.as_ref().map(Rows::another);
+                (compressor, Input { bytes: Vec::new(), rows })
+            }
             Codec::Busy(answer) => {
                 let answer = answer.await.map_err(|_| Error::fatal("compress: the job panicked"))?;
                 answer.map_err(failed)?
@@ -151,98 +139,16 @@ impl Encoder {
         Ok((compressor, spare))
     }
 
-    fn begin(&mut self, mut compressor: Box<Compressor>, spare: Vec<u8>) {
+    fn begin(&mut self, mut compressor: Box<Compressor>, spare: Input) {
         let (sender, answer) = oneshot::channel();
-        let mut raw = std::mem::replace(&mut self.raw, spare);
+        let mut input = std::mem::replace(&mut self.input, spare);
         self.threads.blocking(Box::new(move || {
-            let pushed = compressor.push(&raw);
-            raw.clear();
+            let pushed = compressor.push(&input);
+            input.clear();
             // Whoever gave the object up does not wait any more.
-            let _ = sender.send(pushed.map(|()| (compressor, raw)));
+            let _ = sender.send(pushed.map(|()| (compressor, input)));
         }));
         self.codec = Codec::Busy(answer);
-    }
-}
-
-impl Compressor {
-    /// `None`: there is nothing to do.
-    fn new(compression: Compression, level: Option<i32>) -> Result<Option<Self>> {
-        Ok(Some(match compression {
-            Compression::None => return Ok(None),
-            Compression::Gzip => {
-                let level = flate2::Compression::new(level.unwrap_or(6).unsigned_abs());
-                Compressor::Gzip(GzBuilder::new().write(Vec::new(), level))
-            }
-            Compression::Zstd => {
-                let mut encoder = ZstdEncoder::new(Vec::new(), level.unwrap_or(1)).map_err(failed)?;
-                encoder.include_checksum(true).map_err(failed)?;
-                Compressor::Zstd(encoder)
-            }
-            Compression::Snappy => Compressor::Snappy(Box::new(SnappyEncoder::new(Vec::new()))),
-            Compression::Lz4 => Compressor::Lz4(Lz4Encoder::new(Vec::new())),
-        }))
-    }
-
-    fn push(&mut self, raw: &[u8]) -> io::Result<()> {
-        match self {
-            Compressor::Gzip(encoder) => encoder.write_all(raw),
-            Compressor::Zstd(encoder) => encoder.write_all(raw),
-            Compressor::Snappy(encoder) => encoder.write_all(raw),
-            Compressor::Lz4(encoder) => encoder.write_all(raw),
-            Compressor::Table(table, inner) => {
-                table.push(raw).map_err(unfit)?;
-                if let Some(inner) = inner {
-                    inner.push(table.output())?;
-                    table.output().clear();
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn output(&mut self) -> &mut Vec<u8> {
-        match self {
-            Compressor::Gzip(encoder) => encoder.get_mut(),
-            Compressor::Zstd(encoder) => encoder.get_mut(),
-            Compressor::Snappy(encoder) => encoder.get_mut(),
-            Compressor::Lz4(encoder) => encoder.get_mut(),
-            Compressor::Table(_, Some(inner)) => inner.output(),
-            Compressor::Table(table, None) => table.output(),
-        }
-    }
-
-    fn finish(self) -> io::Result<Vec<u8>> {
-        match self {
-            Compressor::Gzip(encoder) => encoder.finish(),
-            Compressor::Zstd(encoder) => encoder.finish(),
-            Compressor::Snappy(mut encoder) => {
-                encoder.flush()?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Compressor::Lz4(encoder) => encoder.finish().map_err(io::Error::other),
-            Compressor::Table(mut table, inner) => {
-                table.finish().map_err(unfit)?;
-                match inner {
-                    None => Ok(std::mem::take(table.output())),
-                    Some(mut inner) => {
-                        inner.push(table.output())?;
-                        inner.finish()
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What was looked at before it came here does not become another thing by being tried again.
-fn unfit(why: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
-fn failed(cause: io::Error) -> Error {
-    match cause.kind() {
-        io::ErrorKind::InvalidData => Error::fatal(format!("make a table: {cause}")),
-        _ => Error::retry(format!("compress: {cause}")),
     }
 }
 
@@ -271,8 +177,10 @@ mod tests {
 
     async fn check(compression: Compression, level: Option<i32>) {
         let lines: Vec<String> = (0..100_000).map(|n| format!("line {n} of a log that goes on and on\n")).collect();
-        let object = async || {
-            let mut encoder = Encoder::new(&Edge::real().threads, compression, level).unwrap();
+        let mut spare = Spare::default();
+        let mut object = async || {
+            let mut encoder =
+                Encoder::new(&Edge::real().threads, compression, level, std::mem::take(&mut spare)).unwrap();
             let mut object = Vec::new();
             for line in &lines {
                 encoder.input().extend_from_slice(line.as_bytes());
@@ -280,7 +188,9 @@ mod tests {
                     object.append(encoder.step().await.unwrap());
                 }
             }
-            object.append(&mut encoder.finish().await.unwrap());
+            let (mut rest, left) = encoder.finish().await.unwrap();
+            spare = left;
+            object.append(&mut rest);
             object
         };
         let first = object().await;
@@ -300,7 +210,8 @@ mod tests {
     #[tokio::test]
     async fn an_object_without_records_is_still_well_formed() {
         for compression in ALL {
-            let object = Encoder::new(&Edge::real().threads, compression, None).unwrap().finish().await.unwrap();
+            let encoder = Encoder::new(&Edge::real().threads, compression, None, Spare::default()).unwrap();
+            let object = encoder.finish().await.unwrap().0;
             assert_eq!(decompressed(compression, &object), b"");
         }
     }

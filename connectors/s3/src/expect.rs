@@ -22,6 +22,11 @@ struct Expectation {
 }
 
 impl Expectations {
+    /// Whether nothing is known of `topic`.
+    pub(crate) fn is_new(&self, topic: &str) -> bool {
+        !self.topics().contains_key(topic)
+    }
+
     /// The fields that the next object of `topic` will have, if one may say.
     pub(crate) fn guess(&self, topic: &str) -> Option<Vec<Field>> {
         let topics = self.topics();
@@ -46,10 +51,11 @@ impl Expectations {
 
     /// Learns that a guess was wrong.
     pub(crate) fn missed(&self, topic: &str) {
-        if let Some(known) = self.topics().get_mut(topic) {
-            known.alike = 0;
-            known.needed = (known.needed * 2).min(MOST_ALIKE);
-        }
+        let mut topics = self.topics();
+        let nothing = || Expectation { fields: Vec::new(), alike: 0, needed: 1 };
+        let known = topics.entry(topic.to_owned()).or_insert_with(nothing);
+        known.alike = 0;
+        known.needed = (known.needed * 2).min(MOST_ALIKE);
     }
 
     fn topics(&self) -> MutexGuard<'_, BTreeMap<String, Expectation>> {
@@ -69,6 +75,7 @@ mod tests {
     #[test]
     fn what_came_last_is_guessed_and_a_wrong_guess_makes_careful() {
         let expectations = Expectations::default();
+        assert!(expectations.is_new("t"));
         assert_eq!(expectations.guess("t"), None);
         expectations.learn("t", fields("a"), false);
         assert_eq!((expectations.guess("t"), expectations.guess("u")), (Some(fields("a")), None));
@@ -96,5 +103,16 @@ mod tests {
             expectations.learn("t", found.clone(), guess == Some(found));
         }
         assert_eq!(missed, 1);
+    }
+
+    #[test]
+    fn a_topic_whose_first_guess_was_wrong_is_not_new_any_more() {
+        let expectations = Expectations::default();
+        expectations.missed("t");
+        assert!(!expectations.is_new("t") && expectations.guess("t").is_none());
+        expectations.learn("t", fields("a"), false);
+        assert_eq!(expectations.guess("t"), None);
+        expectations.learn("t", fields("a"), false);
+        assert_eq!(expectations.guess("t"), Some(fields("a")));
     }
 }

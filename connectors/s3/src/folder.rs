@@ -109,6 +109,10 @@ impl Bucket for Folder {
         PART_SIZE
     }
 
+    fn is_refusing(&self) -> bool {
+        false
+    }
+
     async fn find(&self, object: &Object) -> Result<bool> {
         let object = object.clone();
         let random = self.edge.random();

@@ -150,7 +150,7 @@ mod tests {
     /// The levels of the only leaf of `kind`, as `repetition/definition` each, and which values are there.
     fn check(kind: serde_json::Value, rows: &[&str], levels: &[&str], present: &[usize]) {
         let fields: Vec<Field> = serde_json::from_value(json!([{"name": "a", "type": kind}])).unwrap();
-        let mut columns = Rows::new(&fields, &[]);
+        let mut columns = Rows::of_values(&fields);
         rows.iter().for_each(|row| columns.push(row).unwrap());
         let columns = columns.columns();
         let leaves = leaves(columns[0].0, columns[0].1);

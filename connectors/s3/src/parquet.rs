@@ -14,7 +14,7 @@ use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::{Type, TypePtr};
 
 use crate::columns::{Bytes, Column, Values};
-use crate::encoder::Compression;
+use crate::compressor::Compression;
 use crate::levels::{Leaf, LeafValues, Levels, leaves};
 use crate::schema::{Field, Kind};
 use crate::table::Sheet;

@@ -35,7 +35,7 @@ impl RecordColumns {
         [topic, partition, offset, timestamp, key, headers].into_iter().flatten().map(String::as_str).collect()
     }
 
-    /// The columns; in the order of [`Rows::push_extra`](crate::rows::Rows::push_extra).
+    /// The columns; in the order of [`Rows::add`](crate::rows::Rows::add).
     pub(crate) fn fields(&self) -> Vec<Field> {
         let header = [Field::optional("name", Kind::String), Field::optional("value", Kind::String)];
         let RecordColumns { topic, partition, offset, timestamp, key, headers } = self;
@@ -59,34 +59,21 @@ impl RecordColumns {
         columns
     }
 
-    /// Appends a row, or leaves `out` as it is and says why the record makes none.
-    pub(crate) fn write(&self, record: &Record<'_>, value: &str, out: &mut Vec<u8>) -> Result<(), String> {
+    /// The row of a record and its value, or why it makes none.
+    pub(crate) fn row<'a>(&self, record: &Record<'a>, value: &'a str) -> Result<Row<'a>, String> {
         let key = match (&self.key, record.key) {
             (Some(_), Some(key)) => Some(text("the record's key", key)?),
             _ => None,
         };
-        let headers = match self.headers {
+        let asked = match self.headers {
             Some(_) => record.headers,
             None => Headers::default(),
         };
-        for (name, value) in headers {
-            value.map(|value| text(&format!("header {name}"), value)).transpose()?;
+        let mut headers = Vec::new();
+        for (name, value) in asked {
+            headers.push((name, value.map(|value| text(&format!("header {name}"), value)).transpose()?));
         }
-        let start = out.len();
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&record.offset.to_le_bytes());
-        out.extend_from_slice(&record.timestamp.to_le_bytes());
-        push(key, out);
-        out.extend_from_slice(&(headers.len() as u32).to_le_bytes());
-        for (name, value) in headers {
-            push(Some(name), out);
-            // It was looked at above.
-            push(value.and_then(|value| std::str::from_utf8(value).ok()), out);
-        }
-        push(Some(value), out);
-        let length = (out.len() - start - 4) as u32;
-        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        Ok(())
+        Ok(Row { offset: record.offset, timestamp: record.timestamp, key, headers, value })
     }
 }
 
@@ -115,6 +102,23 @@ pub(crate) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
+    /// Appends it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.offset.to_le_bytes());
+        out.extend_from_slice(&self.timestamp.to_le_bytes());
+        push(self.key, out);
+        out.extend_from_slice(&(self.headers.len() as u32).to_le_bytes());
+        for (name, value) in &self.headers {
+            push(Some(name), out);
+            push(*value, out);
+        }
+        push(Some(self.value), out);
+        let length = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
     /// The first row of `bytes` and what follows it; `None` where it is not whole.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<(Row<'a>, &'a [u8])> {
         let mut rest = bytes;
@@ -165,9 +169,8 @@ mod tests {
         let batch = builder.finish().at(5, 0);
         let records = batch.records().unwrap();
         let mut out = b"before".to_vec();
-        let written = columns.write(&records.iter().next().unwrap().unwrap(), "{}", &mut out);
-        assert!(written.is_ok() || out == b"before");
-        written.map(|()| out.split_off(6))
+        columns.row(&records.iter().next().unwrap().unwrap(), "{}")?.write(&mut out);
+        Ok(out.split_off(6))
     }
 
     #[test]

@@ -1,20 +1,16 @@
 //! JSON objects become rows of the columns of a schema.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
+use std::ops::Range;
 
 use aqueduct_api::TopicPartition;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde_json::value::RawValue;
+use serde::de::DeserializeSeed as _;
 
-use crate::columns::{Column, Struct, Values};
+use crate::columns::{Column, Struct};
+use crate::fill::Root;
+use crate::infer::Inferred;
+use crate::learn::Lesson;
 use crate::row::{RecordColumns, Row};
-use crate::scalar;
-use crate::schema::{Field, Kind};
+use crate::schema::Field;
 
 /// Some rows, by columns.
 pub(crate) struct Rows {
@@ -22,58 +18,115 @@ pub(crate) struct Rows {
     root: Struct,
     /// What else of the records is asked for.
     extra: Struct,
+    asked: RecordColumns,
+    partition: TopicPartition,
     rows: usize,
+    /// How long their values were as JSON.
+    weight: usize,
 }
 
 impl Rows {
-    /// No rows yet.
-    pub(crate) fn new(fields: &[Field], extra: &[Field]) -> Self {
-        Rows { root: Struct::new(fields), extra: Struct::new(extra), rows: 0 }
+    /// No rows yet of a topic's partition; `fields` are those of values, and `extra` is asked for beside them.
+    pub(crate) fn new(fields: &[Field], extra: &RecordColumns, partition: &TopicPartition) -> Self {
+        let (root, asked) = (Struct::new(fields), extra.clone());
+        Rows { root, extra: Struct::new(&asked.fields()), asked, partition: partition.clone(), rows: 0, weight: 0 }
     }
 
-    /// Adds a row, or says why `value` is none; after that the rows are of use for [`Rows::clear`] alone.
+    /// No rows yet, of nothing but values.
+    pub(crate) fn of_values(fields: &[Field]) -> Self {
+        Rows::new(fields, &RecordColumns::default(), &TopicPartition::new("", 0))
+    }
+
+    /// No rows of the same columns.
+    pub(crate) fn another(&self) -> Self {
+        Rows::new(&self.root.fields, &self.asked, &self.partition)
+    }
+
+    /// Adds a row, or leaves all as it was and says why `row` is none.
+    pub(crate) fn add(&mut self, row: &Row<'_>) -> Result<(), String> {
+        self.push(row.value)?;
+        self.finish(row)
+    }
+
+    /// Adds a row whose types are taken in beside it. Where that is not possible all is as it was, but part of the value may have been
+    /// taken in.
+    pub(crate) fn add_learning(
+        &mut self,
+        row: &Row<'_>,
+        inferred: &mut Inferred,
+        taken: &[&str],
+    ) -> Result<(), String> {
+        self.push_with(row.value, Some(inferred.lesson(taken)))?;
+        self.finish(row)
+    }
+
+    /// Adds the value of a row, or leaves all as it was and says why `value` makes none.
     pub(crate) fn push(&mut self, value: &str) -> Result<(), String> {
+        self.push_with(value, None)
+    }
+
+    fn push_with(&mut self, value: &str, lesson: Option<Lesson<'_>>) -> Result<(), String> {
         let mut deserializer = serde_json::Deserializer::from_str(value);
         let mut path = Vec::new();
-        let place = Root { fields: &mut self.root, rows: self.rows, path: &mut path };
+        let place = Root { fields: &mut self.root, rows: self.rows, path: &mut path, lesson };
         let added = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        added.map_err(|cause| match path.is_empty() {
-            true => format!("the value makes no row: {cause}"),
-            false => {
-                path.reverse();
-                format!("field {} does not fit the schema: {cause}", path.join("."))
+        if let Err(cause) = added {
+            self.truncate();
+            if path.is_empty() {
+                return Err(format!("the value makes no row: {cause}"));
             }
-        })?;
+            path.reverse();
+            return Err(format!("field {} does not fit the schema: {cause}", path.join(".")));
+        }
         self.rows += 1;
+        self.weight += value.len();
         Ok(())
     }
 
-    /// Adds what else is asked for of the row that was pushed last.
-    pub(crate) fn push_extra(
-        &mut self,
-        extra: &RecordColumns,
-        partition: &TopicPartition,
-        row: &Row<'_>,
-    ) -> Result<(), String> {
+    /// Adds what else is asked for of the row whose value was pushed last.
+    fn finish(&mut self, row: &Row<'_>) -> Result<(), String> {
+        let pushed = self.push_extra(row);
+        if pushed.is_err() {
+            self.rows -= 1;
+            self.truncate();
+        }
+        pushed
+    }
+
+    fn push_extra(&mut self, row: &Row<'_>) -> Result<(), String> {
         let mut columns = self.extra.columns.iter_mut();
         let mut add = |asked: &Option<String>, push: &dyn Fn(&mut Column) -> Result<(), String>| {
             let column = asked.as_ref().and_then(|_| columns.next());
             column.map_or(Ok(()), push)
         };
-        add(&extra.topic, &|column| column.push_text(Some(&partition.topic)))?;
-        add(&extra.partition, &|column| column.push_number(Some(i64::from(partition.partition))))?;
-        add(&extra.offset, &|column| column.push_number(Some(row.offset)))?;
+        let (asked, partition) = (&self.asked, &self.partition);
+        add(&asked.topic, &|column| column.push_text(Some(&partition.topic)))?;
+        add(&asked.partition, &|column| column.push_number(Some(i64::from(partition.partition))))?;
+        add(&asked.offset, &|column| column.push_number(Some(row.offset)))?;
         let time = (row.timestamp != -1).then(|| row.timestamp.checked_mul(1000)).flatten();
-        add(&extra.timestamp, &|column| column.push_number(time))?;
-        add(&extra.key, &|column| column.push_text(row.key))?;
-        add(&extra.headers, &|column| column.push_headers(&row.headers))
+        add(&asked.timestamp, &|column| column.push_number(time))?;
+        add(&asked.key, &|column| column.push_text(row.key))?;
+        add(&asked.headers, &|column| column.push_headers(&row.headers))
+    }
+
+    /// Forgets what was added of a row that is none.
+    fn truncate(&mut self) {
+        self.root.truncate(self.rows);
+        self.extra.truncate(self.rows);
+    }
+
+    /// Adds some rows of the same columns.
+    pub(crate) fn extend(&mut self, other: &Rows, rows: Range<usize>) -> Result<(), String> {
+        self.root.extend(&other.root, rows.clone())?;
+        self.extra.extend(&other.extra, rows.clone())?;
+        self.rows += rows.len();
+        Ok(())
     }
 
     /// Takes all rows out.
     pub(crate) fn clear(&mut self) {
-        self.root.truncate(0);
-        self.extra.truncate(0);
-        self.rows = 0;
+        (self.rows, self.weight) = (0, 0);
+        self.truncate();
     }
 
     /// How many there are.
@@ -86,265 +139,28 @@ impl Rows {
         self.root.size() + self.extra.size()
     }
 
+    /// How long the values that were added were as JSON.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// The columns and what they are called: first those of values.
     pub(crate) fn columns(&self) -> Vec<(&Field, &Column)> {
         self.root.iter().chain(self.extra.iter()).collect()
     }
 }
 
-impl Struct {
-    /// Adds the row that `members` are; `rows` are there.
-    fn push<'de, A: MapAccess<'de>>(
-        &mut self,
-        rows: usize,
-        path: &mut Vec<String>,
-        mut members: A,
-    ) -> Result<(), A::Error> {
-        self.next = 0;
-        while let Some(name) = members.next_key::<Name<'de>>()? {
-            let Some(found) = self.find(&name.0) else {
-                members.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let column = &mut self.columns[found];
-            // Of a name that comes twice the last counts.
-            column.truncate(rows);
-            let kind = &self.fields[found].kind;
-            if let Err(cause) = members.next_value_seed(Place { kind, column, path }) {
-                path.push(name.0.into_owned());
-                return Err(cause);
-            }
-        }
-        for (column, field) in self.columns.iter_mut().zip(&self.fields) {
-            if column.valid.len() == rows {
-                column.push_null();
-            }
-            if field.required && !column.valid[rows] {
-                path.push(field.name.clone());
-                return Err(A::Error::custom("it is required, and is missing or null"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A name that is borrowed where it holds no escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Where a whole row goes.
-struct Root<'a> {
-    fields: &'a mut Struct,
-    rows: usize,
-    path: &'a mut Vec<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for Root<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Root<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
-        self.fields.push(self.rows, self.path, members)
-    }
-}
-
-/// Where the next value of a column goes.
-struct Place<'a> {
-    kind: &'a Kind,
-    column: &'a mut Column,
-    path: &'a mut Vec<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for Place<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match (self.kind, &mut self.column.values) {
-            (Kind::Text, Values::Bytes(values)) => {
-                let raw = <&RawValue>::deserialize(deserializer)?.get();
-                match raw.as_bytes().first() {
-                    Some(b'n') => {
-                        self.column.push_null();
-                        return Ok(());
-                    }
-                    Some(b'"') => {
-                        let text: Name<'_> = serde_json::from_str(raw).map_err(D::Error::custom)?;
-                        values.push(text.0.as_bytes()).map_err(D::Error::custom)?;
-                    }
-                    _ => values.push(raw.as_bytes()).map_err(D::Error::custom)?,
-                }
-            }
-            (Kind::Decimal { precision, scale }, Values::Decimal(values)) => {
-                let raw = <&RawValue>::deserialize(deserializer)?.get();
-                if raw == "null" {
-                    self.column.push_null();
-                    return Ok(());
-                }
-                let text = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
-                values.push(scalar::decimal(text, *precision, *scale).map_err(D::Error::custom)?);
-            }
-            (Kind::Float | Kind::Double, _) => {
-                // The parser is quicker than it is exact: the last bit may be wrong.
-                let raw = <&RawValue>::deserialize(deserializer)?.get();
-                let is_number = raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-                match (&mut self.column.values, raw) {
-                    (_, "null") => {
-                        self.column.push_null();
-                        return Ok(());
-                    }
-                    (Values::Float(values), _) if is_number => values.push(finite(raw, f32::is_finite)?),
-                    (Values::Double(values), _) if is_number => values.push(finite(raw, f64::is_finite)?),
-                    _ => return Err(self.wrong(unexpected(raw))),
-                }
-            }
-            _ => return deserializer.deserialize_any(self),
-        }
-        self.column.valid.push(true);
-        Ok(())
-    }
-}
-
-/// A number that the type holds.
-fn finite<T: FromStr + Copy, E: serde::de::Error>(raw: &str, is_finite: impl Fn(T) -> bool) -> Result<T, E> {
-    let number = raw.parse().ok().filter(|number| is_finite(*number));
-    number.ok_or_else(|| E::custom(format!("{raw} is out of range")))
-}
-
-/// What stands where a number should.
-fn unexpected(raw: &str) -> Unexpected<'_> {
-    match raw.as_bytes().first() {
-        Some(b't') => Unexpected::Bool(true),
-        Some(b'f') => Unexpected::Bool(false),
-        Some(b'[') => Unexpected::Seq,
-        Some(b'{') => Unexpected::Map,
-        _ => Unexpected::Str(raw.trim_matches('"')),
-    }
-}
-
-impl Place<'_> {
-    fn wrong<E: serde::de::Error>(&self, found: Unexpected<'_>) -> E {
-        E::invalid_type(found, self)
-    }
-}
-
-impl<'de> Visitor<'de> for Place<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kind)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.column.push_null();
-        Ok(())
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
-        let Values::Boolean(values) = &mut self.column.values else {
-            return Err(self.wrong(Unexpected::Bool(value)));
-        };
-        values.push(value);
-        self.column.valid.push(true);
-        Ok(())
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        let too_large = || E::custom(format!("{value} is too large for {}", self.kind));
-        match &mut self.column.values {
-            Values::Int32(values) => values.push(i32::try_from(value).map_err(|_| too_large())?),
-            Values::Int64(values) => values.push(value),
-            Values::Float(values) => values.push(value as f32),
-            Values::Double(values) => values.push(value as f64),
-            Values::Timestamp(values) => values.push(value.checked_mul(1000).ok_or_else(too_large)?),
-            _ => return Err(self.wrong(Unexpected::Signed(value))),
-        }
-        self.column.valid.push(true);
-        Ok(())
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) if matches!(self.kind, Kind::Float | Kind::Double) => self.visit_f64(value as f64),
-            Err(_) => Err(E::custom(format!("{value} is too large for {}", self.kind))),
-        }
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        match &mut self.column.values {
-            Values::Float(values) => values.push(value as f32),
-            Values::Double(values) => values.push(value),
-            _ => return Err(self.wrong(Unexpected::Float(value))),
-        }
-        self.column.valid.push(true);
-        Ok(())
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
-        match (self.kind, &mut self.column.values) {
-            (Kind::String, Values::Bytes(values)) => values.push(value.as_bytes()).map_err(E::custom)?,
-            (Kind::Bytes, Values::Bytes(values)) => {
-                let bytes = STANDARD.decode(value).map_err(|cause| E::custom(format!("not base64: {cause}")))?;
-                values.push(&bytes).map_err(E::custom)?;
-            }
-            (_, Values::Date(values)) => values.push(scalar::date(value).map_err(E::custom)?),
-            (_, Values::Timestamp(values)) => values.push(scalar::timestamp(value).map_err(E::custom)?),
-            _ => return Err(self.wrong(Unexpected::Str(value))),
-        }
-        self.column.valid.push(true);
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let (Kind::List(kind), Values::List(inner, ends)) = (self.kind, &mut self.column.values) else {
-            return Err(self.wrong(Unexpected::Seq));
-        };
-        while items.next_element_seed(Place { kind, column: inner, path: self.path })?.is_some() {}
-        ends.push(inner.valid.len()).map_err(A::Error::custom)?;
-        self.column.valid.push(true);
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        match (self.kind, &mut self.column.values) {
-            (Kind::Map(kind), Values::Map(names, inner, ends)) => {
-                while let Some(name) = members.next_key::<Name<'de>>()? {
-                    names.push(name.0.as_bytes()).map_err(A::Error::custom)?;
-                    let place = Place { kind, column: inner, path: self.path };
-                    if let Err(cause) = members.next_value_seed(place) {
-                        self.path.push(name.0.into_owned());
-                        return Err(cause);
-                    }
-                }
-                ends.push(inner.valid.len()).map_err(A::Error::custom)?;
-            }
-            (_, Values::Struct(inner)) => inner.push(self.column.valid.len(), self.path, members)?,
-            _ => return Err(self.wrong(Unexpected::Map)),
-        }
-        self.column.valid.push(true);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::columns::Values;
+    use crate::schema::Kind;
 
     fn column(kind: Kind, value: &str) -> Result<Values, String> {
-        let mut rows = Rows::new(&[Field::optional("d", kind)], &[]);
+        let mut rows = Rows::of_values(&[Field::optional("d", kind)]);
         rows.push(&format!("{{\"d\":{value}}}"))?;
         Ok(std::mem::replace(&mut rows.root.columns[0].values, Values::Boolean(Vec::new())))
     }
@@ -354,6 +170,94 @@ mod tests {
         fn numbers_are_exact(number in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
             let found = column(Kind::Double, &format!("{number:?}"));
             prop_assert!(matches!(&found, Ok(Values::Double(found)) if found[0].to_bits() == number.to_bits()));
+        }
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(json!(null)),
+            Just(json!(true)),
+            Just(json!(7)),
+            Just(json!(u64::MAX)),
+            Just(json!(-1.5)),
+            Just(json!("x")),
+        ];
+        scalar.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::btree_map("[xyz]", inner, 0..3).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let good = proptest::collection::btree_map("[abct]", json_value(), 0..4).prop_map(|map| json!(map).to_string());
+        let odd = [
+            r#"{"a":-0,"b":1e2}"#,
+            r#"{"a":1,"a":"x"}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"b":[1,2"#,
+            r#"{"c":1e999}"#,
+            "7",
+            r#"{"a":{"x":[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}}"#,
+        ];
+        prop_oneof![8 => good, 1 => proptest::sample::select(odd.to_vec()).prop_map(str::to_owned)]
+    }
+
+    fn row(value: &str) -> Row<'_> {
+        Row { offset: 0, timestamp: 0, key: None, headers: Vec::new(), value }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// Whatever was guessed: what is learned beside making rows is what is learned alone, and the rows are those that are made
+        /// without learning.
+        #[test]
+        fn learning_beside_makes_no_difference(
+            guess in proptest::collection::vec(value(), 1..4),
+            values in proptest::collection::vec(value(), 1..12),
+        ) {
+            let mut guessed = Inferred::default();
+            guess.iter().for_each(|value| drop(guessed.add(value, &["t"])));
+            let fields = guessed.fields();
+            let (mut beside, mut alone) = (Inferred::default(), Inferred::default());
+            let (mut learning, mut plain) = (Rows::of_values(&fields), Rows::of_values(&fields));
+            for value in guess.iter().chain(&values) {
+                let added = learning.add_learning(&row(value), &mut beside, &["t"]);
+                let told = if added.is_err() { beside.add(value, &["t"]) } else { Ok(()) };
+                prop_assert_eq!(told, alone.add(value, &["t"]), "{}", value);
+                prop_assert_eq!((beside.fields(), beside.count()), (alone.fields(), alone.count()), "{}", value);
+                if added.is_ok() {
+                    prop_assert_eq!(plain.push(value), Ok(()));
+                }
+                prop_assert_eq!(format!("{:?}", learning.columns()), format!("{:?}", plain.columns()));
+            }
+        }
+
+        /// Rows that are brought in piece by piece are those that were made in place, though some values made none.
+        #[test]
+        fn rows_are_the_same_however_they_are_brought_in(
+            values in proptest::collection::vec(value(), 1..20),
+            cuts in proptest::collection::vec(0..5_usize, 1..20),
+        ) {
+            let mut inferred = Inferred::default();
+            values.iter().step_by(2).for_each(|value| drop(inferred.add(value, &[])));
+            let fields = inferred.fields();
+            let (mut whole, mut pieces) = (Rows::of_values(&fields), Rows::of_values(&fields));
+            let mut piece = pieces.another();
+            for (value, cut) in values.iter().zip(cuts.iter().cycle()) {
+                prop_assert_eq!(whole.push(value), piece.push(value));
+                if *cut == 0 {
+                    let half = piece.len() / 2;
+                    pieces.extend(&piece, 0..half).unwrap();
+                    pieces.extend(&piece, half..piece.len()).unwrap();
+                    piece.clear();
+                }
+            }
+            pieces.extend(&piece, 0..piece.len()).unwrap();
+            prop_assert_eq!(format!("{:?}", whole.columns()), format!("{:?}", pieces.columns()));
+            prop_assert_eq!((whole.len(), whole.size()), (pieces.len(), pieces.size()));
         }
     }
 

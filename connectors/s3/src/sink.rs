@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use crate::S3Settings;
 use crate::body::{Body, Finished, put_small};
 use crate::bucket::{Bucket, Note, Object};
-use crate::encoder::{Compression, Encoder};
+use crate::compressor::{Compression, Spare};
+use crate::encoder::Encoder;
 use crate::expect::Expectations;
 use crate::format::Format;
 use crate::layout::{Layout, Paths, Place, Share};
@@ -26,6 +27,9 @@ const PUTS: usize = 8;
 
 /// How large the row groups of all chunks under way may be together, before they are encoded.
 const ROW_GROUPS: u64 = 256 << 20;
+
+/// How many records of a topic's first object are looked at before it is begun, where its schema is inferred.
+const GLANCE: usize = 500;
 
 /// Writes chunks as objects.
 pub(crate) struct ObjectSink {
@@ -96,13 +100,35 @@ impl ObjectSink {
             None => None,
         };
         let topic = chunk.partition.topic.clone();
-        let guess = self.expectations.guess(&topic);
+        let guess = match self.expectations.is_new(&topic) {
+            true => self.glance(chunk, share).await?,
+            false => self.expectations.guess(&topic),
+        };
         let mut sorted = self.try_share(chunk, share, guess, rejections).await?;
         if sorted == Sorted::Unexpected {
             self.expectations.missed(&topic);
             sorted = self.try_share(chunk, share, None, rejections).await?;
         }
         Ok(sorted == Sorted::All)
+    }
+
+    /// What the first records of a share's first object let expect of it.
+    async fn glance(&self, chunk: &Chunk, share: Share) -> Result<Option<Vec<Field>>> {
+        let Some(tabular) = &self.tabular else { return Ok(None) };
+        let mut shapes = tabular.shapes(None);
+        let (topic, partition) = (&chunk.partition.topic, chunk.partition.partition);
+        let mut paths = Paths::new(&self.layout.folder, topic, partition, share);
+        if let Some(batch) = chunk.batches().next().await? {
+            for record in batch.records()?.iter().take(GLANCE) {
+                let record = record?;
+                if let Ok(Place::Path(0)) = paths.place(&record) {
+                    // What makes no row is told when it is to be written.
+                    let _ = tabular.see(&mut shapes, 0, &record);
+                }
+            }
+        }
+        // Of several objects the first is not worth a guess that may be wrong.
+        Ok(shapes.inferred().filter(|_| paths.found().len() == 1))
     }
 
     /// Writes the objects of a share if all is as expected.
@@ -141,12 +167,19 @@ impl ObjectSink {
     }
 
     /// What makes the object of number `path`.
-    fn encoder(&self, chunk: &Chunk, object: &Object, shapes: Option<&mut Shapes>, path: usize) -> Result<Encoder> {
+    fn encoder(
+        &self,
+        chunk: &Chunk,
+        object: &Object,
+        shapes: Option<&mut Shapes>,
+        path: usize,
+        spare: Spare,
+    ) -> Result<Encoder> {
         match (&self.tabular, shapes) {
             (Some(tabular), Some(shapes)) => {
                 tabular.encoder(&self.edge.threads, &chunk.partition, &object.name, shapes, path)
             }
-            _ => Encoder::new(&self.edge.threads, self.compression, self.level),
+            _ => Encoder::new(&self.edge.threads, self.compression, self.level, spare),
         }
     }
 }
@@ -221,12 +254,12 @@ impl Writer<'_> {
 
     fn push(&mut self, chunk: &Chunk, paths: &Paths<'_>, path: u32, record: &Record<'_>) -> Result<Result<(), String>> {
         let (format, partition) = (self.sink.format, &chunk.partition);
-        let encode = |shapes: &mut Option<Shapes>, out: &mut Vec<u8>| match (&self.sink.tabular, shapes) {
-            (Some(tabular), Some(shapes)) => tabular.encode(shapes, path, record, out),
-            _ => format.encode(partition, record, out),
-        };
         if path > 0 || self.shapes.as_ref().is_some_and(|shapes| !shapes.is_told(path)) {
-            let encoded = encode(&mut self.shapes, self.spill.input());
+            let out = self.spill.input();
+            let encoded = match (&self.sink.tabular, &mut self.shapes) {
+                (Some(tabular), Some(shapes)) => tabular.encode(shapes, path, record, out),
+                _ => format.encode(partition, record, out),
+            };
             if encoded.is_ok() {
                 self.spill.pushed(path);
             }
@@ -236,11 +269,14 @@ impl Writer<'_> {
             Some(body) => body,
             None => {
                 let object = self.sink.object(chunk, &paths.found()[0])?;
-                let encoder = self.sink.encoder(chunk, &object, self.shapes.as_mut(), 0)?;
+                let encoder = self.sink.encoder(chunk, &object, self.shapes.as_mut(), 0, Spare::default())?;
                 self.first.insert(Body::new(object, encoder))
             }
         };
-        let encoded = encode(&mut self.shapes, body.input());
+        let encoded = match (&self.sink.tabular, &mut self.shapes, body.rows()) {
+            (Some(tabular), Some(shapes), Some(rows)) => tabular.add(shapes, record, rows),
+            _ => format.encode(partition, record, body.input()),
+        };
         if encoded.is_ok() {
             body.pushed();
         }
@@ -267,15 +303,19 @@ impl Writer<'_> {
     /// Completes the first object, then makes the others, one encoder at a time.
     async fn finish(mut self, chunk: &mut Chunk, paths: &Paths<'_>) -> Result<()> {
         let bucket = &*self.sink.bucket;
-        let mut puts = Puts { bucket: self.sink.bucket.clone(), running: JoinSet::new(), bytes: 0 };
+        let is_again = chunk.redelivered;
+        let mut puts = Puts { bucket: self.sink.bucket.clone(), is_again, running: JoinSet::new(), bytes: 0 };
+        let mut spare = Spare::default();
         let waiting = usize::from(self.first.is_some());
         if let Some(first) = self.first.take() {
-            puts.add(first.finish(bucket, chunk).await?).await?;
+            let (finished, left) = first.finish(bucket, chunk).await?;
+            spare = left;
+            puts.add(finished).await?;
         }
         let mut sorted = self.spill.sorted();
         for (path, found) in paths.found().iter().enumerate().skip(waiting) {
             let object = self.sink.object(chunk, found)?;
-            let encoder = self.sink.encoder(chunk, &object, self.shapes.as_mut(), path)?;
+            let encoder = self.sink.encoder(chunk, &object, self.shapes.as_mut(), path, spare)?;
             let mut body = Body::new(object, encoder);
             while sorted.read(path as u32, body.input()).await? {
                 body.pushed();
@@ -283,7 +323,9 @@ impl Writer<'_> {
                     body.step(bucket, chunk).await?;
                 }
             }
-            puts.add(body.finish(bucket, chunk).await?).await?;
+            let (finished, left) = body.finish(bucket, chunk).await?;
+            spare = left;
+            puts.add(finished).await?;
         }
         puts.finish().await
     }
@@ -298,6 +340,8 @@ impl Writer<'_> {
 /// Small objects on their way.
 struct Puts {
     bucket: Arc<dyn Bucket>,
+    /// Whether they may be there already.
+    is_again: bool,
     running: JoinSet<Result<usize>>,
     bytes: usize,
 }
@@ -311,10 +355,10 @@ impl Puts {
             self.one().await?;
         }
         self.bytes += bytes.len();
-        let bucket = self.bucket.clone();
+        let (bucket, is_again) = (self.bucket.clone(), self.is_again);
         self.running.spawn(async move {
             let length = bytes.len();
-            put_small(&*bucket, &object, bytes).await.map(|()| length)
+            put_small(&*bucket, &object, bytes, is_again).await.map(|()| length)
         });
         Ok(())
     }

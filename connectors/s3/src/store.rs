@@ -1,7 +1,7 @@
 //! A bucket behind S3's protocol.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Error, Result};
@@ -37,6 +37,21 @@ pub(crate) struct StoreBucket {
     inner: Arc<Inner>,
     /// Whether the store has a conditional put, as far as we know.
     conditional: AtomicBool,
+    /// What its conditional put was found to do.
+    condition: Mutex<Condition>,
+}
+
+/// What a store makes of the condition that an object of the name is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// It was not tried.
+    Unknown,
+    /// It is being tried.
+    Tried,
+    /// It refuses the put of what is there.
+    Heeded,
+    /// It puts all the same.
+    Ignored,
 }
 
 struct Inner {
@@ -84,7 +99,36 @@ impl StoreBucket {
     ) -> Self {
         let (part_size, marks) = (settings.part_size.0 as usize, Marks::new(settings));
         let inner = Inner { store, creating, bucket: bucket.to_owned(), prefix: prefix.to_owned(), part_size, marks };
-        StoreBucket { inner: Arc::new(inner), conditional: AtomicBool::new(true) }
+        let condition = Mutex::new(Condition::Unknown);
+        StoreBucket { inner: Arc::new(inner), conditional: AtomicBool::new(true), condition }
+    }
+}
+
+impl StoreBucket {
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an object that was just put once more, the first time that one was: some stores overwrite it, whatever the condition,
+    /// and do not say so. It is the same object then.
+    async fn try_condition(&self, path: &Path, payload: PutPayload, options: PutOptions) {
+        {
+            let mut condition = self.condition();
+            if *condition != Condition::Unknown {
+                return;
+            }
+            *condition = Condition::Tried;
+        }
+        let found = match self.inner.creating.put_opts(path, payload, options).await {
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Condition::Heeded,
+            Ok(_) => {
+                let bucket = &self.inner.bucket;
+                tracing::info!(bucket, "the store overwrites on a conditional put: each object is looked for first");
+                Condition::Ignored
+            }
+            Err(_) => Condition::Unknown,
+        };
+        *self.condition() = found;
     }
 }
 
@@ -140,6 +184,10 @@ impl Bucket for StoreBucket {
         }
     }
 
+    fn is_refusing(&self) -> bool {
+        self.conditional.load(Ordering::Relaxed) && *self.condition() == Condition::Heeded
+    }
+
     async fn put(&self, object: &Object, bytes: Vec<u8>) -> Result<()> {
         let path = self.inner.path(&object.name)?;
         let payload = PutPayload::from(Bytes::from(bytes));
@@ -148,9 +196,11 @@ impl Bucket for StoreBucket {
         fault::point("object.put");
         if self.conditional.load(Ordering::Relaxed) && !fault::mutated(Mutant::ShorterOverLonger) {
             let options = PutOptions { mode: PutMode::Create, ..options.clone() };
+            let again = options.clone();
             match self.inner.creating.put_opts(&path, payload.clone(), options).await {
                 Ok(_) => {
                     fault::point("object.put");
+                    self.try_condition(&path, payload, again).await;
                     return Ok(());
                 }
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {

@@ -27,8 +27,6 @@ pub(crate) trait Sheet: Send {
 
 /// An object with columns.
 pub(crate) struct Table {
-    partition: TopicPartition,
-    extra: RecordColumns,
     rows: Rows,
     sheet: Box<dyn Sheet>,
     /// The beginning of a row whose end has yet to come.
@@ -38,18 +36,38 @@ pub(crate) struct Table {
 impl Table {
     /// An object of `partition` without rows; `fields` are those of values.
     pub(crate) fn new(
-        partition: TopicPartition,
+        partition: &TopicPartition,
         fields: &[Field],
         extra: &RecordColumns,
         sheet: impl FnOnce(&[Field]) -> Result<Box<dyn Sheet>, String>,
     ) -> Result<Self, String> {
         let extra = if fields.is_empty() { extra.at_least_one() } else { extra.clone() };
-        let rows = Rows::new(fields, &extra.fields());
+        let rows = Rows::new(fields, &extra, partition);
         let sheet = sheet(&[fields, &extra.fields()].concat())?;
-        Ok(Table { partition, extra, rows, sheet, tail: Vec::new() })
+        Ok(Table { rows, sheet, tail: Vec::new() })
     }
 
-    /// Takes in rows as [`RecordColumns::write`] writes them, the last one perhaps not whole.
+    /// Rows to be filled elsewhere and brought in by [`Table::extend`].
+    pub(crate) fn empty_rows(&self) -> Rows {
+        self.rows.another()
+    }
+
+    /// Takes in rows that were made elsewhere, and are of the columns of [`Table::empty_rows`].
+    pub(crate) fn extend(&mut self, more: &Rows) -> Result<(), String> {
+        let mut taken = 0;
+        while taken < more.len() {
+            let left = more.len() - taken;
+            // It is looked at the same rows whether there are enough, however they come: the bytes depend on rows alone.
+            let is_little = self.rows.size() + more.size() < self.sheet.room();
+            let some = if is_little { left } else { left.min(EVERY - self.rows.len() % EVERY) };
+            self.rows.extend(more, taken..taken + some)?;
+            taken += some;
+            self.flush_full()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in rows as [`Row::write`] writes them, the last one perhaps not whole.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut kept = std::mem::take(&mut self.tail);
         kept.extend_from_slice(bytes);
@@ -65,8 +83,11 @@ impl Table {
     }
 
     fn add(&mut self, row: &Row<'_>) -> Result<(), String> {
-        self.rows.push(row.value).map_err(|why| format!("row of offset {}: {why}", row.offset))?;
-        self.rows.push_extra(&self.extra, &self.partition, row)?;
+        self.rows.add(row).map_err(|why| format!("row of offset {}: {why}", row.offset))?;
+        self.flush_full()
+    }
+
+    fn flush_full(&mut self) -> Result<(), String> {
         let is_full = self.rows.len().is_multiple_of(EVERY) && self.rows.size() >= self.sheet.room();
         if is_full { self.flush() } else { Ok(()) }
     }

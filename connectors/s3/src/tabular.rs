@@ -8,12 +8,13 @@ use aqueduct_record::Record;
 
 use crate::S3Settings;
 use crate::avro::AvroSheet;
+use crate::compressor::Compression;
 use crate::csv::{CsvSheet, CsvStyle, as_text};
-use crate::encoder::{Compression, Encoder};
+use crate::encoder::Encoder;
 use crate::format::Format;
 use crate::infer::Inferred;
 use crate::parquet::ParquetSheet;
-use crate::row::RecordColumns;
+use crate::row::{RecordColumns, Row};
 use crate::rows::Rows;
 use crate::schema::{self, Field};
 use crate::table::{Sheet, Table};
@@ -66,7 +67,7 @@ impl Tabular {
     /// Nothing seen so far; of the first object's fields there may be a guess.
     pub(crate) fn shapes(&self, guess: Option<Vec<Field>>) -> Shapes {
         match &self.fields {
-            Some(fields) => Shapes::Given(Box::new(Rows::new(fields, &[]))),
+            Some(fields) => Shapes::Given(Box::new(Rows::of_values(fields))),
             None => {
                 let guess = guess.map(|fields| Guess { fields, looked: 0, fits: true });
                 Shapes::Inferred { shapes: Vec::new(), count: 0, guess }
@@ -82,16 +83,44 @@ impl Tabular {
         record: &Record<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
+        // What makes no row for another reason must not leave its fields behind.
+        let row = self.row(record)?;
+        shapes.see(path as usize, row.value, &self.extra)?;
+        row.write(out);
+        Ok(())
+    }
+
+    /// Takes in what the value of a record teaches of object `path`.
+    pub(crate) fn see(&self, shapes: &mut Shapes, path: usize, record: &Record<'_>) -> Result<(), String> {
+        shapes.see(path, self.row(record)?.value, &self.extra)
+    }
+
+    /// Adds the row of a record that goes to the first object, whose fields are told, or leaves `rows` as they are and says
+    /// why it makes none.
+    pub(crate) fn add(&self, shapes: &mut Shapes, record: &Record<'_>, rows: &mut Rows) -> Result<(), String> {
+        let row = self.row(record)?;
+        match shapes {
+            Shapes::Given(_) => rows.add(&row),
+            Shapes::Inferred { shapes, count, guess } => {
+                let shape = shape_of(shapes, 0);
+                let (before, taken) = (shape.count(), self.extra.names());
+                let added = rows.add_learning(&row, shape, &taken);
+                // The value may be none that a row can be made of, or one that the guess does not know.
+                let seen = if added.is_err() { shape.add(row.value, &taken) } else { Ok(()) };
+                *count += shape.count() - before;
+                if let Some(guess) = guess {
+                    guess.look(shape);
+                    guess.fits &= added.is_ok() || seen.is_err();
+                }
+                seen
+            }
+        }
+    }
+
+    fn row<'a>(&self, record: &Record<'a>) -> Result<Row<'a>, String> {
         let value = record.value.ok_or_else(|| format!("the record has no value, which {:?} needs", self.format))?;
         let value = std::str::from_utf8(value).map_err(|cause| format!("the value is not JSON: {cause}"))?;
-        let start = out.len();
-        // What makes no row for another reason must not leave its fields behind.
-        self.extra.write(record, value, out)?;
-        let seen = shapes.see(path as usize, value, &self.extra);
-        if seen.is_err() {
-            out.truncate(start);
-        }
-        seen
+        self.extra.row(record, value)
     }
 
     /// What makes object `name` of rows.
@@ -109,7 +138,7 @@ impl Tabular {
         };
         let fields = if self.format == Format::Csv { as_text(&fields) } else { fields };
         let sheet = |fields: &[Field]| self.sheet(fields, name);
-        let table = Table::new(partition.clone(), &fields, &self.extra, sheet);
+        let table = Table::new(partition, &fields, &self.extra, sheet);
         let table = table.map_err(|why| Error::fatal(format!("{name}: {why}")))?;
         let outside = if self.format == Format::Csv { self.compression } else { Compression::None };
         Encoder::table(threads, table, outside, self.level)
@@ -157,10 +186,7 @@ impl Shapes {
                 fits
             }
             Shapes::Inferred { shapes, count, guess } => {
-                if shapes.len() <= path {
-                    shapes.resize_with(path + 1, Inferred::default);
-                }
-                let shape = &mut shapes[path];
+                let shape = shape_of(shapes, path);
                 let before = shape.count();
                 let seen = shape.add(value, &extra.names());
                 *count += shape.count() - before;
@@ -179,6 +205,13 @@ impl Shapes {
             Shapes::Given(_) => Vec::new(),
         }
     }
+}
+
+fn shape_of(shapes: &mut Vec<Inferred>, path: usize) -> &mut Inferred {
+    if shapes.len() <= path {
+        shapes.resize_with(path + 1, Inferred::default);
+    }
+    &mut shapes[path]
 }
 
 impl Guess {

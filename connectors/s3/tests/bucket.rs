@@ -136,9 +136,53 @@ async fn who_comes_second_keeps_what_the_first_put() {
     let (one, two) = (bed.sink().await, bed.sink().await);
     let (mut first, mut second) = ([script.chunk()], [script.chunk()]);
     futures::join!(deliver(&*one, &mut first), deliver(&*two, &mut second));
-    // Both looked before either had put, so that the condition of the put decided.
-    assert_eq!(bed.store.operations(), ["get", "get", "put", "put", "get"]);
+    // Both looked before either had put, so that the condition of the put decided. Who was first tries once whether it does.
+    let mut operations = bed.store.operations();
+    assert_eq!(operations[..4], ["get", "get", "put", "put"]);
+    operations.sort_unstable();
+    assert_eq!(operations, ["get", "get", "get", "put", "put", "put"]);
     script.expect(&bed.world, 0..60).await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_seen_to_refuse_is_asked_to_put_without_a_look() {
+    for (part_size, ignores, first, later, again) in [
+        (1 << 20, false, &["get", "put", "put"][..], &["put"][..], &["get"][..]),
+        (1 << 20, true, &["get", "put", "put"], &["get", "put"], &["get"]),
+    ] {
+        let bed = Bed::with_parts(part_size);
+        if ignores {
+            bed.store.ignoring_conditions();
+        }
+        let sink = bed.sink().await;
+        let one = Script::new("t", 0).batch(0, 20);
+        deliver(&*sink, &mut [one.chunk()]).await;
+        assert_eq!(bed.store.operations(), first);
+        let other = Script::new("t", 0).batch(20, 20);
+        deliver(&*sink, &mut [other.chunk()]).await;
+        assert_eq!(bed.store.operations(), later);
+        deliver(&*sink, &mut [other.again()]).await;
+        assert_eq!(bed.store.operations(), again, "what may be there is looked for before it is uploaded");
+        // Delivered as if for the first time though it is there, perhaps of another topic.
+        deliver(&*sink, &mut [other.chunk()]).await;
+        let mut strange = other.chunk();
+        strange.topic_id = TopicId(7);
+        assert!(
+            sink.write(&mut [strange]).await.is_err_and(|error| error.to_string().contains("of a topic t with id"))
+        );
+        one.expect(&bed.world, 0..40).await;
+    }
+}
+
+#[tokio::test]
+async fn whether_a_store_refuses_is_tried_again_when_the_trial_failed() {
+    let bed = Bed::with_parts(1 << 20);
+    let sink = bed.sink().await;
+    bed.store.plan("put", 1, Fault::Before);
+    for (number, asked) in [&["get", "put", "put"][..], &["get", "put", "put"], &["put"]].into_iter().enumerate() {
+        deliver(&*sink, &mut [Script::new("t", 0).batch(number as i64 * 20, 20).chunk()]).await;
+        assert_eq!(bed.store.operations(), asked);
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ struct State {
     /// Open uploads and how many parts each has.
     uploads: BTreeMap<String, usize>,
     no_conditions: bool,
+    ignores_conditions: bool,
     operations: Vec<&'static str>,
 }
 
@@ -55,6 +56,11 @@ impl FaultyStore {
 
     pub(crate) fn without_conditional_put(&self) {
         self.state.lock().unwrap().no_conditions = true;
+    }
+
+    /// Puts whatever is there already, and does not say that it does not know conditions.
+    pub(crate) fn ignoring_conditions(&self) {
+        self.state.lock().unwrap().ignores_conditions = true;
     }
 
     /// Open uploads that have parts, which somebody pays for.
@@ -118,7 +124,10 @@ impl fmt::Display for FaultyStore {
 
 #[async_trait]
 impl ObjectStore for FaultyStore {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        if self.state.lock().unwrap().ignores_conditions {
+            options.mode = PutMode::Overwrite;
+        }
         if self.state.lock().unwrap().no_conditions && options.mode == PutMode::Create {
             let source = "Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>".into();
             return Err(Error::Generic { store: "S3", source });
