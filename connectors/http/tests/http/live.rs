@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::source::{Log, World};
+use crate::world::{Log, World};
 
 /// A client with an open request.
 struct Client {

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::server::Server;
 use crate::sink::{self, script};
-use crate::source::{Log, World};
+use crate::world::{Log, World};
 
 /// Files of PEM: for `ours` and `others`, each a `.ca`, a `.server`, a `.client`, an `.expired` and one for `.elsewhere`,
 /// with a `.key` each.
@@ -147,7 +147,7 @@ async fn a_source_with_files_that_can_not_be_used_says_which() {
         let tls =
             json!({"certificate": files.path(certificate), "key": files.path(key), "client-ca": files.path(client_ca)});
         let settings = json!({"listen": "127.0.0.1:0", "tls": tls});
-        let failed = crate::source::open(settings).await.map(drop).unwrap_err();
+        let failed = crate::world::open(settings).await.map(drop).unwrap_err();
         assert!(matches!(failed, Error::Fatal { .. }) && failed.to_string().contains(expected), "{expected}: {failed}");
     }
 }
