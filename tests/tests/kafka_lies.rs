@@ -101,7 +101,7 @@ async fn what_no_client_should_send_has_kafkas_code_and_is_not_there() {
     let good = batch(BatchBuilder::new(), b"a");
     let damaged = [&good[..good.len() - 1], &[good[good.len() - 1] ^ 1]].concat();
     let bomb = batch(BatchBuilder::new().compressed(Compression::Gzip), &vec![0; 200 << 20]);
-    let cases: [(&str, &str, i32, Vec<u8>, i16); 16] = [
+    let cases: [(&str, &str, i32, Vec<u8>, i16); 17] = [
         ("a byte that changed on the way", "t", 0, damaged, 2),
         ("a batch cut short", "t", 0, good[..good.len() - 1].to_vec(), 87),
         ("no batch at all", "t", 0, Vec::new(), 87),
@@ -123,6 +123,7 @@ async fn what_no_client_should_send_has_kafkas_code_and_is_not_there() {
         ("more than the topic takes", "t", 0, batch(BatchBuilder::new(), &[7; 20 << 10]), 10),
         ("what inflates a thousand times", "numbers", 0, bomb, 87),
         ("a partition that is not there", "t", 7, good.clone(), 3),
+        ("a name that leads elsewhere", "../data/t", 0, good.clone(), 3),
         ("the runtime's own topic", "__consumer_offsets", 0, good.clone(), 17),
     ];
     for (what, topic, partition, batch, code) in cases {
@@ -147,6 +148,7 @@ async fn what_no_client_should_send_has_kafkas_code_and_is_not_there() {
         ("before the start", "numbers", 0, -1, 1),
         ("no such partition", "numbers", 9, 0, 3),
         ("no such topic", "nowhere", 0, 0, 3),
+        ("a name that leads elsewhere", "../data/t", 0, 0, 3),
     ] {
         assert_eq!(peer.fetch(topic, partition, from).0, code, "{what}");
     }
