@@ -42,7 +42,8 @@ pub trait Log: Send + Sync {
     /// `isolation` lets a reader see.
     async fn read(&self, of: &TopicPartition, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Read>;
 
-    /// Returns once the end of what `isolation` lets a reader see is past `offset`.
+    /// Returns once the end of what `isolation` lets a reader see is past `offset`. Whoever found nothing waits for more than
+    /// [`Bounds::readable`] said before it looked: offsets that hold no records may lie between that and where it stands.
     async fn grown(&self, of: &TopicPartition, offset: Offset, isolation: Isolation) -> Result<()>;
 
     /// Syncs the partition whatever its durability, and returns the offset before which everything is now safe: called

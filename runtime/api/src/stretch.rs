@@ -32,7 +32,8 @@ pub trait Stretches: Send + Sync {
 pub struct Stretch {
     /// The batches.
     pub records: Records,
-    /// The offset after the last of them; that asked for where there are none.
+    /// The offset after the last of them; where there are none, that from which on there may be some: it lies after the offset
+    /// asked for where nothing is left between that and a transaction under way.
     pub next: Offset,
     /// Offsets that can not be read any more, see [`crate::Read::lost`].
     pub lost: Option<Range<Offset>>,

@@ -53,8 +53,8 @@ pub(crate) enum Looked<T> {
     Found(T, Offset, Vec<Aborted>),
     /// The offsets before this one are lost.
     Lost(Offset),
-    /// Nothing, yet.
-    End,
+    /// Nothing, yet: whoever waits for more looks from this offset on.
+    End(Offset),
 }
 
 /// What was found in one segment.
@@ -76,7 +76,7 @@ impl Partition {
         Ok(match self.look(from, isolation, within)? {
             Looked::Found(batches, _, aborted) => Read { batches, lost: None, aborted },
             Looked::Lost(to) => Read { lost: Some(from..to), ..Read::default() },
-            Looked::End => Read::default(),
+            Looked::End(_) => Read::default(),
         })
     }
 
@@ -92,7 +92,7 @@ impl Partition {
             let stable = self.readable(isolation);
             if offset >= stable {
                 // Nothing is left before the end though there should be.
-                return Ok(if from < stable { Looked::Lost(stable) } else { Looked::End });
+                return Ok(if from < stable { Looked::Lost(stable) } else { Looked::End(from) });
             }
             let Some(segment) = self.segment_at(offset) else { return Ok(Looked::Lost(stable)) };
             let start = self.start();
@@ -101,7 +101,7 @@ impl Partition {
             }
             match within(&segment, offset, stable)? {
                 // Nothing is left between here and the end, which a transaction holds up.
-                Within::Found((_, span)) if span.is_empty() => return Ok(Looked::End),
+                Within::Found((_, span)) if span.is_empty() => return Ok(Looked::End(stable)),
                 Within::Found((found, span)) if isolation == Isolation::Uncommitted => {
                     return Ok(Looked::Found(found, span.end, Vec::new()));
                 }
@@ -110,7 +110,13 @@ impl Partition {
                     None => self.check_there()?,
                 },
                 Within::Lost(to) => return Ok(Looked::Lost(to.min(stable))),
-                Within::Past => offset = self.segment_after(segment.base).map_or(stable, |next| next.base),
+                Within::Past => match self.segment_after(segment.base) {
+                    // The same, where it begins a segment.
+                    Some(next) if next.base >= stable && stable < self.high_watermark() => {
+                        return Ok(Looked::End(stable));
+                    }
+                    next => offset = next.map_or(stable, |next| next.base),
+                },
                 Within::Gone => self.check_there()?,
             }
         }

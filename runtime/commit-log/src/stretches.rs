@@ -23,12 +23,11 @@ type Found = (Records, Range<Offset>);
 impl Partition {
     /// As [`Partition::read`], but what is known to be whole is not read.
     pub(crate) fn stretch(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Stretch> {
-        let nothing = Stretch { next: from, ..Stretch::default() };
         let within = |segment: &Arc<Segment>, offset, end| self.stretch_in(segment, offset, max_bytes, end);
         Ok(match self.look(from, isolation, within)? {
             Looked::Found(records, next, aborted) => Stretch { records, next, lost: None, aborted },
-            Looked::Lost(to) => Stretch { lost: Some(from..to), ..nothing },
-            Looked::End => nothing,
+            Looked::Lost(to) => Stretch { next: from, lost: Some(from..to), ..Stretch::default() },
+            Looked::End(next) => Stretch { next, ..Stretch::default() },
         })
     }
 

@@ -27,6 +27,10 @@ pub(crate) struct Faults {
     pub(crate) synced: AtomicU64,
     /// Writes find no room, unless the ballast is gone.
     pub(crate) full: AtomicBool,
+    /// Nor do they with the room that the ballast had.
+    pub(crate) brimful: AtomicBool,
+    /// So many of the next files that would be made find no room.
+    pub(crate) names: AtomicU64,
     /// So many segments have to be synced at once, or nobody gets on.
     pub(crate) together: AtomicU64,
     pub(crate) waiting: (std::sync::Mutex<u64>, std::sync::Condvar),
@@ -89,6 +93,9 @@ impl Disk for Faulty {
         if open == Open::New {
             self.0.change()?;
         }
+        if open != Open::Read && !path.exists() && fails(&self.0.names).is_err() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = RealDisk.open(path, open)?;
         let root = path.ancestors().find(|folder| folder.join("format").exists()).unwrap_or(path);
         let is_segment = path.extension().is_some_and(|extension| extension == "log");
@@ -137,7 +144,8 @@ impl File for FaultyFile {
         self.file.read_at(buffer, length, offset)
     }
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        if self.faults.full.load(Ordering::SeqCst) && self.ballast.exists() {
+        let is_full = self.faults.full.load(Ordering::SeqCst) && self.ballast.exists();
+        if is_full || self.faults.brimful.load(Ordering::SeqCst) {
             // A part of it finds room.
             self.file.write_at(&parts[..parts.len() / 2], offset)?;
             return Err(io::ErrorKind::StorageFull.into());

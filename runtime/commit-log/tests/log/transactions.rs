@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use aqueduct_api::conformance::log::{append, batch};
 use aqueduct_api::fault::{Mutant, mutate};
 use aqueduct_api::{
-    At, ByteSize, CleanupPolicy, Durability, Isolation, Log as _, Marker, ProducerError, Producers as _, Result, Span,
-    TopicSettings, Transactions as _,
+    At, ByteSize, CleanupPolicy, Committed, Durability, Groups as _, Isolation, Log as _, Marker, Memberships as _,
+    ProducerError, Producers as _, Result, Span, Stretches as _, TopicPartition, TopicSettings, Transactions as _,
 };
 use aqueduct_commit_log::{CommitLog, Options};
 use aqueduct_record::{Batch, BatchBuilder, Offset};
@@ -198,6 +198,50 @@ async fn who_waits_for_what_is_committed_is_woken_by_the_marker() {
     assert_eq!(log.bounds(&of()).await.unwrap().stable, 4);
 }
 
+/// Offsets without records lie between what is committed and a transaction under way: who reads what is committed can not come to
+/// that one's first offset, and must not be woken by it again and again.
+#[tokio::test]
+async fn who_stands_before_a_gap_and_an_open_transaction_looks_once_and_waits() {
+    for gap in [20, i64::from(i32::MAX) + 20] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = with_topic(folder.path(), &TopicSettings::default()).await;
+        append(&log, &of(), batch(&["plain"], 0)).await;
+        let mut bytes = part(1, 0, 0, 1).bytes().to_vec();
+        bytes[..8].copy_from_slice(&(1 + gap).to_be_bytes());
+        let open = Batch::split_first(&bytes.into()).unwrap().unwrap().0;
+        log.append(&of(), open, At::OwnOffset).await.unwrap().durable().await.unwrap();
+        assert_eq!(log.bounds(&of()).await.unwrap().stable, 1 + gap);
+        let partition = of();
+        let mut reads = 0;
+        let reader = async {
+            let mut next = 0;
+            loop {
+                reads += 1;
+                assert!(reads < 10, "it looks again and again though nothing moves");
+                let found = log.stretch(&partition, next, 1 << 20, Isolation::Committed).await.unwrap();
+                assert_eq!(found.lost, None, "nothing was there that could be lost");
+                next = found.next;
+                if next > 1 + gap {
+                    return;
+                }
+                if found.records.is_empty() {
+                    log.grown(&partition, next, Isolation::Committed).await.unwrap();
+                }
+            }
+        };
+        {
+            futures::pin_mut!(reader);
+            assert!(futures::poll!(&mut reader).is_pending());
+            assert_eq!(log.read(&of(), 1, 1 << 20, Isolation::Committed).await.unwrap().lost, None);
+            append(&log, &of(), batch(&["plain"], 0)).await;
+            assert!(futures::poll!(&mut reader).is_pending());
+            end(&log, 1, 0, true).await.unwrap();
+            reader.await;
+        }
+        assert_eq!(reads, 3, "what is before the gap, nothing, and what is after it");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_stable_before_the_marker_is_synced() {
     let Setup { folder: _folder, faults, later, log } = setup(&TopicSettings::default(), Options::default()).await;
@@ -384,6 +428,58 @@ async fn a_transaction_can_be_ended_on_a_full_disk() {
     end(&log, 1, 0, true).await.unwrap();
     let bounds = log.bounds(&of()).await.unwrap();
     assert_eq!(bounds.stable, bounds.end);
+}
+
+/// Not even the reserved room is left, so that no marker can be written: what is open stays open and what was acknowledged is there,
+/// now and after a kill; once there is room whoever asks again ends it, each transaction once.
+#[tokio::test]
+async fn transactions_that_can_not_be_ended_on_a_full_disk_are_ended_later() {
+    let Setup { folder, faults, later: _later, log } = setup(&TopicSettings::default(), Options::default()).await;
+    let token = log.join("g").await.unwrap();
+    let offsets = || vec![(of(), Committed { offset: 1, leader_epoch: 0, metadata: String::new() })];
+    let offsets_of = TopicPartition::new("__consumer_offsets", 0);
+    append(&log, &of(), part(1, 0, 0, 1)).await;
+    append(&log, &of(), part(2, 0, 0, 1)).await;
+    log.commit_in_transaction(&token, (1, 0), offsets()).await.unwrap();
+    faults.brimful.store(true, Ordering::SeqCst);
+    for round in 0..3 {
+        for (id, is_committed) in [(1, true), (2, false)] {
+            assert!(end(&log, id, 0, is_committed).await.unwrap_err().is_retry(), "{round}");
+        }
+        let marker = Marker { producer_id: 1, epoch: 0, coordinator_epoch: 0, committed: true };
+        let ended = match log.end(&offsets_of, marker).await {
+            Ok(appended) => appended.durable().await,
+            Err(error) => Err(error),
+        };
+        assert!(ended.unwrap_err().is_retry(), "{round}");
+        let late = log.append(&of(), part(1, 0, 1, 1), At::End).await.unwrap().durable().await;
+        assert!(late.unwrap_err().is_retry(), "{round}: it is told to send that again");
+        let copy = killed(folder.path());
+        for (log, place) in [(log.clone(), "now"), (open(copy.path()).await, "after a kill")] {
+            let bounds = log.bounds(&of()).await.unwrap();
+            assert_eq!((bounds.stable, bounds.end), (0, 2), "{round}, {place}");
+            let open: Vec<_> = log.producers(&of()).await.unwrap().iter().map(|of| (of.id, of.open_since)).collect();
+            assert_eq!(open, [(1, Some(0)), (2, Some(1))], "{round}, {place}");
+            let all = seen(&log, 0, 1 << 20, Isolation::Uncommitted).await;
+            assert_eq!(all, [(0, "1:0".into()), (1, "2:0".into())], "{round}, {place}");
+            assert!(log.committed("g").await.unwrap().is_empty(), "{round}, {place}");
+            assert_eq!(log.undecided("g").await.unwrap().len(), 1, "{round}, {place}");
+        }
+    }
+    faults.brimful.store(false, Ordering::SeqCst);
+    append(&log, &of(), part(1, 0, 1, 1)).await;
+    for (id, is_committed) in [(1, true), (2, false)] {
+        end(&log, id, 0, is_committed).await.unwrap();
+    }
+    let marker = Marker { producer_id: 1, epoch: 0, coordinator_epoch: 0, committed: true };
+    log.end(&offsets_of, marker).await.unwrap().durable().await.unwrap();
+    let copy = killed(folder.path());
+    for log in [log, open(copy.path()).await] {
+        let bounds = log.bounds(&of()).await.unwrap();
+        assert_eq!((bounds.stable, bounds.end), (5, 5), "three records and a marker for each");
+        assert_eq!(committed(&log, 0).await, [(0, "1:0".into()), (2, "1:1".into())]);
+        assert_eq!(log.committed("g").await.unwrap().len(), 1);
+    }
 }
 
 /// Each mistake changes what is seen after a kill, or before.
