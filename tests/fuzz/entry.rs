@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use aqueduct_api::{Durability, Edge, Result, Topic, TopicSettings, Topics};
 use aqueduct_commit_log::{CommitLog, DiskLimit, Options};
-use aqueduct_kafka_server::{Broker, GroupSettings, Host};
-use futures::future::join_all;
+use aqueduct_kafka_server::{Broker, GroupSettings, Host, Security};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 
 /// What became of a frame.
@@ -27,7 +26,8 @@ pub(crate) enum Told {
 
 /// A broker with a topic `t` of two partitions.
 pub(crate) struct Endpoint {
-    runtime: Runtime,
+    /// What it runs on.
+    pub(crate) runtime: Runtime,
     address: SocketAddr,
     /// How many clients there were.
     clients: u32,
@@ -54,12 +54,12 @@ fn unsynced() -> TopicSettings {
 }
 
 impl Endpoint {
-    pub(crate) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let folder = tempfile::tempdir().expect("a folder");
+    /// One that keeps its log in `folder`; `outside` is asked for on the runtime.
+    pub(crate) fn new(runtime: Runtime, folder: TempDir, outside: impl FnOnce() -> Edge, security: Security) -> Self {
         let address = runtime.block_on(async {
+            let edge = outside();
             let options = Options { limit: DiskLimit::Percent(100), ..Options::default() };
-            let log = CommitLog::open(Edge::real(), folder.path(), options).await.expect("a log");
+            let log = CommitLog::open(edge.clone(), folder.path(), options).await.expect("a log");
             let log = Arc::new(log);
             log.create("t", 2, &unsynced()).await.expect("a topic");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -68,49 +68,67 @@ impl Endpoint {
             let groups = GroupSettings { initial_delay: Duration::ZERO, ..GroupSettings::default() };
             let options = aqueduct_kafka_server::Options {
                 groups,
+                security,
                 ..aqueduct_kafka_server::Options::at("127.0.0.1", address.port())
             };
-            let broker = Broker::new(log.clone(), Edge::real(), options, Arc::new(Process(log)));
+            let broker = Broker::new(log.clone(), edge, options, Arc::new(Process(log)));
             tokio::spawn(aqueduct_kafka_server::serve(listener, Arc::new(broker)));
             address
         });
         Endpoint { runtime, address, clients: 0, _folder: folder }
     }
 
-    /// What becomes of frames, each sent by a client of its own at the same time, within so long.
-    pub(crate) fn ask(&mut self, frames: &[Vec<u8>], within: Duration) -> Vec<Told> {
-        let first = self.clients;
-        self.clients += frames.len() as u32;
-        let asked = frames.iter().zip(first..).map(|(frame, client)| ask(self.address, client, frame, within));
-        self.runtime.block_on(join_all(asked))
+    /// Another client of it.
+    pub(crate) fn client(&mut self) -> Client {
+        self.clients += 1;
+        Client { endpoint: self.address, number: self.clients, stream: None }
     }
 }
 
-async fn ask(address: SocketAddr, client: u32, frame: &[u8], within: Duration) -> Told {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    // Many connections end within a minute, more than one address has ports for.
-    let from = Ipv4Addr::new(127, 0, 1, (client % 200) as u8 + 1);
-    socket.bind((from, 0).into()).expect("a port");
-    let mut stream = socket.connect(address).await.expect("the broker listens");
-    let answered = async {
-        stream.write_all(&(frame.len() as u32).to_be_bytes()).await?;
-        stream.write_all(frame).await?;
-        let mut answer = vec![0; stream.read_u32().await? as usize];
-        stream.read_exact(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    match tokio::time::timeout(within, answered).await {
-        Ok(Ok(answer)) => Told::Answer(answer),
-        Ok(Err(_)) => Told::Closed,
-        Err(_) => Told::Nothing,
+/// Somebody who asks, one thing after the other.
+pub(crate) struct Client {
+    endpoint: SocketAddr,
+    number: u32,
+    stream: Option<TcpStream>,
+}
+
+impl Client {
+    /// What becomes of a frame. It is sent over the connection of the one before, where that was answered.
+    pub(crate) async fn ask(&mut self, frame: &[u8]) -> Told {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.connected().await,
+        };
+        let answered = async {
+            stream.write_all(&(frame.len() as u32).to_be_bytes()).await?;
+            stream.write_all(frame).await?;
+            let mut answer = vec![0; stream.read_u32().await? as usize];
+            stream.read_exact(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        match answered.await {
+            Ok(answer) => {
+                self.stream = Some(stream);
+                Told::Answer(answer)
+            }
+            Err(_) => Told::Closed,
+        }
+    }
+
+    async fn connected(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Many connections end within a minute, more than one address has ports for.
+        let from = Ipv4Addr::new(127, 0, 1, (self.number % 200) as u8 + 1);
+        socket.bind((from, 0).into()).expect("a port");
+        socket.connect(self.endpoint).await.expect("the broker listens")
     }
 }
 
-/// The frames of a list of them, each with its length.
+/// The frames of a list of them, each with its length; the last may be shorter than that.
 pub(crate) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
-        let (frame, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        let (frame, rest) = rest.split_at(rest.len().min(u32::from_be_bytes(*length) as usize));
         frames.push(frame.to_vec());
         bytes = rest;
     }

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aqueduct_api::Edge;
+use aqueduct_kafka_server::Security;
+use futures::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -39,6 +42,20 @@ fn corpus() -> Vec<Vec<u8>> {
     entry::listed(include_bytes!("../fuzz/frames.bin"))
 }
 
+fn endpoint() -> Endpoint {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    Endpoint::new(runtime, tempfile::tempdir().unwrap(), Edge::real, Security::default())
+}
+
+/// What becomes of frames, each sent by a client of its own at the same time, within so long.
+fn told_to_all(endpoint: &mut Endpoint, frames: &[Vec<u8>], within: Duration) -> Vec<Told> {
+    let clients: Vec<_> = frames.iter().map(|_| endpoint.client()).collect();
+    let asked = clients.into_iter().zip(frames).map(|(mut client, frame)| async move {
+        tokio::time::timeout(within, client.ask(frame)).await.unwrap_or(Told::Nothing)
+    });
+    endpoint.runtime.block_on(join_all(asked))
+}
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
@@ -54,7 +71,9 @@ fn kind(frame: &[u8]) -> (i16, i16) {
 /// The oldest and newest version of each API that the endpoint tells of.
 fn told(endpoint: &mut Endpoint) -> BTreeMap<i16, (i16, i16)> {
     let frame = [API_VERSIONS.to_be_bytes().as_slice(), &[0, 0, 0, 0, 0, 7, 0xff, 0xff]].concat();
-    let Told::Answer(answer) = endpoint.ask(&[frame], PATIENTLY).remove(0) else { panic!("it says what it answers") };
+    let Told::Answer(answer) = told_to_all(endpoint, &[frame], PATIENTLY).remove(0) else {
+        panic!("it says what it answers")
+    };
     assert_eq!(answer[..6], [0, 0, 0, 7, 0, 0]);
     let rows = answer[10..].chunks_exact(6);
     rows.map(|row| (short(row), (short(&row[2..]), short(&row[4..])))).collect()
@@ -96,7 +115,7 @@ fn changed(corpus: &[Vec<u8>], dice: &mut SmallRng) -> Vec<u8> {
 /// Asks, and checks that each answer is known by its frame's number and that no more was allocated than may be.
 fn ask(endpoint: &mut Endpoint, frames: &[Vec<u8>], within: Duration) -> Vec<Told> {
     let region = Region::new(ALLOCATED);
-    let all = endpoint.ask(frames, within);
+    let all = told_to_all(endpoint, frames, within);
     let allocated = region.change().bytes_allocated;
     let at_once = frames.len() * MOST / 4 + MOST;
     assert!(allocated < at_once, "{allocated} bytes are allocated for these, each in hexadecimal: {frames:02x?}");
@@ -118,7 +137,7 @@ fn every_frame_is_answered_or_ends_its_connection_and_costs_little() {
         shown(what);
     }));
     let corpus = corpus();
-    let mut endpoint = Endpoint::new();
+    let mut endpoint = endpoint();
     let told = told(&mut endpoint);
     let there: BTreeSet<_> = corpus.iter().map(|frame| kind(frame)).collect();
     for (api, (oldest, newest)) in &told {
