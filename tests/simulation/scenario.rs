@@ -330,7 +330,9 @@ impl Scenario {
             | Mutant::AnswerBeforeSave
             | Mutant::SameProducerEpoch
             | Mutant::OutcomeForgotten
-            | Mutant::OffsetsBeforeMarker => {}
+            | Mutant::OffsetsBeforeMarker
+            | Mutant::StartBeforeSync
+            | Mutant::StartForgotten => {}
         }
     }
 

@@ -80,6 +80,10 @@ pub enum Mutant {
     IdNotForgotten,
     /// What a group commits in a transaction counts before the transaction does.
     OffsetsBeforeMarker,
+    /// Records are deleted before it is durable where their partition begins from then on.
+    StartBeforeSync,
+    /// Where a partition begins after records were deleted is not known any more after a restart.
+    StartForgotten,
 }
 
 #[cfg(feature = "faults")]

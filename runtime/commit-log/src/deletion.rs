@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aqueduct_api::disk::Open;
-use aqueduct_api::fault;
+use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{CleanupPolicy, Error, Result};
 use aqueduct_record::Offset;
 
@@ -27,7 +27,8 @@ impl Partition {
             return Err(Error::refused(format!("{}: {holders} needs its records from {held} on", self.of)));
         }
         let old = self.floor.load(Ordering::Acquire);
-        if to > self.start() {
+        // Where retention has come further that need not be durable, and a crash may undo it.
+        if to > old {
             self.begin_at(to, old)?;
         }
         let bound = |segment: &Arc<Segment>| segment.extent().bound;
@@ -42,7 +43,11 @@ impl Partition {
     fn begin_at(&self, to: Offset, old: Offset) -> Result<()> {
         let path = names::path(&self.folder, to, START);
         let disk = self.shared.disk();
-        let noted = || disk.open(&path, Open::Write).and_then(|_| disk.sync_folder(&self.folder));
+        let sync = || match fault::mutated(Mutant::StartBeforeSync) {
+            true => Ok(()),
+            false => disk.sync_folder(&self.folder),
+        };
+        let noted = || disk.open(&path, Open::Write).and_then(|_| sync());
         self.shared.room.or_on_ballast(noted).map_err(at(&path))?;
         fault::point("deletion.noted");
         self.floor.store(to, Ordering::Release);

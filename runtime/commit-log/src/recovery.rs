@@ -145,7 +145,9 @@ impl Opening<'_> {
                 self.recover(&bases, snapshots)?
             }
         };
-        found.floor = names.iter().filter_map(|(named, _)| named.start()).max().unwrap_or(0);
+        if !fault::mutated(Mutant::StartForgotten) {
+            found.floor = names.iter().filter_map(|(named, _)| named.start()).max().unwrap_or(0);
+        }
         if fault::mutated(Mutant::ProducersForgotten) {
             found.producers = Producers::default();
         }

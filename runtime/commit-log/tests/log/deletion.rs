@@ -1,11 +1,14 @@
 //! Records that somebody asked to be rid of are gone for good, and nothing else is.
 
+use std::sync::atomic::Ordering;
+
 use aqueduct_api::conformance::log::{append, batch, read_all};
 use aqueduct_api::{CleanupPolicy, Kept as _, Log as _, TopicSettings, Topics as _};
-use aqueduct_commit_log::CommitLog;
+use aqueduct_commit_log::{CommitLog, Options};
 use aqueduct_record::Offset;
 
-use crate::opened::{copy_folder, files, fill, filled, of, open, small_segments, with_topic};
+use crate::faulty::{Setup, setup};
+use crate::opened::{copy_folder, files, fill, filled, killed, of, open, small_segments, with_topic};
 
 /// What is there of ten records once those before `start` are deleted.
 async fn check(log: &CommitLog, start: Offset, what: &str) {
@@ -75,4 +78,55 @@ async fn what_somebody_needs_what_is_compacted_and_what_is_not_there_is_refused(
     let refused = log.delete_before(&of(), Some(6)).await.unwrap_err().to_string();
     assert!(refused.contains("is compacted"), "{refused}");
     check(&log, 5, "after all that").await;
+}
+
+/// The new start finds no room, or not without what is reserved, or is not durable.
+#[tokio::test]
+async fn a_full_disk_leaves_the_old_start_or_the_new_one_and_no_error_later() {
+    for (names, folder_syncs, is_deleted) in [(0, 0, true), (1, 0, true), (2, 0, false), (0, 1, false)] {
+        let place = format!("{names} names, {folder_syncs} syncs of the folder fail");
+        let Setup { folder, faults, later: _later, log } = setup(&small_segments(), Options::default()).await;
+        fill(&log, 10).await;
+        assert_eq!(log.delete_before(&of(), Some(2)).await.unwrap(), 2);
+        faults.names.store(names, Ordering::SeqCst);
+        faults.folder_syncs.store(folder_syncs, Ordering::SeqCst);
+        let deleted = log.delete_before(&of(), Some(6)).await;
+        assert_eq!(deleted.as_ref().is_ok_and(|start| *start == 6), is_deleted, "{place}: {deleted:?}");
+        assert!(deleted.is_ok() || deleted.is_err_and(|error| error.is_retry()), "{place}");
+        check(&log, if is_deleted { 6 } else { 2 }, &place).await;
+        let copy = killed(folder.path());
+        let again = open(copy.path()).await;
+        let start = again.bounds(&of()).await.unwrap().start;
+        assert!(start == 6 || start == 2 && !is_deleted, "{place}: {start} after a kill");
+        check(&again, start, &place).await;
+
+        for to in [6, 7] {
+            assert_eq!(log.delete_before(&of(), Some(to)).await.unwrap(), to, "{place}");
+            check(&log, to, &place).await;
+        }
+        log.clean().await.unwrap();
+        log.close().await.unwrap();
+        let log = open(folder.path()).await;
+        check(&log, 7, &place).await;
+        assert_eq!(append(&log, &of(), batch(&["on"], 0)).await, 10);
+    }
+}
+
+/// Retention removed segments, but that is not durable: where the partition begins then is not enough for who deletes.
+#[tokio::test]
+async fn what_retention_removed_before_is_deleted_for_good_where_somebody_asks() {
+    let settings = TopicSettings { retention_bytes: Some(aqueduct_api::ByteSize(1)), ..small_segments() };
+    let Setup { folder, faults, later: _later, log } = setup(&settings, Options::default()).await;
+    fill(&log, 10).await;
+    let before = killed(folder.path());
+    faults.folder_syncs.store(1, Ordering::SeqCst);
+    log.clean().await.unwrap_err();
+    let start = log.bounds(&of()).await.unwrap().start;
+    assert!(start > 2);
+    assert_eq!(log.delete_before(&of(), Some(2)).await.unwrap(), start);
+    // As if the power had failed: the segments are there again, the names that were synced stay.
+    for name in files(folder.path(), ".start") {
+        std::fs::copy(&name, before.path().join("t/0").join(name.file_name().unwrap())).unwrap();
+    }
+    check(&open(before.path()).await, 2, "after a crash").await;
 }
