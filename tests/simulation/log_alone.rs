@@ -1,4 +1,4 @@
-//! The log without an engine: appends, reads, commits and crashes, many more a second than whole pipelines make.
+//! The log without an engine: appends, reads, deletes, commits and crashes, many more a second than whole pipelines make.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    At, ByteSize, Committed, Durability, Error, Groups as _, Log as _, Store, TopicPartition, TopicSettings,
+    At, ByteSize, Committed, Durability, Error, Groups as _, Log as _, Span, Store, TopicPartition, TopicSettings,
     Topics as _,
 };
 use aqueduct_commit_log::CommitLog;
 use aqueduct_record::BatchBuilder;
 use tokio::time::sleep;
 
+use crate::deletions::{Deletions, Left};
 use crate::dice::Dice;
 use crate::disk::DiskFaults;
 use crate::life::{Life, Trace};
@@ -47,6 +48,7 @@ struct LogRun {
     acknowledged: Acknowledged,
     failed: Arc<Mutex<Failed>>,
     committed: Arc<Mutex<i64>>,
+    deletions: Deletions,
     topics: Vec<(String, i32, TopicSettings)>,
 }
 
@@ -82,6 +84,7 @@ impl Use for LogRun {
         self.check_acknowledged();
         self.check_failed();
         self.check_committed(&log).await?;
+        self.check_left(&log).await?;
         log.start_cleaning();
         tokio::spawn(observer.watch(store, followed));
         Ok(log)
@@ -98,6 +101,11 @@ impl Use for LogRun {
                 writers.push(tokio::spawn(append_all(log.clone(), to, known, dice)));
             }
         }
+        let partitions = self.partitions().map(|(of, _)| of).collect();
+        let deletions = self.deletions.clone();
+        let dice_of_deletions = Dice::new(dice.bits(), "deletions");
+        let deleting =
+            tokio::spawn(deletions.go_on(log.clone(), partitions, dice_of_deletions, self.machine.trace.clone()));
         let committing = tokio::spawn(commit_all(log.clone(), self.committed.clone(), self.machine.trace.clone()));
         for _ in 0..if is_last { 3 } else { dice.between(1, 10) } {
             sleep(Duration::from_millis(dice.between(1, 600))).await;
@@ -109,6 +117,13 @@ impl Use for LogRun {
         }
         writers.iter().for_each(|writer| writer.abort());
         committing.abort();
+        deleting.abort();
+        if let Err(cause) = self.check_left(&log).await {
+            self.machine.event(format!("what is left can not be read: {cause}"));
+        }
+        if is_last {
+            self.delete_at_last(&log, dice).await;
+        }
         if dice.one_in(3) {
             self.machine.disk.set_faults(DiskFaults::default());
             self.machine.disk.leave_room(None);
@@ -131,6 +146,8 @@ impl LogRun {
                 durability,
                 segment_bytes: ByteSize(*dice.pick(&[300, 2 << 10, 64 << 10])),
                 retention_bytes: *dice.pick(&[None, Some(ByteSize(4 << 10))]),
+                // What is written is as old as it gets.
+                retention: *dice.pick(&[Span::FOREVER, TopicSettings::default().retention]),
                 ..TopicSettings::default()
             };
             (format!("{durability:?}").to_lowercase(), dice.between(1, 2) as i32, settings)
@@ -142,7 +159,48 @@ impl LogRun {
             acknowledged: Arc::default(),
             failed: Arc::default(),
             committed: Arc::default(),
+            deletions: Deletions::default(),
             topics: topics.into(),
+        }
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = (TopicPartition, &TopicSettings)> {
+        self.topics.iter().flat_map(|(name, partitions, settings)| {
+            (0..*partitions).map(move |partition| (TopicPartition::new(name.as_str(), partition), settings))
+        })
+    }
+
+    /// What was acknowledged on a synced topic is there as it was first seen, from where its partition begins.
+    async fn check_left(&self, log: &CommitLog) -> Result<(), Error> {
+        for (of, settings) in self.partitions() {
+            let key = (of.topic.to_string(), of.partition);
+            let acknowledged = self.acknowledged.lock().unwrap().get(&key).cloned().unwrap_or_default();
+            let is_cut_here = settings.retention_bytes.is_none() && settings.retention == Span::FOREVER;
+            let Left { start, values } = self.deletions.check(log, &of, is_cut_here, &self.machine.trace).await?;
+            let memory = self.memory.lock().unwrap();
+            let seen = memory.partitions.get(&key);
+            for offset in acknowledged.into_iter().filter(|offset| *offset >= start) {
+                let known = seen.and_then(|seen| seen.get(&offset)?.value.as_deref());
+                let found = values.get(&offset).map(Vec::as_slice);
+                if found.is_none() || known.is_some_and(|known| Some(known) != found) {
+                    self.machine.trace.violated(format!(
+                        "{of}: begins at {start}, but offset {offset} was acknowledged as {known:?} and is {found:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is wrong any more: whatever failed before, records can be deleted.
+    async fn delete_at_last(&self, log: &CommitLog, dice: &mut Dice) {
+        for (of, _) in self.partitions() {
+            if let Err(cause) = self.deletions.ask(log, &of, dice, &self.machine.trace).await {
+                self.machine.trace.violated(format!("{of}: nothing can be deleted although nothing is wrong: {cause}"));
+            }
+        }
+        if let Err(cause) = self.check_left(log).await {
+            self.machine.trace.violated(format!("the log can not be read although nothing is wrong: {cause}"));
         }
     }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
 mod cluster;
+mod deletions;
 mod dice;
 mod disk;
 mod documents;

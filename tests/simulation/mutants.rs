@@ -52,10 +52,27 @@ fn a_chunk_written_before_its_pin_is_noticed() {
 #[test]
 fn a_commit_after_revocation_is_noticed() {
     // Whole pipelines hide it well, since two owners of a sink cut the same chunks; the log is asked directly.
-    let seed =
-        (0..SEEDS).find(|seed| !run_log(*seed, Some(Mutant::CommitAfterRevocation), false).violations.is_empty());
-    println!("CommitAfterRevocation is noticed by seed {seed:?} of the log alone");
-    assert!(seed.is_some_and(|seed| run_log(seed, None, false).violations.is_empty()));
+    is_noticed_by_the_log_alone(Mutant::CommitAfterRevocation);
+}
+
+/// Looks for a seed of the log alone that fails with the mistake and passes without it.
+fn is_noticed_by_the_log_alone(mutant: Mutant) {
+    let noticed = (0..SEEDS).find_map(|seed| {
+        let first = run_log(seed, Some(mutant), false).violations.into_iter().next()?;
+        run_log(seed, None, false).violations.is_empty().then_some((seed, first))
+    });
+    let (seed, first) = noticed.unwrap_or_else(|| panic!("{mutant:?} was not noticed in {SEEDS} seeds"));
+    println!("{mutant:?} is noticed by seed {seed} of the log alone: {first}");
+}
+
+#[test]
+fn a_start_that_is_told_before_it_is_synced_is_noticed() {
+    is_noticed_by_the_log_alone(Mutant::StartBeforeSync);
+}
+
+#[test]
+fn a_start_that_a_restart_forgets_is_noticed() {
+    is_noticed_by_the_log_alone(Mutant::StartForgotten);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Producers with transactions against the log alone, and a coordinator that forgets nothing: clients that send again, give up,
 //! are replaced and go on writing. Whoever reads what is committed sees whole transactions that were committed, and nothing of
-//! others, at any time; nothing that was acknowledged is lost.
+//! others, at any time; nothing that was acknowledged is lost, but for what somebody had deleted, or a later record of its key replaced.
+
+mod checks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,13 +11,14 @@ use std::time::Duration;
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{
-    At, ByteSize, Error, Isolation, Log as _, Marker, ProducerError, Producers as _, Result, Span, TopicPartition,
+    At, ByteSize, CleanupPolicy, Log as _, Marker, ProducerError, Producers as _, Result, Span, TopicPartition,
     TopicSettings, Topics as _, Transactions as _,
 };
 use aqueduct_commit_log::CommitLog;
 use aqueduct_record::{Batch, BatchBuilder, Offset};
 use tokio::time::sleep;
 
+use crate::deletions::Deletions;
 use crate::dice::Dice;
 use crate::disk::DiskFaults;
 use crate::life::{Life, Trace};
@@ -60,13 +63,16 @@ struct Part {
 /// A record of a client, as its value says: producer, transaction, number within that.
 type Name = (i64, usize, usize);
 
-/// The transactions of each producer, in their order.
-type Known = BTreeMap<i64, Vec<Transaction>>;
-
 struct TransactionRun {
     machine: Machine,
     settings: TopicSettings,
+    deletions: Deletions,
     clients: Vec<Arc<Mutex<Client>>>,
+}
+
+/// What a record is of: each key has several records of some transactions.
+fn key((id, number, record): Name) -> String {
+    format!("{id}:{}:{}", number % 3, record % 3)
 }
 
 fn of(partition: i32) -> TopicPartition {
@@ -78,10 +84,17 @@ pub(crate) fn run_transactions(seed: u64, mutant: Option<Mutant>, aloud: bool) -
     listen_for_panics();
     fault::mutate(mutant);
     let mut dice = Dice::new(seed, "transactions");
-    let segment_bytes = ByteSize(*dice.pick(&[250, 2 << 10, 64 << 10]));
+    let settings = TopicSettings {
+        segment_bytes: ByteSize(*dice.pick(&[250, 2 << 10, 64 << 10])),
+        cleanup: *dice.pick(&[CleanupPolicy::Delete, CleanupPolicy::Delete, CleanupPolicy::Compact]),
+        tombstone_retention: *dice.pick(&[Span::millis(100), Span::FOREVER]),
+        retention: Span::FOREVER,
+        ..TopicSettings::default()
+    };
     let run = TransactionRun {
         machine: Machine::new(seed, aloud),
-        settings: TopicSettings { segment_bytes, retention: Span::FOREVER, ..TopicSettings::default() },
+        settings,
+        deletions: Deletions::default(),
         clients: (0..dice.between(2, 4)).map(|_| Arc::default()).collect(),
     };
     machine::run(seed, mutant, &run, &mut dice)
@@ -110,6 +123,7 @@ impl Use for TransactionRun {
         }
         for _ in 0..if is_last { 3 } else { dice.between(1, 10) } {
             sleep(Duration::from_millis(dice.between(1, 600))).await;
+            self.clean(&log, dice).await;
             if let Err(cause) = self.check(&log).await
                 && is_last
             {
@@ -128,6 +142,21 @@ impl Use for TransactionRun {
 }
 
 impl TransactionRun {
+    /// Makes room now and then: of what is compacted as it sees fit, else as somebody asks.
+    async fn clean(&self, log: &CommitLog, dice: &mut Dice) {
+        let cleaned = match self.settings.cleanup {
+            _ if dice.one_in(2) => return,
+            CleanupPolicy::Compact => log.clean().await,
+            CleanupPolicy::Delete => {
+                let of = of(dice.below(PARTITIONS as u64) as i32);
+                self.deletions.ask(log, &of, dice, &self.machine.trace).await.map(drop)
+            }
+        };
+        if let Err(cause) = cleaned {
+            self.machine.event(format!("clean: {cause}"));
+        }
+    }
+
     /// Ends all that is open: then everything is stable.
     async fn end_all(&self, log: &CommitLog) {
         for client in &self.clients {
@@ -146,114 +175,6 @@ impl TransactionRun {
                 Ok(bounds) if bounds.stable == bounds.end => {}
                 bounds => self.machine.trace.violated(format!("{partition}: all is ended, but: {bounds:?}")),
             }
-        }
-    }
-
-    async fn check(&self, log: &CommitLog) -> Result<()> {
-        for partition in 0..PARTITIONS {
-            // What is known before the log is asked holds when it answers.
-            let before = self.known();
-            let stable = log.bounds(&of(partition)).await?.stable;
-            let all = read(log, partition, Isolation::Uncommitted).await?;
-            let committed = read(log, partition, Isolation::Committed).await?;
-            let after = self.known();
-            self.check_acknowledged(partition, &before, &all);
-            self.check_committed(partition, (&before, &after), (stable, &committed));
-        }
-        Ok(())
-    }
-
-    /// All transactions, by producer.
-    fn known(&self) -> Known {
-        let clients = self.clients.iter().map(|client| client.lock().unwrap());
-        clients.filter_map(|client| Some((client.id?, client.transactions.clone()))).collect()
-    }
-
-    /// What was acknowledged is there once.
-    fn check_acknowledged(&self, partition: i32, known: &Known, all: &[(Offset, Name)]) {
-        let mut places: BTreeMap<Name, Vec<Offset>> = BTreeMap::new();
-        all.iter().for_each(|(offset, name)| places.entry(*name).or_default().push(*offset));
-        for (id, transactions) in known {
-            for (number, part) in parts(transactions).filter(|(_, part)| part.partition == partition) {
-                let Some(at) = part.at else { continue };
-                for (record, offset) in part.records.clone().zip(at..) {
-                    let found = places.get(&(*id, number, record));
-                    if found != Some(&vec![offset]) {
-                        self.machine.trace.violated(format!(
-                            "{partition}: record {record} of transaction {number} of producer {id} was acknowledged at \
-                             {offset}, and is at {found:?}"
-                        ));
-                    }
-                }
-            }
-        }
-    }
-
-    /// What is seen was committed, whole, and nothing stable is open.
-    fn check_committed(
-        &self,
-        partition: i32,
-        (before, after): (&Known, &Known),
-        (stable, committed): (Offset, &[(Offset, Name)]),
-    ) {
-        for (offset, name) in committed {
-            let (id, number, _) = *name;
-            let transaction = after.get(&id).and_then(|transactions| transactions.get(number));
-            if transaction.and_then(|transaction| transaction.outcome) != Some(true) {
-                let outcome = transaction.map(|transaction| transaction.outcome);
-                self.machine
-                    .trace
-                    .violated(format!("{partition}: {name:?} is seen at {offset}, its outcome: {outcome:?}"));
-            }
-        }
-        let seen: BTreeSet<Name> = committed.iter().map(|(_, name)| *name).collect();
-        for (id, transactions) in before {
-            for (number, part) in parts(transactions).filter(|(_, part)| part.partition == partition) {
-                let transaction = &transactions[number];
-                let is_open = after.get(id).is_some_and(|transactions| transactions[number].outcome.is_none());
-                let is_held_up = part.at.is_some_and(|at| at < stable);
-                if is_open && is_held_up {
-                    self.machine.trace.violated(format!(
-                        "{partition}: stable up to {stable}, but transaction {number} of producer {id} is open: {part:?}",
-                        part = part.at
-                    ));
-                }
-                // Its marker is acknowledged, and so is every marker before: what is below the stable offset is seen.
-                let is_marked = transaction.outcome == Some(true) && !transaction.unmarked.contains(&partition);
-                if is_marked && is_held_up && !part.records.clone().all(|record| seen.contains(&(*id, number, record)))
-                {
-                    self.machine.trace.violated(format!(
-                        "{partition}: transaction {number} of producer {id} was committed, but not all of it is seen"
-                    ));
-                }
-            }
-        }
-    }
-}
-
-fn parts(transactions: &[Transaction]) -> impl Iterator<Item = (usize, &Part)> {
-    let numbered = transactions.iter().enumerate();
-    numbered.flat_map(|(number, transaction)| transaction.parts.iter().map(move |part| (number, part)))
-}
-
-async fn read(log: &CommitLog, partition: i32, isolation: Isolation) -> Result<Vec<(Offset, Name)>> {
-    let (mut next, mut found) = (0, Vec::new());
-    loop {
-        let read = log.read(&of(partition), next, 8 << 10, isolation).await?;
-        if let Some(lost) = read.lost {
-            next = lost.end;
-            continue;
-        }
-        if read.batches.is_empty() {
-            return Ok(found);
-        }
-        for batch in read.into_batches() {
-            let batch = batch.map_err(Error::retry)?;
-            for record in batch.records().map_err(Error::retry)?.iter() {
-                let record = record.map_err(Error::retry)?;
-                found.push((record.offset, serde_json::from_slice(record.value.unwrap_or_default()).unwrap()));
-            }
-            next = batch.next_offset();
         }
     }
 }
@@ -361,7 +282,7 @@ fn batch((id, epoch, sequence): (i64, i16, i32), number: usize, records: Range<u
     let mut builder = BatchBuilder::new().producer(id, epoch, sequence).transactional();
     for record in records {
         let name: Name = (id, number, record);
-        builder.push(1, None, Some(serde_json::to_string(&name).unwrap().as_bytes()), &[]);
+        builder.push(1, Some(key(name).as_bytes()), Some(serde_json::to_string(&name).unwrap().as_bytes()), &[]);
     }
     builder.finish()
 }
