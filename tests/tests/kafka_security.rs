@@ -216,6 +216,39 @@ async fn clients_are_known_by_passwords_tokens_and_certificates_and_not_without(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_lets_in_and_a_password_says_who_it_is() {
+    let (ours, others) = (Authority::new("ours"), Authority::new("others"));
+    let kafka = "tls: { certificate: server.pem, key: server.key, client-ca: ca.pem, principal: mechanism }, \
+                 users: { alice: { password: secret, rights: { topics: { known: [read] } } }, \
+                 \"CN=reports,O=Example\": { rights: all } }";
+    let case = Case::new(kafka, "topics:\n  known: {}\n  hidden: {}\n", |folder| {
+        ours.trusted(&folder.join("ca.pem"));
+        ours.issue(folder, "server", "localhost");
+        ours.issue(folder, "client", "reports");
+        others.issue(folder, "stranger", "reports");
+    })
+    .await;
+    let soon = "default.api.timeout.ms=4000\nrequest.timeout.ms=2000\n";
+    let shown = |file: &str| format!("ssl.keystore.type=PEM\nssl.keystore.location=FOLDER/{file}.both.pem\n{soon}");
+    let scram = |password: &str| sasl("SCRAM-SHA-512", password);
+    let certificate_alone = format!("security.protocol=SSL\n{TRUST}{}", shown("client"));
+    let cases = [
+        ("both", scram("secret") + &shown("client"), Ok("known")),
+        ("a wrong password", scram("wrong") + &shown("client"), Err("SaslAuthenticationException")),
+        ("a password alone", scram("secret") + soon, Err("Exception")),
+        ("a certificate alone", certificate_alone, Err("TimeoutException")),
+        ("a stranger's certificate", scram("secret") + &shown("stranger"), Err("Exception")),
+    ];
+    for (what, lines, expected) in cases {
+        let client = case.client("client.properties", &lines);
+        case.check(what, &client, LIST, expected);
+        let (_, listed) = case.tool(LIST.0, &client, LIST.1, "");
+        assert!(!listed.contains("hidden"), "{what}: the password says what it may see, not the certificate: {listed}");
+        assert_eq!(listed.lines().any(|line| line == "known"), expected.is_ok(), "{what}: {listed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_do_something_is_told_so() {
     let kafka = "users: { alice: { password: secret, rights: { topics: { \"open-*\": [read], \"mine-*\": [write] }, \
                  groups: { \"g-*\": [read] } } }, bob: { password: secret, rights: all } }";

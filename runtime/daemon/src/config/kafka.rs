@@ -97,9 +97,11 @@ impl KafkaListen {
         offered
     }
 
-    /// Whether clients must have certificates or may have them.
+    /// Whether a certificate says who a client is.
     pub(crate) fn knows_certificates(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_some() && tls.principal != Some(CertificateName::Mechanism))
     }
 }
 
@@ -130,8 +132,8 @@ pub(crate) struct KafkaTls {
     pub(crate) certificate: String,
     /// The certificate's key, unencrypted.
     pub(crate) key: String,
-    /// Whose certificates clients may have: such a client is known by it, and needs no password. Default: clients are known
-    /// by no certificate.
+    /// Whose certificates clients may have: such a client is known by it, and needs no password unless `principal` says so.
+    /// Default: clients are known by no certificate.
     #[serde(default)]
     pub(crate) client_ca: Option<String>,
     /// Whether clients must have one: `required`, or `wanted`, where the others say by a mechanism who they are.
@@ -140,7 +142,8 @@ pub(crate) struct KafkaTls {
     #[schemars(with = "Option<ClientCertificates>")]
     pub(crate) client_certificates: Option<ClientCertificates>,
     /// What of a certificate is its user's name: `subject`, all of it as Kafka has it (`CN=reports,O=Example`), or
-    /// `common-name` (`reports`). Default: subject.
+    /// `common-name` (`reports`); or nothing: with `mechanism` a client that has shown its certificate says by one of the
+    /// `mechanisms` too who it is, and that counts. Default: subject.
     #[serde(default)]
     pub(crate) principal: Option<CertificateName>,
 }
@@ -153,6 +156,8 @@ pub(crate) enum CertificateName {
     Subject,
     /// Its common name.
     CommonName,
+    /// Nothing of it: who says by a mechanism who it is, is that.
+    Mechanism,
 }
 
 /// A way to say who one is.

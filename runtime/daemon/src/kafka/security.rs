@@ -44,6 +44,7 @@ async fn tls(declared: &KafkaTls, edge: &Edge, folder: &Path) -> Result<Tls> {
     let KafkaTls { certificate, key, client_ca, client_certificates, principal } = declared.clone();
     let naming = match principal {
         Some(CertificateName::CommonName) => Naming::CommonName,
+        Some(CertificateName::Mechanism) => Naming::Nobody,
         Some(CertificateName::Subject) | None => Naming::Subject,
     };
     let files = ServerTls { certificate, key, client_ca };

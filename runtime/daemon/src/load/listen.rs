@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Listen;
-use crate::config::kafka::{KafkaListen, KafkaMechanism, KafkaUser};
+use crate::config::kafka::{CertificateName, KafkaListen, KafkaMechanism, KafkaUser};
 
 /// A setting by its path, and what is wrong with it.
 type Wrong = (Vec<String>, String);
@@ -89,7 +89,10 @@ fn certificates(kafka: &KafkaListen, offered: &[KafkaMechanism], found: &mut Vec
     if tls.client_ca.is_none() && tls.principal.is_some() {
         found.push((way(&["kafka", "tls", "principal"]), without.to_owned()));
     }
-    if tls.client_certificates == Some(aqueduct_tls::ClientCertificates::Wanted) && offered.is_empty() {
+    if tls.principal == Some(CertificateName::Mechanism) && offered.is_empty() {
+        let why = "there is no mechanism by which clients could say who they are: users have no passwords";
+        found.push((way(&["kafka", "tls", "principal"]), why.to_owned()));
+    } else if tls.client_certificates == Some(aqueduct_tls::ClientCertificates::Wanted) && offered.is_empty() {
         let why = "a client without a certificate could not say who it is: users have no passwords";
         found.push((way(&["kafka", "tls", "client-certificates"]), why.to_owned()));
     }

@@ -234,6 +234,13 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
             &["aqueduct.yaml:1:45: listen.kafka.mechanisms: `oauthbearer` needs `oauth`"],
         ),
         (
+            "listen: { kafka: { address: 127.0.0.1:9092, tls: { certificate: c, key: k, client-ca: a, principal: mechanism } } }\n",
+            &[
+                "aqueduct.yaml:1:101: listen.kafka.tls.principal: there is no mechanism by which clients could say who they \
+              are: users have no passwords",
+            ],
+        ),
+        (
             "listen: { kafka: 9092 }\n",
             &[
                 "aqueduct.yaml:1:18: listen.kafka: expected an address like `127.0.0.1:9092`, or a mapping with `address`, \

@@ -37,6 +37,8 @@ pub enum Naming {
     Subject,
     /// The common name in it.
     CommonName,
+    /// Nothing: who shows one may come in, and says by a mechanism who it is, as over Kafka's SASL_SSL.
+    Nobody,
 }
 
 impl Tls {
@@ -58,7 +60,7 @@ impl Tls {
 
     /// Whether clients can be known by certificates.
     pub(crate) fn knows_clients(&self) -> bool {
-        self.files.client_ca.is_some()
+        self.files.client_ca.is_some() && self.naming != Naming::Nobody
     }
 
     /// Makes a connection secure: who is at the other end, where it has a certificate.
@@ -72,6 +74,7 @@ impl Tls {
                 let name = subject.and_then(|subject| match self.naming {
                     Naming::Subject => Some(subject.whole()),
                     Naming::CommonName => subject.common_name().map(str::to_owned),
+                    Naming::Nobody => None,
                 });
                 // A certificate that names nobody is as good as none.
                 name.filter(|name| !name.is_empty())
