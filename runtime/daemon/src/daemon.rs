@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::connectors::registry;
 use crate::http::control::{Control, control_router};
 use crate::http::{Data, data_router};
-use crate::kafka::Endpoint;
+use crate::kafka::{Change, Endpoint, Serving, fixed};
 use crate::load::{self, Loaded};
 use crate::problems::Problem;
 
@@ -44,7 +44,7 @@ struct Inner {
     serving: Mutex<Option<JoinHandle<()>>>,
     /// Answers Kafka clients.
     kafka: Mutex<Option<JoinHandle<()>>>,
-    broker: OnceLock<Arc<Broker>>,
+    endpoint: OnceLock<Serving>,
 }
 
 /// Why a reload changed nothing.
@@ -106,7 +106,7 @@ impl Daemon {
             ending: watch::Sender::new(false),
             serving: Mutex::new(None),
             kafka: Mutex::new(None),
-            broker: OnceLock::new(),
+            endpoint: OnceLock::new(),
         };
         let daemon = Daemon { inner: Arc::new(inner) };
         daemon.serve(listener);
@@ -141,10 +141,10 @@ impl Daemon {
     fn serve_kafka(&self, endpoint: Endpoint) {
         let store = Arc::new(self.inner.log.clone());
         let around = Arc::new(Around(Arc::downgrade(&self.inner)));
-        let (broker, serving) = endpoint.serve(store, self.inner.edge.clone(), around);
+        let (endpoint, serving) = endpoint.serve(store, self.inner.edge.clone(), around);
         let serving = tokio::spawn(serving);
         // It is served once.
-        let _ = self.inner.broker.set(broker);
+        let _ = self.inner.endpoint.set(endpoint);
         *self.inner.kafka.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
     }
 
@@ -165,7 +165,7 @@ impl Daemon {
 
     /// What answers Kafka clients, where the configuration asks for it.
     pub(crate) fn broker(&self) -> Option<&Broker> {
-        self.inner.broker.get().map(AsRef::as_ref)
+        self.inner.endpoint.get().map(Serving::broker)
     }
 
     /// The configuration that runs.
@@ -210,13 +210,28 @@ impl Daemon {
         let (environment, secrets) = (&references.environment, &references.secrets);
         let mut after =
             load::load(&self.inner.path, &registry(), environment, secrets).map_err(NotReloaded::Problems)?;
+        let kafka = self.change_of_kafka(&before, &after).await.map_err(NotReloaded::Refused)?;
         let mut told = self.inner.engine.reload(after.plan.clone()).await.map_err(NotReloaded::Refused)?;
         told.extend(needs_restart(&before.config, &after.config));
         // Until then the old ones hold, and every reload says so.
-        let Config { log, listen, memory, log_file, .. } = before.config;
+        let Config { log, mut listen, memory, log_file, .. } = before.config;
+        if let (Some(endpoint), Some(change)) = (self.inner.endpoint.get(), kafka) {
+            endpoint.apply(&change);
+            told.extend(change.told);
+            listen.kafka = Some(change.declared);
+        }
         after.config = Config { log, listen, memory, log_file, ..after.config };
         *self.inner.loaded.lock().unwrap_or_else(PoisonError::into_inner) = after;
         Ok(told)
+    }
+
+    /// What becomes of the endpoint for Kafka clients, where there is one and there is to be one.
+    async fn change_of_kafka(&self, before: &Loaded, after: &Loaded) -> Result<Option<Change>> {
+        let declared = (&before.config.listen.kafka, &after.config.listen.kafka);
+        let (Some(endpoint), (Some(held), Some(wanted))) = (self.inner.endpoint.get(), declared) else {
+            return Ok(None);
+        };
+        endpoint.prepare(held, wanted, &self.inner.edge, &after.references.folder).await.map(Some)
     }
 
     /// Stops everything: connectors finish or save what they have in flight, the log is closed.
@@ -263,12 +278,19 @@ impl Host for Around {
 
 /// What a reload cannot change.
 fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
-    let changed = [
+    let (listened, listens) = (&before.listen, &after.listen);
+    let mut changed = vec![
         ("log", before.log != after.log),
-        ("listen", before.listen != after.listen),
+        ("listen.http", listened.http != listens.http),
+        ("listen.expose", listened.expose != listens.expose),
+        ("listen.hosts", listened.hosts != listens.hosts),
         ("memory", before.memory != after.memory),
         ("log-file", before.log_file != after.log_file),
     ];
+    match (&listened.kafka, &listens.kafka) {
+        (Some(before), Some(after)) => changed.extend(fixed(before, after)),
+        (before, after) => changed.push(("listen.kafka", before.is_some() != after.is_some())),
+    }
     let changed = changed.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(key, _)| format!("`{key}` has changed, which takes a restart")).collect()
 }

@@ -1,6 +1,6 @@
 //! From files to a plan: everything that can be said about a configuration without running it.
 
-mod listen;
+pub(crate) mod listen;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

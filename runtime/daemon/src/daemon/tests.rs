@@ -191,6 +191,59 @@ async fn a_reload_applies_the_difference_and_keeps_the_old_when_the_new_is_wrong
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_says_what_of_listening_changes_now_and_what_after_a_restart() {
+    let listens = |http: &str, kafka: &str| {
+        format!("log: {{ path: ./data, limit: 100% }}\nlisten: {{ http: \"{http}\", kafka: {{ {kafka} }} }}\n")
+    };
+    let of = |kafka: &str| listens("127.0.0.1:0", kafka);
+    let users = "users: { a: { password: x, rights: all } }";
+    let running = Running::start(&of(&format!("address: \"127.0.0.1:0\", {users}"))).await;
+    let restart = |key: &str| format!("`listen.{key}` has changed, which takes a restart\n");
+    let now = |key: &str| format!("`listen.kafka.{key}` has changed, and holds for Kafka clients now\n");
+    let more = "users: { a: { password: x, rights: all }, b: { password: y, rights: all, quota: { fetch: 1 KiB } } }";
+    let cases = [
+        (of(&format!("address: \"127.0.0.1:0\", {users}")), "nothing has changed\n".to_owned()),
+        (of(&format!("address: \"127.0.0.1:0\", {more}")), now("users")),
+        (of(&format!("address: \"127.0.0.1:0\", {more}")), "nothing has changed\n".to_owned()),
+        (
+            of(&format!("address: \"127.0.0.1:1\", limits: {{ connections: 7 }}, mechanisms: [plain], {more}")),
+            restart("kafka.address") + &restart("kafka.limits") + &now("mechanisms"),
+        ),
+        (
+            listens("127.0.0.1:1", &format!("address: \"127.0.0.1:0\", session: 1h, {users}")),
+            restart("http") + &now("mechanisms") + &now("session") + &now("users"),
+        ),
+        ("log: { path: ./data, limit: 100% }\nlisten: { http: \"127.0.0.1:0\" }\n".to_owned(), restart("kafka")),
+    ];
+    for (config, expected) in cases {
+        running.outside.configure(&config);
+        assert_eq!(running.works(&["reload"]).await, expected, "{config}");
+    }
+    let unreadable = "tls: { certificate: none.pem, key: none.pem }";
+    running.outside.configure(&of(&format!("address: \"127.0.0.1:0\", {unreadable}, {users}")));
+    let error = running.fails(&["reload"], 1).await;
+    assert!(error.contains("listen.kafka") && error.contains("none.pem"), "{error}");
+    running.daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_does_not_open_an_address_to_others_that_was_closed_to_them() {
+    let of = |kafka: &str| {
+        format!("log: {{ path: ./data, limit: 100% }}\nlisten: {{ http: \"127.0.0.1:0\", kafka: {{ {kafka} }} }}\n")
+    };
+    let running = Running::start(&of("address: \"0.0.0.0:0\", users: { a: { password: x, rights: all } }")).await;
+    running.outside.configure(&of("address: \"127.0.0.1:0\""));
+    for _ in 0..2 {
+        let told = running.works(&["reload"]).await;
+        assert!(told.contains("`listen.kafka.address` has changed, which takes a restart"), "{told}");
+        let stays = "who Kafka clients are and what they may do stays as it was until a restart: listen.kafka: 0.0.0.0:0 can \
+                     be reached from other machines";
+        assert!(told.contains(stays), "{told}");
+    }
+    running.daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_commands_find_the_daemon_that_holds_the_folder() {
     let config = PIPELINE.replace("127.0.0.1:0", "127.0.0.1:18734");
     let running = Running::start(&config).await;

@@ -76,7 +76,7 @@ impl Keys {
     }
 
     /// Goes by the keys as they are, until dropped.
-    pub(super) async fn watch(self) {
+    pub(super) async fn watch(&self) {
         let mut last = String::new();
         loop {
             match &self.place {

@@ -15,25 +15,45 @@ use crate::config::kafka::{
     CertificateName, KafkaListen, KafkaMechanism, KafkaRight, KafkaRights, KafkaTls, KafkaUser,
 };
 
-/// How they come to be known, and the keys of tokens, if there are any.
-pub(super) async fn of(declared: &KafkaListen, edge: &Edge, folder: &Path) -> Result<(Security, Option<Keys>)> {
-    let tls = match &declared.tls {
-        Some(declared) => Some(Arc::new(tls(declared, edge, folder).await?)),
-        None => None,
+/// What was declared before, and what came of it.
+pub(super) struct Before<'a> {
+    pub(super) declared: &'a KafkaListen,
+    pub(super) security: &'a Security,
+    pub(super) keys: Option<Arc<Keys>>,
+}
+
+/// How they come to be known, and the keys of tokens, if there are any. What is declared as before goes on.
+pub(super) async fn of(
+    declared: &KafkaListen,
+    before: Option<Before<'_>>,
+    edge: &Edge,
+    folder: &Path,
+) -> Result<(Security, Option<Arc<Keys>>)> {
+    let tls = match (&declared.tls, &before) {
+        (Some(tls), Some(before)) if before.declared.tls.as_ref() == Some(tls) => before.security.tls.clone(),
+        (Some(declared), _) => Some(Arc::new(tls(declared, edge, folder).await?)),
+        (None, _) => None,
     };
     let offered = declared.offered();
     let asks = !offered.is_empty() || declared.knows_certificates();
     let users = match asks {
-        true => Some(Arc::new(users(&declared.users, edge).await?)),
+        true => {
+            let known = before.as_ref().and_then(|before| before.security.users.clone());
+            Some(Arc::new(users(&declared.users, known, edge).await?))
+        }
         false => None,
     };
-    let (oauth, keys) = match &declared.oauth {
-        Some(declared) => {
+    let (oauth, keys) = match (&declared.oauth, before) {
+        (Some(oauth), Some(before)) if before.declared.oauth.as_ref() == Some(oauth) => {
+            (before.security.oauth.clone(), before.keys)
+        }
+        (Some(declared), _) => {
             let known = OAuth::new(declared.issuer.clone(), declared.audience.clone(), declared.name.clone());
             let known = Arc::new(known);
-            (Some(known.clone()), Some(Keys::read(&declared.keys, known, edge, folder).await?))
+            let keys = Keys::read(&declared.keys, known.clone(), edge, folder).await?;
+            (Some(known), Some(Arc::new(keys)))
         }
-        None => (None, None),
+        (None, _) => (None, None),
     };
     let mechanisms = offered.into_iter().map(mechanism).collect();
     let session = declared.session.and_then(|session| session.duration());
@@ -51,10 +71,14 @@ async fn tls(declared: &KafkaTls, edge: &Edge, folder: &Path) -> Result<Tls> {
     Tls::open(files, folder.to_owned(), edge.clone(), client_certificates.unwrap_or_default(), naming).await
 }
 
-async fn users(declared: &BTreeMap<String, KafkaUser>, edge: &Edge) -> Result<Users> {
+async fn users(declared: &BTreeMap<String, KafkaUser>, before: Option<Arc<Users>>, edge: &Edge) -> Result<Users> {
     let all: Vec<_> = declared.iter().map(|(name, declared)| (name.clone(), user(declared))).collect();
     // Passwords are hashed, which takes a while.
-    edge.blocking(move || Users::new(all)).await?.map_err(Error::fatal)
+    let made = move || match before {
+        Some(before) => before.changed(all),
+        None => Users::new(all),
+    };
+    edge.blocking(made).await?.map_err(Error::fatal)
 }
 
 fn user(declared: &KafkaUser) -> User {

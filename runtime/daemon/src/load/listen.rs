@@ -9,7 +9,7 @@ use crate::config::kafka::{CertificateName, KafkaListen, KafkaMechanism, KafkaUs
 type Wrong = (Vec<String>, String);
 
 /// Everything that is wrong.
-pub(super) fn problems(listen: &Listen) -> Vec<Wrong> {
+pub(crate) fn problems(listen: &Listen) -> Vec<Wrong> {
     let mut found = Vec::new();
     let others = |address: SocketAddr| format!("{address} can be reached from other machines, and");
     if !listen.http.ip().is_loopback() && !listen.expose {
