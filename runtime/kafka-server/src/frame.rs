@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::buffers::Buffers;
 use crate::call::Broken;
 
 /// How fast a frame must come at least, once it has begun, in bytes a second.
@@ -31,6 +32,8 @@ pub(crate) struct Room {
     all: Arc<Semaphore>,
     /// What large frames may take of it, beyond what any frame may: the rest is for the others, whatever they do.
     large: Arc<Semaphore>,
+    /// Memory of frames that are answered.
+    buffers: Buffers,
 }
 
 /// A frame's share.
@@ -53,7 +56,8 @@ impl Room {
     pub(crate) fn new(bytes: usize, longest: usize) -> Self {
         let large = (bytes / 4 * 3).max(longest);
         let all = bytes.max(large + longest / 4).min(u32::MAX as usize);
-        Room { all: Arc::new(Semaphore::new(all)), large: Arc::new(Semaphore::new(large.min(all))) }
+        let (all, large) = (Arc::new(Semaphore::new(all)), Arc::new(Semaphore::new(large.min(all))));
+        Room { all, large, buffers: Buffers::default() }
     }
 
     /// Room for the first bytes of a frame. Who waits for them holds nothing.
@@ -105,12 +109,12 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(
     let mut taken = room.begin(given).await?;
     // Whoever waits for room has not been slow.
     let mut due = Instant::now() + limits.rest + Duration::from_secs(length as u64 / SLOWEST);
-    let mut bytes = BytesMut::with_capacity(given);
+    let mut buffer = room.buffers.take(length, given);
     loop {
         let some = async {
-            let mut some = (&mut *reader).take((given - bytes.len()) as u64);
-            while bytes.len() < given {
-                if some.read_buf(&mut bytes).await? == 0 {
+            let mut some = (&mut *reader).take((given - buffer.bytes.len()) as u64);
+            while buffer.bytes.len() < given {
+                if some.read_buf(&mut buffer.bytes).await? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
             }
@@ -118,13 +122,13 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(
         };
         timeout_at(due, some).await.map_err(slow)?.map_err(broken_off)?;
         if given == length {
-            return Ok(Some(Frame { bytes: bytes.freeze(), room: taken }));
+            return Ok(Some(Frame { bytes: buffer.freeze(), room: taken }));
         }
         let next = length.min(given * GROWTH);
         let asked = Instant::now();
         room.grow(&mut taken, given, next).await?;
         due += asked.elapsed();
-        bytes.reserve(next - given);
+        buffer.grow(length, next);
         given = next;
     }
 }
