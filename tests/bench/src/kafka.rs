@@ -56,17 +56,28 @@ struct Sum {
     consuming: Duration,
 }
 
-/// All measurements of the endpoint.
-pub(crate) fn measure(folder: &Path, table: &mut Table) {
+/// All measurements of the endpoint, or those parts that somebody wants.
+pub(crate) fn measure(folder: &Path, table: &mut Table, wants: impl Fn(&str) -> bool) {
     let place = folder.join("kafka");
-    let brokers = [Broker::start(Whose::Ours, &place), Broker::start(Whose::Kafkas, &place)];
+    let parts = ["kafka-rates", "kafka-waits"].map(&wants);
+    if parts.contains(&true) {
+        streams(&place, parts, table);
+    }
+    if wants("kafka-crowds") {
+        crowds(&place, table);
+    }
+}
+
+/// What a few clients move, and how long it waits.
+fn streams(place: &Path, [rates, waits]: [bool; 2], table: &mut Table) {
+    let brokers = [Broker::start(Whose::Ours, place), Broker::start(Whose::Kafkas, place)];
     std::thread::sleep(2 * SECOND);
     let idle = brokers.each_ref().map(|broker| broker.memory().0);
     // What Java compiles is compiled by then.
     for broker in &brokers {
         take(broker, &TAKES[0], BYTES / 2);
     }
-    for of in &TAKES {
+    for of in TAKES.iter().filter(|_| rates) {
         let mut sums = [Sum::default(), Sum::default()];
         for _ in 0..ROUNDS {
             for (broker, sum) in brokers.iter().zip(&mut sums) {
@@ -75,7 +86,9 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) {
         }
         tell(of, &sums, table);
     }
-    waits(&brokers, table);
+    if waits {
+        wait(&brokers, table);
+    }
     let peak = brokers.each_ref().map(|broker| broker.memory().1);
     table.row(
         "Kafka endpoint: resident, idle and at the peak of all the above",
@@ -84,8 +97,6 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) {
         Some(peak[0] as f64 / peak[1] as f64),
         "",
     );
-    drop(brokers);
-    crowds(&place, table);
 }
 
 impl Sum {
@@ -137,7 +148,7 @@ fn tell(of: &Take, sums: &[Sum; 2], table: &mut Table) {
 }
 
 /// How long records wait that come at a steady rate.
-fn waits(brokers: &[Broker; 2], table: &mut Table) {
+fn wait(brokers: &[Broker; 2], table: &mut Table) {
     let [ours, theirs] = [(&brokers[0], true), (&brokers[1], false)].map(|(broker, is_synced)| {
         let topic = broker.make(PARTITIONS, is_synced);
         let how = ["--throughput", "10000", "--warmup-records", "50000", "--command-property", "acks=all"];

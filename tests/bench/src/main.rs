@@ -1,6 +1,8 @@
 //! Benchmarks: each figure stands beside a floor or a peer that was measured in the same run, and nothing is asserted.
 //!
 //! `cargo build --release && cargo run --release -p aqueduct-bench -- [log] [pipeline] [memory] [parquet] [isolation] [search] [http] [kafka] [s3]`
+//!
+//! Of `kafka`, parts are measured alone as `kafka-rates`, `kafka-waits` and `kafka-crowds`.
 
 mod floor;
 mod http;
@@ -50,9 +52,7 @@ fn main() {
     if wants("http") {
         http::measure(&folder, &mut table);
     }
-    if wants("kafka") {
-        kafka::measure(&folder, &mut table);
-    }
+    kafka::measure(&folder, &mut table, |part| wants("kafka") || wants(part));
     if wants("s3") {
         s3::measure(&folder, &mut table);
     }
