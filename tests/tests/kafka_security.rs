@@ -4,11 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aqueduct_tests::daemon::{Daemon, PATIENCE};
@@ -61,14 +62,37 @@ struct Case {
 impl Case {
     async fn new(kafka: &str, topics: &str, prepare: impl FnOnce(&Path)) -> Case {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut daemon = Daemon::new(PROGRAM, topics);
-        let file = daemon.path("aqueduct.yaml");
+        let daemon = Daemon::new(PROGRAM, topics);
+        let mut case = Case { daemon, address };
+        case.declare("", kafka);
+        prepare(case.daemon.folder());
+        case.daemon.started().await;
+        case
+    }
+
+    /// Declares the endpoint otherwise.
+    fn declare(&self, before: &str, kafka: &str) {
+        let of = |kafka: &str| format!("listen: {{ kafka: {{ address: \"{}\", {kafka} }},", self.address);
+        let before = if before.is_empty() { "listen: {".to_owned() } else { of(before) };
+        let file = self.daemon.path("aqueduct.yaml");
         let text = fs::read_to_string(&file).unwrap();
-        let kafka = format!("listen: {{ kafka: {{ address: \"{address}\", {kafka} }},");
-        fs::write(&file, text.replacen("listen: {", &kafka, 1)).unwrap();
-        prepare(daemon.folder());
-        daemon.started().await;
-        Case { daemon, address }
+        assert!(text.contains(&before), "{text}");
+        fs::write(&file, text.replacen(&before, &of(kafka), 1)).unwrap();
+    }
+
+    /// What a reload says.
+    async fn reload(&self) -> String {
+        let answer = reqwest::Client::new().post(format!("{}/reload", self.daemon.url())).send().await.unwrap();
+        answer.text().await.unwrap()
+    }
+
+    /// Starts one of Kafka's tools, which writes to a file.
+    fn started(&self, tool: &str, client: &str, arguments: &[&str], into: &str) -> Child {
+        let mut command = Command::new("bash");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/services/kafka.sh")).arg(tool);
+        command.args(["--bootstrap-server", &self.address, "--command-config", client]).args(arguments);
+        let file = fs::File::create(self.daemon.path(into)).unwrap();
+        command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file).spawn().unwrap()
     }
 
     /// Writes a client's configuration.
@@ -332,6 +356,43 @@ async fn a_certificate_is_exchanged_while_clients_are_served() {
     case.daemon.until("it has the new one", async |daemon| daemon.log().contains("are shown a new certificate")).await;
     case.check("after", &new, LIST, Ok("known"));
     case.check("after", &old, LIST, Err("SslAuthenticationException"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_come_and_go_while_clients_are_served() {
+    let of = |users: &str| format!("users: {{ {users} }}");
+    let alice = "alice: { password: secret, rights: all }";
+    let first = of(alice);
+    let case = Case::new(&first, "topics:\n  known: {}\n", |_| {}).await;
+    let client = |user: &str| {
+        let lines = sasl("SCRAM-SHA-256", "secret").replace("SASL_SSL", "SASL_PLAINTEXT").replace("alice", user);
+        case.client(&format!("{user}.properties"), &lines)
+    };
+    let (alice_s, bob_s) = (client("alice"), client("bob"));
+    let write = ("console-producer", &["--topic", "known"][..]);
+    let follow = ["--topic", "known", "--from-beginning"];
+    let reader = RefCell::new(case.started("console-consumer", &alice_s, &follow, "read"));
+    let lines = || fs::read_to_string(case.daemon.path("read")).unwrap();
+    let count = |text: &str| text.matches("a line").count();
+    case.check("alice", &alice_s, write, Ok(""));
+    case.daemon.until("alice has read a line", async |_| count(&lines()) == 1).await;
+    case.check("nobody knows bob", &bob_s, LIST, Err("SaslAuthenticationException"));
+
+    let both = of(&format!("{alice}, bob: {{ password: secret, rights: {{ topics: {{ known: [write] }} }} }}"));
+    case.declare(&first, &both);
+    let told = case.reload().await;
+    assert!(told.contains("`listen.kafka.users` has changed, and holds for Kafka clients now"), "{told}");
+    case.check("bob writes", &bob_s, write, Ok(""));
+    case.daemon.until("alice reads on", async |_| count(&lines()) == 2).await;
+    assert!(!lines().contains("Exception"), "and was not told of anything: {}", lines());
+    assert_eq!(case.counted("kafka_broken_total").await, 0, "nobody was cut off");
+
+    let last = of("bob: { password: secret, rights: all }");
+    case.declare(&both, &last);
+    case.reload().await;
+    case.daemon.until("alice is gone", async |_| reader.borrow_mut().try_wait().unwrap().is_some()).await;
+    assert!(lines().contains("SaslAuthenticationException"), "{}", lines());
+    case.check("bob may do more now", &bob_s, ("topics", &["--create", "--topic", "more"]), Ok("Created topic"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
