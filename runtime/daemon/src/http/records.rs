@@ -183,7 +183,7 @@ impl Page {
             let place = TopicPartition::new(topic.name.clone(), *partition);
             let stable = store.bounds(&place).await?.stable;
             if *offset < stable && page.records.len() < limit {
-                page.read_partition(store, &place, offset, limit).await?;
+                page.read_partition(store, &place, (offset, stable), limit).await?;
             }
             page.at_end &= *offset >= stable;
         }
@@ -194,13 +194,16 @@ impl Page {
         &mut self,
         store: &dyn Store,
         of: &TopicPartition,
-        offset: &mut Offset,
+        (offset, stable): (&mut Offset, Offset),
         limit: usize,
     ) -> Result<(), Refusal> {
         let read = Log::read(store, of, *offset, PAGE, Isolation::Committed).await?;
         if let Some(lost) = &read.lost {
             self.lost.push(json!({ "partition": of.partition, "start": lost.start, "end": lost.end }));
             *offset = lost.end.max(*offset);
+        } else if read.batches.is_empty() {
+            // Nothing is left between here and there, where a transaction is under way.
+            *offset = stable.max(*offset);
         }
         for batch in read.into_batches() {
             let batch = batch.map_err(unreadable)?;
@@ -226,4 +229,36 @@ impl Page {
 
 fn unreadable(cause: aqueduct_record::BatchError) -> Refusal {
     aqueduct_api::Error::retry(format!("read batch: {cause}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_api::{Edge, TopicSettings, Topics as _};
+    use aqueduct_commit_log::{CommitLog, DiskLimit, Options};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn offsets_without_records_before_an_open_transaction_are_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { limit: DiskLimit::Percent(100), ..Options::default() };
+        let log = CommitLog::open(Edge::real(), folder.path(), options).await.unwrap();
+        let topic = log.create("t", 1, &TopicSettings::default()).await.unwrap();
+        let of = TopicPartition::new("t", 0);
+        for (offset, builder) in [
+            (0, BatchBuilder::new()),
+            (10, BatchBuilder::new().producer(1, 0, 0).transactional()),
+            (11, BatchBuilder::new()),
+        ] {
+            let mut builder = builder;
+            builder.push(1, None, Some(b"x"), &[]);
+            let batch = builder.finish().at(offset, 0);
+            log.append(&of, batch, At::OwnOffset).await.unwrap().durable().await.unwrap();
+        }
+        let mut at = BTreeMap::from([(0, 0)]);
+        for (count, next, at_end) in [(1, 1, false), (0, 10, true), (0, 10, true)] {
+            let Ok(page) = Page::read(&log, &topic, &mut at, 10).await else { panic!("it is read") };
+            assert_eq!((page.records.len(), at[&0], page.at_end), (count, next, at_end));
+        }
+    }
 }
