@@ -1,6 +1,6 @@
 //! What the answers of a store mean.
 
-use aqueduct_api::Error;
+use aqueduct_api::{Error, add_causes};
 use object_store::Error as StoreError;
 
 /// What a store answered, as far as we look at it. `object_store` keeps the status and S3's code in the text alone.
@@ -52,34 +52,36 @@ const PASSING: &[&str] = &[
 
 /// What a store's answer means.
 pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
+    let mut why = cause.to_string();
+    add_causes(cause, &mut why);
     if says(cause, WRONG_CREDENTIALS) {
-        return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {cause}"));
+        return Error::fatal(format!("the credentials for {url} are wrong: check settings.access-key-id: {why}"));
     }
     if says(cause, NO_KEY) {
-        return Error::fatal(format!("{url}: the key does not encrypt: check settings.encryption: {cause}"));
+        return Error::fatal(format!("{url}: the key does not encrypt: check settings.encryption: {why}"));
     }
     if says(cause, &["NoSuchBucket"]) || matches!(cause, StoreError::NotFound { .. }) {
         return Error::fatal(format!("bucket `{bucket}` of {url} does not exist: create it, or change settings.url"));
     }
     if says(cause, &["AccessControlListNotSupported"]) {
-        return Error::fatal(format!("bucket `{bucket}` of {url} takes no ACLs: leave out settings.acl: {cause}"));
+        return Error::fatal(format!("bucket `{bucket}` of {url} takes no ACLs: leave out settings.acl: {why}"));
     }
     if says(cause, PASSING) {
-        return Error::retry(cause.to_string());
+        return Error::retry(why);
     }
     if says(cause, &["169.254.169.254", "169.254.170.2"]) {
         let settings = "set settings.access-key-id and settings.secret-access-key, or AWS_ACCESS_KEY_ID";
-        return Error::fatal(format!("no credentials for {url}: {settings}: {cause}"));
+        return Error::fatal(format!("no credentials for {url}: {settings}: {why}"));
     }
     match cause {
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::fatal(format!(
             "the credentials for {url} do not allow it (s3:PutObject, s3:GetObject, s3:ListBucket and \
-             s3:AbortMultipartUpload are needed, with settings.acl s3:PutObjectAcl too): {cause}"
+             s3:AbortMultipartUpload are needed, with settings.acl s3:PutObjectAcl too): {why}"
         )),
-        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Error::fatal(cause.to_string()),
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => Error::fatal(why),
         _ if says(cause, &["status code: 400", "status code: 301", "without LOCATION", "status code: 405"]) => {
-            Error::fatal(format!("{url} refuses it (is settings.region right?): {cause}"))
+            Error::fatal(format!("{url} refuses it (is settings.region right?): {why}"))
         }
-        _ => Error::retry(cause.to_string()),
+        _ => Error::retry(why),
     }
 }
