@@ -1,10 +1,11 @@
 //! Records that somebody asks to be rid of: the partition begins after them from then on, whatever happens, and segments that
 //! lie before it whole go at once. Where it begins is the name of an empty file.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aqueduct_api::disk::Open;
+use aqueduct_api::disk::{Disk, Open};
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{CleanupPolicy, Error, Result};
 use aqueduct_record::Offset;
@@ -48,7 +49,11 @@ impl Partition {
             false => disk.sync_folder(&self.folder),
         };
         let noted = || disk.open(&path, Open::Write).and_then(|_| sync());
-        self.shared.room.or_on_ballast(noted).map_err(at(&path))?;
+        if let Err(cause) = self.shared.room.or_on_ballast(noted) {
+            // Who asked was refused, and others rely on the records from now on: no later start may begin there.
+            let _ = remove_if_there(disk, &path);
+            return Err(at(&path)(cause));
+        }
         fault::point("deletion.noted");
         self.floor.store(to, Ordering::Release);
         self.watchers.tell();
@@ -57,4 +62,21 @@ impl Partition {
         tracing::info!(partition = %self.of, from = old, to, "records deleted, as was asked");
         Ok(())
     }
+}
+
+/// Where a partition in `folder` that ends at `end` begins, by the `starts` noted in it. An end before them is one that
+/// damage has cut back: what is appended there was never deleted, so the start moves back for good before it can be.
+pub(crate) fn start_of(disk: &dyn Disk, folder: &Path, starts: &[Offset], end: Offset) -> Result<Offset> {
+    let asked = starts.iter().copied().max().unwrap_or(0);
+    if asked <= end {
+        return Ok(asked);
+    }
+    let path = |start| names::path(folder, start, START);
+    disk.open(&path(end), Open::Write).and_then(|_| disk.sync_folder(folder)).map_err(at(&path(end)))?;
+    for start in starts.iter().copied().filter(|start| *start > end) {
+        remove_if_there(disk, &path(start)).map_err(at(&path(start)))?;
+    }
+    disk.sync_folder(folder).map_err(at(folder))?;
+    tracing::warn!(folder = %folder.display(), asked, end, "records after the deleted ones are damaged: it begins at its end");
+    Ok(end)
 }

@@ -111,8 +111,7 @@ impl Partition {
             tail_moved: Notify::new(),
             holds: Arc::default(),
             watchers: Arc::default(),
-            // What is not there can not have been deleted.
-            floor: AtomicI64::new(found.floor.min(end)),
+            floor: AtomicI64::new(found.floor),
             spared_until: OnceLock::new(),
             cursors: Cursors::default(),
             cleaning: Mutex::default(),

@@ -12,6 +12,7 @@ use aqueduct_record::Offset;
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
+use crate::deletion::start_of;
 use crate::folder::{at, remove_if_there, sync_parent};
 use crate::index::Index;
 use crate::mark::{CleanMark, PartitionMark};
@@ -146,7 +147,8 @@ impl Opening<'_> {
             }
         };
         if !fault::mutated(Mutant::StartForgotten) {
-            found.floor = names.iter().filter_map(|(named, _)| named.start()).max().unwrap_or(0);
+            let starts: Vec<_> = names.iter().filter_map(|(named, _)| named.start()).collect();
+            found.floor = start_of(self.shared.disk(), self.folder, &starts, found.writer.written)?;
         }
         if fault::mutated(Mutant::ProducersForgotten) {
             found.producers = Producers::default();

@@ -130,3 +130,27 @@ async fn what_retention_removed_before_is_deleted_for_good_where_somebody_asks()
     }
     check(&open(before.path()).await, 2, "after a crash").await;
 }
+
+#[tokio::test]
+async fn what_comes_after_a_damaged_end_was_never_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = with_topic(folder.path(), &small_segments()).await;
+    fill(&log, 10).await;
+    assert_eq!(log.delete_before(&of(), None).await.unwrap(), 10);
+    let damaged = tempfile::tempdir().unwrap();
+    copy_folder(folder.path(), damaged.path());
+    let last = files(damaged.path(), ".log").into_iter().max().unwrap();
+    std::fs::File::options().write(true).open(&last).unwrap().set_len(0).unwrap();
+    let log = open(damaged.path()).await;
+    let end = log.bounds(&of()).await.unwrap().end;
+    assert!(end < 10, "{end}");
+    for offset in end..end + 5 {
+        assert_eq!(append(&log, &of(), batch(&["on"], 0)).await, offset);
+    }
+    log.close().await.unwrap();
+    let log = open(damaged.path()).await;
+    let bounds = log.bounds(&of()).await.unwrap();
+    assert_eq!((bounds.start, bounds.end), (end, end + 5));
+    let (there, lost) = read_all(&log, &of(), end, 1 << 20).await;
+    assert_eq!((there.len(), lost.len()), (5, 0));
+}
