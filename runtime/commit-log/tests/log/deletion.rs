@@ -140,7 +140,7 @@ async fn what_comes_after_a_damaged_end_was_never_deleted() {
     let damaged = tempfile::tempdir().unwrap();
     copy_folder(folder.path(), damaged.path());
     let last = files(damaged.path(), ".log").into_iter().max().unwrap();
-    std::fs::File::options().write(true).open(&last).unwrap().set_len(0).unwrap();
+    std::fs::write(&last, []).unwrap();
     let log = open(damaged.path()).await;
     let end = log.bounds(&of()).await.unwrap().end;
     assert!(end < 10, "{end}");
