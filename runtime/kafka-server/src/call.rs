@@ -91,7 +91,8 @@ impl Caller {
         let host: Arc<str> = "/127.0.0.1".into();
         let edge = aqueduct_api::Edge::real();
         let security = crate::security::current::Current::new(Default::default());
-        let session = Arc::new(Session::new(host.clone(), security, edge, Arc::default(), None));
+        let both = (security.clone(), security.get());
+        let session = Arc::new(Session::new(host.clone(), both, edge, Arc::default(), None));
         Caller { version, client: "c".into(), host, principal: Principal::anonymous(), session, needs: &[] }
     }
 }

@@ -105,7 +105,8 @@ async fn connected(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     };
     let host = format!("/{}", peer.ip()).into();
     let refused = broker.counters.refused.clone();
-    let session = Arc::new(Session::new(host, broker.security.clone(), broker.edge.clone(), refused, name));
+    let both = (broker.security.clone(), security);
+    let session = Arc::new(Session::new(host, both, broker.edge.clone(), refused, name));
     if let Err(cause) = connection::serve(broker.clone(), session, stream, due).await {
         broker.counters.broken.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%peer, cause = %cause.0, "a Kafka client's connection was closed");

@@ -75,6 +75,8 @@ struct Fetch {
     due: Instant,
     size: usize,
     readings: BTreeMap<u32, Reading>,
+    /// What was read, in the order in which it was looked at.
+    turns: Vec<u32>,
     room: Option<OwnedSemaphorePermit>,
     /// Topics that were looked up in this round.
     topics: HashMap<Named, Result<Topic, Wrong>>,
@@ -91,9 +93,9 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
         Ok(begun) => begun,
         Err(error) => return call.reply(&FetchResponse::default().with_error_code(error.code())),
     };
-    let (readings, room, topics) = (BTreeMap::new(), None, HashMap::new());
+    let (readings, turns, room, topics) = (BTreeMap::new(), Vec::new(), None, HashMap::new());
     let mut fetch =
-        Fetch { broker, call, kind, followed, isolation, most, least, due, size: 0, readings, room, topics };
+        Fetch { broker, call, kind, followed, isolation, most, least, due, size: 0, readings, turns, room, topics };
     fetch.read().await;
     fetch.answer()
 }
@@ -160,8 +162,10 @@ impl Fetch {
     async fn look(&mut self, mark: u32) -> bool {
         let Some(followed) = self.followed.partitions.get(mark) else { return false };
         let (partition, wanted) = (followed.partition, followed.wanted);
-        let new = || Reading::new(partition, wanted.offset, self.isolation);
-        let mut reading = self.readings.remove(&mark).unwrap_or_else(new);
+        let mut reading = self.readings.remove(&mark).unwrap_or_else(|| {
+            self.turns.push(mark);
+            Reading::new(partition, wanted.offset, self.isolation)
+        });
         let read = match self.opened(mark).await {
             Ok((of, bounds)) => {
                 let most = self.most.saturating_sub(self.size).min(wanted.most.saturating_sub(reading.size));
@@ -215,11 +219,18 @@ impl Fetch {
     /// What the client is told, and what its next fetch goes on with.
     fn answer(mut self) -> Result<Reply, Broken> {
         let held = self.hold();
+        let moved = self.followed.partitions.take_due();
+        let mut readings = std::mem::take(&mut self.readings);
+        let has_records = |mark: &u32| readings.get(mark).is_some_and(|reading| reading.size > 0);
+        let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut self.turns).into_iter().partition(has_records);
+        // Those that had no room now come first next time, in their turn, and those that had it last.
+        let others: Vec<_> = moved.iter().copied().filter(|mark| !readings.contains_key(mark)).collect();
         let mut told = BTreeMap::new();
-        let (with, without): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.readings).into_iter().partition(|(_, reading)| reading.size > 0);
-        // Those that had no room now come first next time, and those that had it last.
-        for (mark, reading) in without.into_iter().chain(with) {
+        for mark in without.into_iter().chain(others).chain(with).chain(moved) {
+            let Some(reading) = readings.remove(&mark) else {
+                self.followed.partitions.moved(mark);
+                continue;
+            };
             let is_news = self.followed.partitions.found(mark, reading.outcome());
             if is_news || !matches!(self.kind, Kind::Next(_)) {
                 told.insert(mark, reading);
@@ -237,7 +248,10 @@ impl Fetch {
         let Err(held) = self.call.caller.fetched(self.size) else { return 0 };
         self.readings.clear();
         self.room = None;
-        self.followed.partitions.all_moved();
+        let moved = self.followed.partitions.take_due();
+        for mark in self.turns.drain(..).chain(moved) {
+            self.followed.partitions.moved(mark);
+        }
         if matches!(self.kind, Kind::First) {
             self.kind = Kind::Alone;
         }

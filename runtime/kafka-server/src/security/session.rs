@@ -100,15 +100,14 @@ enum Step {
 }
 
 impl Session {
-    /// A new connection from `host`, which has shown a certificate of `name`.
+    /// A new connection from `host`, which was `certified`, if it was, by what held then: `under`.
     pub(crate) fn new(
         host: Arc<str>,
-        security: Current,
+        (security, under): (Current, Arc<Security>),
         edge: Edge,
         refused: Arc<AtomicU64>,
         certified: Option<String>,
     ) -> Self {
-        let under = security.get();
         let state = State {
             known: known(&under, certified.as_deref()),
             under,
@@ -155,7 +154,12 @@ impl Session {
                 _ => known(&now, self.certified.as_deref()),
             };
             match still {
-                Some(still) => state.known = Some(still),
+                Some(still) => {
+                    state.known = Some(still);
+                    // Sessions may have come to be shorter.
+                    let longest = now.session.filter(|_| state.by.is_some()).map(|longest| Instant::now() + longest);
+                    state.until = state.until.into_iter().chain(longest).min();
+                }
                 None => return Err(Broken(format!("{before} is not known any more"))),
             }
         }

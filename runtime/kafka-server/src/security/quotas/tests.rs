@@ -57,7 +57,9 @@ impl Client {
         // The clock does not wait for what the system keeps back.
         [&stream, &accepted].iter().for_each(|stream| stream.set_nodelay(true).unwrap());
         let (edge, name) = (broker.edge.clone(), Some("slow".to_owned()));
-        let session = Session::new("/127.0.0.1".into(), Current::new(security.clone()), edge, Arc::default(), name);
+        let current = Current::new(security.clone());
+        let both = (current.clone(), current.get());
+        let session = Session::new("/127.0.0.1".into(), both, edge, Arc::default(), name);
         let due = Instant::now() + Duration::from_secs(5);
         let served = connection::serve(broker.clone(), Arc::new(session), Stream::Plain(accepted), due);
         tokio::spawn(async move {
@@ -193,6 +195,34 @@ async fn who_fetches_without_waiting_gets_no_more_than_its_quota() {
     assert!((10 * seconds..=10 * (seconds + 2)).contains(&records), "{records} records in {seconds} s, 10 a second");
     assert!(held >= 20, "{held} of 60");
     assert!(broker.counters.throttled.load(std::sync::atomic::Ordering::Relaxed) >= held as u64 - 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_take_turns_where_not_all_of_them_find_room() {
+    let (broker, security) = (broker(), security());
+    let mut client = Client::new(&broker, &security).await;
+    let (mut from, mut named, mut session) = ([0; 2], vec![0, 1], 0);
+    for epoch in 0..20 {
+        // As consumers do, it names what it was given records of.
+        let mut request = fetch((session, epoch), 0);
+        let wished = |partition: &usize| {
+            let wish = FetchPartition::default().with_partition_max_bytes(1 << 20);
+            wish.with_partition(*partition as i32).with_fetch_offset(from[*partition])
+        };
+        request.topics[0].partitions = named.iter().map(wished).collect();
+        client.send(&request, FETCH).await;
+        let response = client.answer::<FetchRequest>(FETCH).await;
+        session = response.session_id;
+        named.clear();
+        for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
+            let records = partition.records.as_ref().map_or(0, bytes::Bytes::len) / RECORD;
+            from[partition.partition_index as usize] += records as i64;
+            if records > 0 {
+                named.push(partition.partition_index as usize);
+            }
+        }
+    }
+    assert!(from[0] >= 40 && from[0].abs_diff(from[1]) <= 10, "{from:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,8 @@ fn security(mechanisms: &[Mechanism], session: Option<Duration>) -> Security {
 }
 
 fn under(current: Current, certified: Option<&str>) -> Session {
-    Session::new("/127.0.0.1".into(), current, Edge::real(), Arc::default(), certified.map(str::to_owned))
+    let both = (current.clone(), current.get());
+    Session::new("/127.0.0.1".into(), both, Edge::real(), Arc::default(), certified.map(str::to_owned))
 }
 
 fn session(mechanisms: &[Mechanism], lifetime: Option<Duration>) -> Session {
