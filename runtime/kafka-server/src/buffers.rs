@@ -15,10 +15,10 @@ const KEPT: usize = 8;
 pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Buffers {
-    /// An empty buffer for a frame of `length` bytes; of those that are kept, where there is one, else with room for the
-    /// first `given` of them.
+    /// An empty buffer for a frame of `length` bytes; of those that are kept, where there is one and it is not much too large,
+    /// since the frame's length is what counts as taken, else with room for the first `given` of them.
     pub(crate) fn take(&self, length: usize, given: usize) -> Buffer {
-        let fits = given < length && length <= SIZE;
+        let fits = given < length && (SIZE / 2..=SIZE).contains(&length);
         let kept = if fits { self.0.lock().pop() } else { None };
         let home = if fits { Arc::downgrade(&self.0) } else { Weak::new() };
         Buffer { bytes: kept.unwrap_or_else(|| Vec::with_capacity(given)), home }
@@ -89,14 +89,14 @@ mod tests {
         let buffers = Buffers::default();
         let first = used(&buffers, 1 << 20);
         assert_eq!(used(&buffers, SIZE), first);
-        assert_eq!(used(&buffers, FIRST + 1), first);
+        assert_eq!(used(&buffers, SIZE / 2), first);
         assert_eq!(buffers.0.lock().len(), 1);
     }
 
     #[test]
     fn only_a_few_are_kept_and_none_that_is_small_or_larger() {
         let buffers = Buffers::default();
-        for length in [16, FIRST, SIZE + 1] {
+        for length in [16, FIRST, SIZE / 2 - 1, SIZE + 1] {
             used(&buffers, length);
         }
         drop(buffers.take(SIZE, FIRST));
