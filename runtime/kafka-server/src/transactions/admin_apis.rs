@@ -1,6 +1,6 @@
 //! DescribeTransactions, ListTransactions and WriteTxnMarkers: what people ask and do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use aqueduct_api::{Error, Marker, Producer, ProducerError, TopicPartition};
@@ -28,7 +28,7 @@ use crate::security::rights::{Operation, Resource};
 /// From this version of transactions on the marker of each has an epoch that none of its records has (KIP-890).
 const EPOCH_OF_ITS_OWN: i8 = 2;
 /// The longest pattern that is looked at.
-const LONGEST_PATTERN: usize = 4096;
+const LONGEST_PATTERN: usize = 256;
 /// Bytes that a pattern may take once it is compiled.
 const LARGEST_PATTERN: usize = 1 << 20;
 
@@ -83,8 +83,8 @@ pub(crate) async fn list(
     caller: &Caller,
 ) -> ListTransactionsResponse {
     let pattern = request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty());
-    let found = match pattern.map(compiled).transpose() {
-        Ok(pattern) => broker.transactions.all().await.map(|all| (all, pattern)),
+    let found = match matcher(broker, pattern).await {
+        Ok(matcher) => broker.transactions.all().await.map(|all| (all, matcher)),
         Err(error) => Err(error),
     };
     let (all, pattern) = match found {
@@ -92,14 +92,14 @@ pub(crate) async fn list(
         Err(error) => return ListTransactionsResponse::default().with_error_code(error.code()),
     };
     let now = broker.transactions.now();
+    let producers: HashSet<_> = request.producer_id_filters.iter().copied().collect();
     let is_asked = |name: &str, entry: &Entry| {
-        let producers = &request.producer_id_filters;
-        (producers.is_empty() || producers.contains(&ProducerId(entry.producer_id)))
+        caller.allows(Operation::Describe, Resource::Transaction(name))
+            && (producers.is_empty() || producers.contains(&ProducerId(entry.producer_id)))
             && (request.state_filters.is_empty()
                 || request.state_filters.iter().any(|state| **state == *entry.state.name()))
             && pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
             && (request.duration_filter < 0 || now.saturating_sub(entry.started) > request.duration_filter)
-            && caller.allows(Operation::Describe, Resource::Transaction(name))
     };
     let found = all.into_iter().filter(|(name, entry)| is_asked(name, entry)).map(|(name, entry)| {
         Listed::default()
@@ -109,6 +109,13 @@ pub(crate) async fn list(
     });
     let unknown = request.state_filters.iter().filter(|state| !NAMES.contains(&&***state)).cloned().collect();
     ListTransactionsResponse::default().with_transaction_states(found.collect()).with_unknown_state_filters(unknown)
+}
+
+/// What names have to match, made where it holds up nobody: some short patterns take milliseconds.
+async fn matcher(broker: &Broker, pattern: Option<&str>) -> Result<Option<Regex>, ResponseError> {
+    let Some(pattern) = pattern.map(str::to_owned) else { return Ok(None) };
+    let made = broker.edge.blocking(move || compiled(&pattern)).await;
+    made.unwrap_or(Err(ResponseError::CoordinatorNotAvailable)).map(Some)
 }
 
 /// A pattern that is to match the whole of a name.
