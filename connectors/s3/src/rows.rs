@@ -12,6 +12,9 @@ use crate::learn::Lesson;
 use crate::row::{RecordColumns, Row};
 use crate::schema::Field;
 
+/// So many rows are added before it is looked how much room all of them take.
+const WEIGHED: usize = 16;
+
 /// Some rows, by columns.
 pub(crate) struct Rows {
     /// The fields of values.
@@ -21,7 +24,8 @@ pub(crate) struct Rows {
     asked: RecordColumns,
     partition: TopicPartition,
     rows: usize,
-    /// How long their values were as JSON.
+    /// How long their values were as JSON, or what their columns take where that is more: fields that are absent, keys
+    /// and headers take room too.
     weight: usize,
 }
 
@@ -86,6 +90,9 @@ impl Rows {
     /// Adds what else is asked for of the row whose value was pushed last.
     fn finish(&mut self, row: &Row<'_>) -> Result<(), String> {
         let pushed = self.push_extra(row);
+        if self.rows.is_multiple_of(WEIGHED) {
+            self.weight = self.weight.max(self.size());
+        }
         if pushed.is_err() {
             self.rows -= 1;
             self.truncate();
@@ -139,7 +146,7 @@ impl Rows {
         self.root.size() + self.extra.size()
     }
 
-    /// How long the values that were added were as JSON.
+    /// How much has been added, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.weight
     }
@@ -171,6 +178,17 @@ mod tests {
             let found = column(Kind::Double, &format!("{number:?}"));
             prop_assert!(matches!(&found, Ok(Values::Double(found)) if found[0].to_bits() == number.to_bits()));
         }
+    }
+
+    #[test]
+    fn rows_weigh_what_they_take_however_short_their_values_are() {
+        let fields: Vec<_> = (0..2000).map(|name| Field::optional(format!("c{name}"), Kind::Int64)).collect();
+        let mut rows = Rows::new(&fields, &RecordColumns::default(), &TopicPartition::new("t", 0));
+        let row = Row { offset: 0, timestamp: 0, key: None, headers: Vec::new(), value: r#"{"c17":1}"# };
+        while rows.weight() < 256 << 10 {
+            rows.add(&row).unwrap();
+        }
+        assert!(rows.size() < 1 << 20, "{} bytes in {} rows", rows.size(), rows.len());
     }
 
     fn json_value() -> impl Strategy<Value = Value> {

@@ -114,7 +114,7 @@ impl ObjectSink {
 
     /// What the first records of a share's first object let expect of it.
     async fn glance(&self, chunk: &Chunk, share: Share) -> Result<Option<Vec<Field>>> {
-        let Some(tabular) = &self.tabular else { return Ok(None) };
+        let Some(tabular) = self.tabular.as_ref().filter(|tabular| !tabular.is_given()) else { return Ok(None) };
         let mut shapes = tabular.shapes(None);
         let (topic, partition) = (&chunk.partition.topic, chunk.partition.partition);
         let mut paths = Paths::new(&self.layout.folder, topic, partition, share);

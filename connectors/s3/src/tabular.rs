@@ -64,6 +64,11 @@ impl Tabular {
         })
     }
 
+    /// Whether the fields of values are those of the settings.
+    pub(crate) fn is_given(&self) -> bool {
+        self.fields.is_some()
+    }
+
     /// Nothing seen so far; of the first object's fields there may be a guess.
     pub(crate) fn shapes(&self, guess: Option<Vec<Field>>) -> Shapes {
         match &self.fields {
