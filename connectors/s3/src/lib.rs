@@ -20,6 +20,7 @@ mod cells;
 mod clock;
 mod columns;
 mod compressor;
+mod condition;
 mod csv;
 mod decode;
 mod encoder;

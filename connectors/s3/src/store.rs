@@ -1,7 +1,7 @@
 //! A bucket behind S3's protocol.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Error, Result};
@@ -19,6 +19,7 @@ use crate::S3Settings;
 use crate::access::{client, creating};
 use crate::answers::{is_gone, is_unknown, told};
 use crate::bucket::{Bucket, Note, Object, Upload};
+use crate::condition::Condition;
 use crate::protection::Marks;
 
 /// The metadata of an object in which its topic's id is kept.
@@ -38,20 +39,7 @@ pub(crate) struct StoreBucket {
     /// Whether the store has a conditional put, as far as we know.
     conditional: AtomicBool,
     /// What its conditional put was found to do.
-    condition: Mutex<Condition>,
-}
-
-/// What a store makes of the condition that an object of the name is not there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    /// It was not tried.
-    Unknown,
-    /// It is being tried.
-    Tried,
-    /// It refuses the put of what is there.
-    Heeded,
-    /// It puts all the same.
-    Ignored,
+    condition: Condition,
 }
 
 struct Inner {
@@ -99,36 +87,17 @@ impl StoreBucket {
     ) -> Self {
         let (part_size, marks) = (settings.part_size.0 as usize, Marks::new(settings));
         let inner = Inner { store, creating, bucket: bucket.to_owned(), prefix: prefix.to_owned(), part_size, marks };
-        let condition = Mutex::new(Condition::Unknown);
-        StoreBucket { inner: Arc::new(inner), conditional: AtomicBool::new(true), condition }
+        StoreBucket { inner: Arc::new(inner), conditional: AtomicBool::new(true), condition: Condition::new() }
     }
 }
 
 impl StoreBucket {
-    fn condition(&self) -> MutexGuard<'_, Condition> {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts an object that was just put once more, the first time that one was: some stores overwrite it, whatever the condition,
-    /// and do not say so. It is the same object then.
+    /// Puts an object that was just put once more, as long as it is not known what the store makes of that. It is the same
+    /// object then.
     async fn try_condition(&self, path: &Path, payload: PutPayload, options: PutOptions) {
-        {
-            let mut condition = self.condition();
-            if *condition != Condition::Unknown {
-                return;
-            }
-            *condition = Condition::Tried;
+        if let Some(trial) = self.condition.begin() {
+            trial.end(self.inner.creating.put_opts(path, payload, options).await, &self.inner.bucket);
         }
-        let found = match self.inner.creating.put_opts(path, payload, options).await {
-            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Condition::Heeded,
-            Ok(_) => {
-                let bucket = &self.inner.bucket;
-                tracing::info!(bucket, "the store overwrites on a conditional put: each object is looked for first");
-                Condition::Ignored
-            }
-            Err(_) => Condition::Unknown,
-        };
-        *self.condition() = found;
     }
 }
 
@@ -185,7 +154,7 @@ impl Bucket for StoreBucket {
     }
 
     fn is_refusing(&self) -> bool {
-        self.conditional.load(Ordering::Relaxed) && *self.condition() == Condition::Heeded
+        self.conditional.load(Ordering::Relaxed) && self.condition.is_heeded()
     }
 
     async fn put(&self, object: &Object, bytes: Vec<u8>) -> Result<()> {
@@ -194,7 +163,8 @@ impl Bucket for StoreBucket {
         let (attributes, tags) = (attributes(object, &self.inner.marks), self.inner.marks.tags.clone());
         let options = PutOptions { attributes, tags, ..PutOptions::default() };
         fault::point("object.put");
-        if self.conditional.load(Ordering::Relaxed) && !fault::mutated(Mutant::ShorterOverLonger) {
+        let is_careless = fault::mutated(Mutant::ShorterOverLonger);
+        if self.conditional.load(Ordering::Relaxed) && !is_careless {
             let options = PutOptions { mode: PutMode::Create, ..options.clone() };
             let again = options.clone();
             match self.inner.creating.put_opts(&path, payload.clone(), options).await {
@@ -216,6 +186,10 @@ impl Bucket for StoreBucket {
                 }
                 Err(cause) => return Err(self.inner.told(cause, "put", &object.name)),
             }
+        }
+        // Its caller relied on a condition that the store does not know any more.
+        if self.condition.is_heeded() && !is_careless && self.find(object).await? {
+            return Ok(());
         }
         let put = self.inner.creating.put_opts(&path, payload, options).await;
         put.map(drop).map_err(|cause| self.inner.told(cause, "put", &object.name))

@@ -186,6 +186,67 @@ async fn whether_a_store_refuses_is_tried_again_when_the_trial_failed() {
 }
 
 #[tokio::test]
+async fn a_conflict_does_not_prove_that_a_store_heeds_conditions() {
+    let bed = Bed::with_parts(1 << 20);
+    bed.store.ignoring_conditions();
+    let (sink, script) = (bed.sink().await, Script::new("t", 0).batch(0, 20));
+    bed.store.plan("put", 1, Fault::Says("409 Conflict: <Code>ConditionalRequestConflict</Code>"));
+    deliver(&*sink, &mut [script.chunk()]).await;
+    assert!(bed.store.is_done());
+    let mut strange = script.chunk();
+    strange.topic_id = TopicId(7);
+    assert!(sink.write(&mut [strange]).await.is_err_and(|error| error.to_string().contains("of a topic t with id")));
+}
+
+#[tokio::test]
+async fn a_store_that_forgets_conditions_overwrites_nothing() {
+    let bed = Bed::with_parts(1 << 20);
+    let (sink, script) = (bed.sink().await, Script::new("t", 0).batch(0, 20));
+    deliver(&*sink, &mut [script.chunk()]).await;
+    bed.store.without_conditional_put();
+    let mut strange = script.chunk();
+    strange.topic_id = TopicId(7);
+    assert!(sink.write(&mut [strange]).await.is_err_and(|error| error.to_string().contains("of a topic t with id")));
+    script.expect(&bed.world, 0..20).await;
+}
+
+#[tokio::test]
+async fn a_trial_that_always_fails_is_given_up() {
+    let bed = Bed::with_parts(1 << 20);
+    bed.store.keeping_for_ever();
+    let sink = bed.sink().await;
+    for number in 0..5 {
+        deliver(&*sink, &mut [Script::new("t", 0).batch(number * 20, 20).chunk()]).await;
+        let asked = if number < 3 { &["get", "put", "put"][..] } else { &["get", "put"] };
+        assert_eq!(bed.store.operations(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_trial_that_is_broken_off_is_made_again() {
+    for turns in 0..20 {
+        let bed = Bed::with_parts(1 << 20);
+        let (sink, script) = (bed.sink().await, Script::new("t", 0).batch(0, 20));
+        let mut chunk = [script.chunk()];
+        let pause = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = sink.write(&mut chunk) => {}
+            () = pause => {}
+        }
+        tokio::task::yield_now().await;
+        deliver(&*sink, &mut [Script::new("t", 0).batch(20, 20).chunk()]).await;
+        bed.store.operations();
+        deliver(&*sink, &mut [Script::new("t", 0).batch(40, 20).chunk()]).await;
+        assert_eq!(bed.store.operations(), ["put"], "dropped after {turns} turns");
+    }
+}
+
+#[tokio::test]
 async fn a_store_without_conditional_put_is_written_all_the_same() {
     let bed = Bed::with_parts(1 << 20);
     bed.store.without_conditional_put();

@@ -41,6 +41,7 @@ struct State {
     uploads: BTreeMap<String, usize>,
     no_conditions: bool,
     ignores_conditions: bool,
+    keeps_for_ever: bool,
     operations: Vec<&'static str>,
 }
 
@@ -61,6 +62,11 @@ impl FaultyStore {
     /// Puts whatever is there already, and does not say that it does not know conditions.
     pub(crate) fn ignoring_conditions(&self) {
         self.state.lock().unwrap().ignores_conditions = true;
+    }
+
+    /// Forbids to put what is there, whatever the condition.
+    pub(crate) fn keeping_for_ever(&self) {
+        self.state.lock().unwrap().keeps_for_ever = true;
     }
 
     /// Open uploads that have parts, which somebody pays for.
@@ -105,6 +111,9 @@ impl FaultyStore {
             Some(Fault::Says(said)) if said.starts_with("404") => {
                 Err(Error::NotFound { path: "x".to_owned(), source: said.to_owned().into() })
             }
+            Some(Fault::Says(said)) if said.starts_with("409") => {
+                Err(Error::AlreadyExists { path: "x".to_owned(), source: said.to_owned().into() })
+            }
             Some(Fault::Says(said)) => Err(error(said)),
         }
     }
@@ -132,7 +141,20 @@ impl ObjectStore for FaultyStore {
             let source = "Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>".into();
             return Err(Error::Generic { store: "S3", source });
         }
-        self.apply("put", self.inner.put_opts(path, payload, options)).await
+        let keeps_for_ever = self.state.lock().unwrap().keeps_for_ever;
+        let put = self.apply("put", self.inner.put_opts(path, payload, options)).await;
+        put.map_err(|cause| match cause {
+            Error::AlreadyExists { path, source } if source.to_string().starts_with("409") => {
+                Error::AlreadyExists { path, source }
+            }
+            Error::AlreadyExists { path, source } if keeps_for_ever => Error::PermissionDenied { path, source },
+            // As the client of S3 tells status 412.
+            Error::AlreadyExists { path, source } => {
+                let source = Error::Precondition { path: path.clone(), source }.into();
+                Error::AlreadyExists { path, source }
+            }
+            cause => cause,
+        })
     }
 
     async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
