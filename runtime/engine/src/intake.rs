@@ -109,6 +109,10 @@ impl Intake {
             false => {
                 let batch = incoming.records.clone().compressed(Compression::None).finish();
                 let dead = buried(&batch, &mut early)?;
+                if !dead.is_empty() {
+                    let (source, stream, records) = (&self.run.name, &incoming.stream.id, dead.len());
+                    tracing::info!(%source, stream, records, "records that have a dead letter already stay dead");
+                }
                 Some(made(&self.transforms, &mut self.topics, &topic, (batch, &dead)).await?)
             }
         };
