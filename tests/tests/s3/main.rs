@@ -157,6 +157,13 @@ async fn an_upload_that_is_given_up_is_aborted() {
         network.heal();
         assert_eq!(world.bucket.uploads().await.len(), 1);
         sink::deliver(&*world.sink().await.unwrap(), &mut [script.again()]).await;
+        // It is aborted beside whatever comes next.
+        for _ in 0..200 {
+            if world.bucket.uploads().await.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         world.expect_one(&text).await;
     }
 }

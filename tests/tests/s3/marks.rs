@@ -79,8 +79,9 @@ async fn an_acl_is_asked_for_with_what_makes_an_object_and_with_nothing_else() {
             assert_eq!((asks, is_signed), (is_whole || is_begun, is_whole || is_begun), "{name}: {head}");
             (whole, begun) = (whole + usize::from(is_whole), begun + usize::from(is_begun));
         }
-        // A sink's first object is put once more, to see whether the store refuses that.
-        assert_eq!((whole, begun), (2, 1), "{name}: {:?}", network.requests());
+        // A sink's first object is put once more, to see whether the store refuses that; one that does before it has taken the
+        // body is asked again.
+        assert!(whole >= 2 && begun == 1, "{name}: {:?}", network.requests());
     }
 }
 
