@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use aqueduct_api::conformance::sink::{Script, SinkWorld as _, deliver};
 use aqueduct_api::fault::{Mutant, mutate};
-use aqueduct_api::{ByteSize, Error, Sink, TopicId};
+use aqueduct_api::{ByteSize, Chunk, Error, Sink, TopicId};
 use aqueduct_s3::S3Settings;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
@@ -73,6 +73,20 @@ async fn whatever_fails_or_whose_answer_is_lost_the_chunk_is_there_once() {
     }
 }
 
+/// Writes a chunk, and breaks it off after so many turns.
+async fn write_for(sink: &dyn Sink, chunk: &mut [Chunk], turns: usize) {
+    let pause = async {
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = sink.write(chunk) => {}
+        () = pause => {}
+    }
+}
+
 #[tokio::test]
 async fn an_upload_that_was_left_open_is_aborted_by_whoever_delivers_the_chunk_again() {
     let mut left = 0;
@@ -81,16 +95,7 @@ async fn an_upload_that_was_left_open_is_aborted_by_whoever_delivers_the_chunk_a
         let script = Script::new("t", 0).batch(0, 30).batch(30, 30);
         let sink = bed.sink().await;
         let mut chunk = [script.chunk()];
-        let pause = async {
-            for _ in 0..turns {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = sink.write(&mut chunk) => {}
-            () = pause => {}
-        }
+        write_for(&*sink, &mut chunk, turns).await;
         left += bed.store.paid_uploads();
         // The abort that is due may fail once as well.
         bed.store.plan("abort", 0, Fault::Before);
@@ -228,16 +233,7 @@ async fn a_trial_that_is_broken_off_is_made_again() {
         let bed = Bed::with_parts(1 << 20);
         let (sink, script) = (bed.sink().await, Script::new("t", 0).batch(0, 20));
         let mut chunk = [script.chunk()];
-        let pause = async {
-            for _ in 0..turns {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = sink.write(&mut chunk) => {}
-            () = pause => {}
-        }
+        write_for(&*sink, &mut chunk, turns).await;
         tokio::task::yield_now().await;
         deliver(&*sink, &mut [Script::new("t", 0).batch(20, 20).chunk()]).await;
         bed.store.operations();
