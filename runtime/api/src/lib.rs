@@ -16,6 +16,7 @@
 //! What exists is open: there is no init, start or flush. Stopping is dropping the future of [`Source::read`], and a
 //! signal that [`Sink::write`] is given time to answer; `Drop` only frees memory.
 
+pub mod buffers;
 pub mod disk;
 pub mod edge;
 mod error;

@@ -17,7 +17,6 @@
 //! ([`walk`], [`reader`]); records are decoded by nobody but compaction.
 
 mod aborted;
-mod buffers;
 mod compaction;
 mod deletion;
 mod folder;

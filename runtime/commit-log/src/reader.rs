@@ -139,7 +139,7 @@ impl Partition {
         let Some(file) = segment.file(&self.shared)? else { return Ok(Within::Gone) };
         let extent = segment.extent();
         let want = (max_bytes.max(first.header.size()) as u64).min(extent.size.saturating_sub(first.position)) as usize;
-        let mut buffer = self.shared.buffers.take(want);
+        let mut buffer = self.shared.buffers.take(want, want);
         file.read_at(&mut buffer.bytes, want, first.position).map_err(at(segment.path()))?;
         let base = first.header.base_offset;
         if base >= end {

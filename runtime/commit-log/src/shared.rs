@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use aqueduct_api::buffers::Buffers;
 use aqueduct_api::disk::{Disk, File};
 use aqueduct_api::{Edge, Error, Result};
 
-use crate::buffers::Buffers;
 use crate::folder::{Epoch, Folder};
 use crate::index::Index;
 use crate::options::Options;
@@ -20,6 +20,11 @@ use crate::topic::Registry;
 const OPEN_FILES: usize = 8192;
 /// Indexes of closed segments that are in memory at once: 64 KiB each for segments of 256 MiB.
 const INDEXES: usize = 128;
+
+/// How large a buffer is that is kept, in bytes: what readers of whole chunks ask for, and room for a large batch's headers.
+const BUFFER: usize = (1 << 20) + (4 << 10);
+/// How many are kept while nobody reads.
+const BUFFERS: usize = 4;
 
 /// The folder and what is known of it.
 pub(crate) struct Shared {
@@ -46,7 +51,7 @@ impl Shared {
             epoch: Epoch::open(&folder)?,
             files: Recent::new(OPEN_FILES.min(edge.disk.most_open() / 2)),
             indexes: Recent::new(INDEXES),
-            buffers: Buffers::default(),
+            buffers: Buffers::new(BUFFER, BUFFERS),
             room: Room::new(&edge.disk, &folder.path, options.limit),
             dropped: Dropped::default(),
             when_full: options.when_full,

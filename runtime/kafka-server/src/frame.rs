@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aqueduct_api::buffers::Buffers;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::buffers::Buffers;
 use crate::call::Broken;
 
 /// How fast a frame must come at least, once it has begun, in bytes a second.
 const SLOWEST: u64 = 256 << 10;
+/// How large a buffer is that is kept, in bytes: a Java producer's largest request, whose batches have a mebibyte.
+const BUFFER: usize = (1 << 20) + (64 << 10);
+/// How many are kept while nobody needs them: more than a producer has in flight.
+const BUFFERS: usize = 8;
 
 /// What a connection may ask for.
 #[derive(Clone, Debug)]
@@ -57,7 +61,7 @@ impl Room {
         let large = (bytes / 4 * 3).max(longest);
         let all = bytes.max(large + longest / 4).min(u32::MAX as usize);
         let (all, large) = (Arc::new(Semaphore::new(all)), Arc::new(Semaphore::new(large.min(all))));
-        Room { all, large, buffers: Buffers::default() }
+        Room { all, large, buffers: Buffers::new(BUFFER, BUFFERS) }
     }
 
     /// Room for the first bytes of a frame. Who waits for them holds nothing.

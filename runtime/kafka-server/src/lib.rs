@@ -10,7 +10,6 @@
 //! table of what is answered, in which versions and by whom.
 
 // What comes over the wire.
-mod buffers;
 mod call;
 mod connection;
 mod frame;
