@@ -1,5 +1,7 @@
 //! A bare client of Kafka's protocol: as many connections as one likes, without a JVM behind each.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -30,8 +32,10 @@ impl Client {
 
     /// Writes a record of 100 bytes to each of the first partitions.
     pub(crate) async fn produce(&mut self, topic: &str, partitions: i32) {
+        // Of today: retention would delete older ones in the middle of what is measured.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64;
         let mut batch = BatchBuilder::new();
-        batch.push(1_700_000_000_000, None, Some(&[b'x'; 100]), &[]);
+        batch.push(now, None, Some(&[b'x'; 100]), &[]);
         let batch = batch.finish().bytes().clone();
         let data = |partition| {
             let records = Some(batch.clone());
