@@ -35,10 +35,8 @@ impl Used {
         let Quota { produce, fetch } = quota;
         Arc::new(Used { produce: Allowance::new(produce), fetch: Allowance::new(fetch) })
     }
-}
 
-impl Used {
-    /// The same under another quota.
+    /// The same under another quota: what is used under either counts under both.
     pub(crate) fn under(&self, quota: Quota) -> Arc<Self> {
         let Quota { produce, fetch } = quota;
         Arc::new(Used { produce: self.produce.under(produce), fetch: self.fetch.under(fetch) })
@@ -49,18 +47,19 @@ impl Used {
 #[derive(Default)]
 pub(crate) struct Allowance {
     rate: Option<u64>,
-    /// When all that was used will have been allowed.
-    paid: Mutex<Option<Instant>>,
+    /// When all that was used will have been allowed: one for all settings of a user, since requests go on under the old ones
+    /// while new ones are made ready.
+    paid: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Allowance {
     fn new(rate: Option<u64>) -> Self {
         // A rate of nothing would be an eternity.
-        Allowance { rate: rate.filter(|rate| *rate > 0), paid: Mutex::default() }
+        Allowance { rate: rate.filter(|rate| *rate > 0), paid: Arc::default() }
     }
 
     fn under(&self, rate: Option<u64>) -> Self {
-        Allowance { paid: Mutex::new(*self.paid.lock()), ..Allowance::new(rate) }
+        Allowance { paid: self.paid.clone(), ..Allowance::new(rate) }
     }
 
     /// Uses so many bytes, which have come already, and says for how long to hold the client back.

@@ -227,6 +227,9 @@ async fn a_change_forgives_nobody_what_it_owes() {
     assert_eq!(before.principal("alice").used().produce.take(5000, Instant::now()).as_millis(), 4000);
     let after = before.changed(with(Quota { produce: Some(2000), ..quota })).unwrap();
     assert_eq!(after.principal("alice").used().produce.take(2000, Instant::now()).as_millis(), 5000);
+    // Requests that came while the new settings were made ready, and those that are under way still.
+    assert_eq!(before.principal("alice").used().produce.take(1000, Instant::now()).as_millis(), 6000);
+    assert_eq!(after.principal("alice").used().produce.take(2000, Instant::now()).as_millis(), 7000);
     let without = after.changed(with(Quota::default())).unwrap();
     assert_eq!(without.principal("alice").used().produce.take(2000, Instant::now()).as_millis(), 0);
 }
