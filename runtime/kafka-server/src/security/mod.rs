@@ -23,10 +23,10 @@ pub(crate) mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oauth::OAuth;
+use oauth::{OAuth, Tokens};
 use principal::Principal;
 use session::Mechanism;
-use tls::Tls;
+use tls::{Naming, Tls};
 use users::Users;
 
 /// How clients come to be known. Nothing said: nobody is asked, and everybody may do everything.
@@ -44,6 +44,19 @@ pub struct Security {
     pub session: Option<Duration>,
 }
 
+/// The rule by which somebody is known. Under another one a name means somebody else.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rule<'a> {
+    /// Nobody is asked.
+    Unasked,
+    /// A certificate, and what of it is the name.
+    Certificate(Naming),
+    /// A password, by one of the mechanisms that ask for one.
+    Password(Mechanism),
+    /// A token, and which of them count.
+    Token(&'a Tokens),
+}
+
 impl Security {
     /// Whether clients must say who they are.
     pub(crate) fn asks(&self) -> bool {
@@ -53,6 +66,17 @@ impl Security {
     /// Whether clients can be known by certificates.
     pub(crate) fn knows_certificates(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.knows_clients())
+    }
+
+    /// By which rule somebody is known who says so by a mechanism, or by a certificate; nothing where it can not be known so.
+    pub(crate) fn rule(&self, by: Option<Mechanism>) -> Option<Rule<'_>> {
+        match by {
+            _ if !self.asks() => Some(Rule::Unasked),
+            None => self.tls.as_ref().filter(|tls| tls.knows_clients()).map(|tls| Rule::Certificate(tls.naming())),
+            Some(by) if !self.mechanisms.contains(&by) => None,
+            Some(Mechanism::OAuthBearer) => self.oauth.as_ref().map(|oauth| Rule::Token(oauth.tokens())),
+            Some(by) => Some(Rule::Password(by)),
+        }
     }
 
     /// Who somebody is that has proved its name by a mechanism.

@@ -13,13 +13,22 @@ const SKEW: i64 = 30_000;
 /// What separates the parts of a client's message.
 const SEPARATOR: char = '\u{1}';
 
-/// Whose tokens count, and for whom they must be.
+/// Which tokens count, and the keys that sign them.
 pub struct OAuth {
-    issuer: String,
-    audience: String,
-    claim: String,
+    tokens: Tokens,
     keys: RwLock<Arc<JwkSet>>,
     missed: Notify,
+}
+
+/// Which tokens count.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Whose they are.
+    issuer: String,
+    /// For whom they must be.
+    audience: String,
+    /// The claim that is the name.
+    claim: String,
 }
 
 /// What a token says.
@@ -35,7 +44,12 @@ impl OAuth {
     /// Tokens of an issuer for an audience, whose claim `claim` says who has one. No key is known yet.
     pub fn new(issuer: String, audience: String, claim: String) -> Self {
         let keys = RwLock::new(Arc::new(JwkSet { keys: Vec::new() }));
-        OAuth { issuer, audience, claim, keys, missed: Notify::new() }
+        OAuth { tokens: Tokens { issuer, audience, claim }, keys, missed: Notify::new() }
+    }
+
+    /// Which tokens count, whatever the keys.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Goes by other keys from now on: a JSON Web Key Set.
@@ -77,9 +91,10 @@ impl OAuth {
             return Err("the token is signed with a key that is not known".to_owned());
         };
         let key = DecodingKey::from_jwk(key).map_err(|cause| format!("the token's key is of no use: {cause}"))?;
+        let Tokens { issuer, audience, claim } = &self.tokens;
         let mut validation = Validation::new(header.alg);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[&self.audience]);
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         // Time is the edge's: looked at below.
         validation.validate_exp = false;
@@ -93,8 +108,8 @@ impl OAuth {
         if millis("nbf").is_some_and(|from| from > now.saturating_add(SKEW)) {
             return Err("the token does not count yet".to_owned());
         }
-        let name = claims.get(&self.claim).and_then(Value::as_str).filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| format!("the token has no claim `{}`", self.claim))?.to_owned();
+        let name = claims.get(claim).and_then(Value::as_str).filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| format!("the token has no claim `{claim}`"))?.to_owned();
         Ok(Bearer { name, until })
     }
 }
@@ -120,4 +135,4 @@ pub(crate) fn token(message: &[u8]) -> Result<(&str, Option<&str>), String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

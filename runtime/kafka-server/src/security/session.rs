@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use super::current::Current;
 use super::principal::Principal;
 use super::scram::{self, Hash};
-use super::{Security, oauth};
+use super::users::Users;
+use super::{Rule, Security, oauth};
 use crate::call::Broken;
 
 /// How long a client may take to say who it is.
@@ -141,17 +142,18 @@ impl Session {
         }
     }
 
-    /// Goes by what holds now; who is not known any more by it is cut off.
+    /// Goes by what holds now; who is not known any more by it is cut off, and so is whoever is known by another rule.
     fn look_again(&self, state: &mut State) -> Result<(), Broken> {
         let now = self.security.get();
         if Arc::ptr_eq(&now, &state.under) {
             return Ok(());
         }
         if let Some(before) = &state.known {
-            let still = match state.by {
-                Some(by) if now.asks() => now.proved(before.name(), by),
-                None if now.asks() && !now.knows_certificates() => None,
-                _ => known(&now, self.certified.as_deref()),
+            let still = match (now.rule(state.by), state.by) {
+                (Some(Rule::Unasked), _) => Some(Principal::anonymous()),
+                (rule, _) if rule.is_none() || rule != state.under.rule(state.by) => None,
+                (_, Some(by)) => now.proved(before.name(), by),
+                (_, None) => known(&now, self.certified.as_deref()),
             };
             match still {
                 Some(still) => {
@@ -257,12 +259,16 @@ impl Session {
             Exchange::Chosen(mechanism) | Exchange::Scram(mechanism, _) => Some(*mechanism),
             _ => None,
         };
-        let known = match self.step(exchange, token).await {
+        // What is proved is proved under this: whatever is changed meanwhile is looked at with the next request.
+        let under = self.security.get();
+        let known = match self.step(&under, exchange, token).await {
             Ok(Step::Challenge(told, exchange)) => {
                 self.state.lock().exchange = exchange;
                 return Ok((Bytes::from(told), 0));
             }
-            Ok(Step::Known(name, told, until)) => self.know(&name, by, until).map(|lifetime| (told.into(), lifetime)),
+            Ok(Step::Known(name, told, until)) => {
+                self.know(under, &name, by, until).map(|lifetime| (told.into(), lifetime))
+            }
             Err(why) => Err(why),
         };
         if let Err(why) = &known {
@@ -275,9 +281,14 @@ impl Session {
         known
     }
 
-    /// From now on it is `name`, until a time: for how long, in milliseconds.
-    fn know(&self, name: &str, by: Option<Mechanism>, until: Option<i64>) -> Result<i64, String> {
-        let security = self.security.get();
+    /// From now on it is `name`, as was proved under what held then, until a time: for how long, in milliseconds.
+    fn know(
+        &self,
+        security: Arc<Security>,
+        name: &str,
+        by: Option<Mechanism>,
+        until: Option<i64>,
+    ) -> Result<i64, String> {
         let proved = by.and_then(|by| security.proved(name, by));
         let principal = proved.ok_or_else(|| format!("{name} is not known any more"))?;
         let of_token = until.map(|until| Duration::from_millis((until - self.edge.now()).max(1) as u64));
@@ -293,14 +304,13 @@ impl Session {
         Ok(lifetime.map_or(0, |lifetime| lifetime.as_millis() as i64))
     }
 
-    async fn step(&self, exchange: Exchange, token: &[u8]) -> Result<Step, String> {
-        let security = self.security.get();
+    async fn step(&self, security: &Security, exchange: Exchange, token: &[u8]) -> Result<Step, String> {
         let Some(users) = &security.users else { return Err("there are no users".to_owned()) };
         match exchange {
             Exchange::Idle => Err("SASL was not begun".to_owned()),
             Exchange::Refusing(why) => Err(why),
-            Exchange::Chosen(Mechanism::Plain) => self.plain(token).await,
-            Exchange::Chosen(Mechanism::OAuthBearer) => self.bearer(token),
+            Exchange::Chosen(Mechanism::Plain) => self.plain(users, token).await,
+            Exchange::Chosen(Mechanism::OAuthBearer) => self.bearer(security, token),
             Exchange::Chosen(mechanism @ (Mechanism::ScramSha256 | Mechanism::ScramSha512)) => {
                 let hash = if mechanism == Mechanism::ScramSha256 { Hash::Sha256 } else { Hash::Sha512 };
                 let nonce = BASE64_STANDARD_NO_PAD.encode(scram::random(NONCE));
@@ -316,15 +326,13 @@ impl Session {
     }
 
     /// RFC 4616: whom to act for, who one is, and the password.
-    async fn plain(&self, token: &[u8]) -> Result<Step, String> {
+    async fn plain(&self, users: &Users, token: &[u8]) -> Result<Step, String> {
         let text = std::str::from_utf8(token).map_err(|_| "a PLAIN client's message is no text".to_owned())?;
         let parts: Vec<&str> = text.split('\0').collect();
         let [other, user, password] = parts[..] else { return Err("a PLAIN client's message is malformed".to_owned()) };
         if !other.is_empty() && other != user {
             return Err("a client is who it says it is, not somebody else".to_owned());
         }
-        let security = self.security.get();
-        let Some(users) = &security.users else { return Err("there are no users".to_owned()) };
         let (stored, password) = (users.stored_of_any(user), password.to_owned());
         let is_right = self.edge.blocking(move || stored.is_of(&password)).await;
         match is_right {
@@ -334,8 +342,7 @@ impl Session {
         }
     }
 
-    fn bearer(&self, token: &[u8]) -> Result<Step, String> {
-        let security = self.security.get();
+    fn bearer(&self, security: &Security, token: &[u8]) -> Result<Step, String> {
         let Some(known) = &security.oauth else { return Err("there are no keys of tokens".to_owned()) };
         let verified = oauth::token(token).and_then(|(token, other)| {
             let bearer = known.verify(token, self.edge.now())?;

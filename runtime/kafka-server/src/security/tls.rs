@@ -63,6 +63,11 @@ impl Tls {
         self.files.client_ca.is_some() && self.naming != Naming::Nobody
     }
 
+    /// What of a client's certificate is its name.
+    pub(crate) fn naming(&self) -> Naming {
+        self.naming
+    }
+
     /// Makes a connection secure: who is at the other end, where it has a certificate.
     pub(crate) async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Option<String>)> {
         let config = self.current.read().clone();

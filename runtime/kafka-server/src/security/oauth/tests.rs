@@ -11,20 +11,20 @@ use super::*;
 const NOW: i64 = 1_800_000_000_000;
 
 /// Somebody who signs.
-struct Signer(EcdsaKeyPair);
+pub(crate) struct Signer(EcdsaKeyPair);
 
 impl Signer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Signer(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
-    fn key(&self, id: &str) -> Value {
+    pub(crate) fn key(&self, id: &str) -> Value {
         let point = self.0.public_key().as_ref();
         let [x, y] = [&point[1..33], &point[33..]].map(|part| BASE64.encode(part));
         json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": id, "x": x, "y": y })
     }
 
-    fn token(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
         let signed = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
         let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
         format!("{signed}.{}", BASE64.encode(signature))

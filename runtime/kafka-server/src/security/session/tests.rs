@@ -1,5 +1,7 @@
 //! How clients come to be known, mechanism by mechanism, and what they are told who do not.
 
+mod rules;
+
 use aqueduct_api::Secret;
 use kafka_protocol::error::ResponseError as E;
 
