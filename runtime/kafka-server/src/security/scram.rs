@@ -168,6 +168,11 @@ pub(crate) fn begin(
 }
 
 impl Exchange {
+    /// Whether what it is about is what `find` knows to be kept of the user's password.
+    pub(crate) fn is_about(&self, find: impl FnOnce(Hash, &str) -> Stored) -> bool {
+        find(self.stored.hash, &self.user) == self.stored
+    }
+
     /// Takes a client's last message: who it is, and the server's proof.
     pub(crate) fn finish(self, message: &[u8]) -> Result<(String, String), String> {
         let Exchange { user, stored, channel, nonce, said } = self;
@@ -217,4 +222,4 @@ fn unescaped(name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -319,7 +319,13 @@ impl Session {
                 Ok(Step::Challenge(told, Exchange::Scram(mechanism, exchange)))
             }
             Exchange::Scram(mechanism, exchange) => {
-                let (user, told) = exchange.finish(token).map_err(|why| failed(mechanism, &why))?;
+                let is_current = exchange.is_about(|hash, user| users.stored(hash, user));
+                // All of it is looked at first, so that nobody learns who is known.
+                let finished = exchange.finish(token).and_then(|finished| match is_current {
+                    true => Ok(finished),
+                    false => Err("invalid credentials".to_owned()),
+                });
+                let (user, told) = finished.map_err(|why| failed(mechanism, &why))?;
                 Ok(Step::Known(user, told, None))
             }
         }

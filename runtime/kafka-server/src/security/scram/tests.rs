@@ -31,13 +31,13 @@ fn the_conversation_of_rfc_7677_is_held() {
 }
 
 /// What a client of a password answers.
-fn last(hash: Hash, password: &str, first: &str, answer: &str) -> String {
+pub(crate) fn last(hash: Hash, password: &str, first: &str, answer: &str) -> String {
     last_that_says(hash, password, first, answer, answer.split(',').next().unwrap())
 }
 
 fn last_that_says(hash: Hash, password: &str, first: &str, answer: &str, nonce: &str) -> String {
-    let (salt, iterations) = (BASE64_STANDARD.decode(SALT).unwrap(), 4096);
-    let salted = hash.salted(password.as_bytes(), &salt, iterations);
+    let salt = answer.split(',').find_map(|part| part.strip_prefix("s=")).unwrap();
+    let salted = hash.salted(password.as_bytes(), &BASE64_STANDARD.decode(salt).unwrap(), 4096);
     let key = hash.hmac(&salted, b"Client Key");
     let without_proof = format!("c=biws,{nonce}");
     let said = format!("{},{answer},{without_proof}", first.strip_prefix("n,,").unwrap());

@@ -6,6 +6,7 @@ use aqueduct_api::Secret;
 use kafka_protocol::error::ResponseError as E;
 
 use super::super::oauth::OAuth;
+use super::super::scram::tests::last;
 use super::super::users::{Credentials, User, Users};
 use super::*;
 use crate::security::quotas::Quota;
@@ -211,13 +212,46 @@ async fn a_password_counts_as_it_is_when_it_is_shown() {
     let session = under(current.clone(), None);
     let after = changed(&before, &ALL, &[("alice", Rights::all())]);
     assert_eq!(choose(&session, "SCRAM-SHA-256", 1), 0);
-    assert_eq!(say(&session, b"n,,n=alice,r=abc").await.error_code, 0);
+    let first = "n,,n=alice,r=abc";
+    let challenge = say(&session, first.as_bytes()).await;
+    assert_eq!(challenge.error_code, 0);
     current.change(after.clone());
+    let challenge = std::str::from_utf8(&challenge.auth_bytes).unwrap();
+    let told = say(&session, last(Hash::Sha256, "secret", first, challenge).as_bytes()).await;
+    assert_eq!(
+        (told.error_code, session.is_over()),
+        (E::SaslAuthenticationFailed.code(), true),
+        "it is not hers any more"
+    );
     assert_eq!(plain(&under(current.clone(), None), b"\0alice\0secret").await, Err(E::SaslAuthenticationFailed.code()));
     assert_eq!(plain(&under(current, None), b"\0alice\0other").await, Ok("User:alice".into()));
     let salt = |security: &Security, name| security.users.as_ref().unwrap().stored(Hash::Sha256, name).salt().to_vec();
     for name in ["alice", "bob", "mallory"] {
         assert_eq!(salt(&before, name), salt(&after, name), "{name}: a change tells nobody who is known");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_saying_who_it_is_goes_on_where_others_change() {
+    let before = security(&ALL, None);
+    let without_rights = |name: &str| {
+        let users = [("alice", user(Some("secret"))), ("bob", user(Some("hidden")))].map(|(known, user)| {
+            let rights = if known == name { Rights::default() } else { Rights::all() };
+            (known.to_owned(), User { rights, ..user })
+        });
+        let users = before.users.as_ref().unwrap().changed(users).unwrap();
+        Security { users: Some(Arc::new(users)), ..before.clone() }
+    };
+    for (changes, expected) in [("bob", Rights::all()), ("alice", Rights::default())] {
+        let current = Current::new(before.clone());
+        let session = under(current.clone(), None);
+        assert_eq!(choose(&session, "SCRAM-SHA-512", 1), 0);
+        let first = "n,,n=alice,r=abc";
+        let challenge = say(&session, first.as_bytes()).await.auth_bytes;
+        current.change(without_rights(changes));
+        let last = last(Hash::Sha512, "secret", first, std::str::from_utf8(&challenge).unwrap());
+        assert_eq!(say(&session, last.as_bytes()).await.error_code, 0, "{changes}");
+        assert_eq!(*session.asks(ApiKey::Fetch).unwrap().rights(), expected, "{changes}");
     }
 }
 
