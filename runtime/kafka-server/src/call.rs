@@ -61,6 +61,14 @@ impl Caller {
         self.principal.rights().allow(operation, resource)
     }
 
+    /// Goes by what holds now, which may have changed while the caller waited; whether it may do something else than before.
+    pub(crate) fn look_again(&mut self) -> Result<bool, Broken> {
+        let Some(now) = self.session.renewed()? else { return Ok(false) };
+        let may_else = now.rights() != self.principal.rights();
+        self.principal = now;
+        Ok(may_else)
+    }
+
     /// Counts bytes that the caller has sent to be written: for how many milliseconds it is held back.
     pub(crate) fn produced(&self, bytes: usize) -> i32 {
         self.session.hold(self.principal.used().produce.take(bytes, Instant::now()))

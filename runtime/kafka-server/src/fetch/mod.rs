@@ -96,7 +96,12 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
     let (readings, turns, room, topics) = (BTreeMap::new(), Vec::new(), None, HashMap::new());
     let mut fetch =
         Fetch { broker, call, kind, followed, isolation, most, least, due, size: 0, readings, turns, room, topics };
-    fetch.read().await;
+    fetch.read().await?;
+    // Nobody is told what it may not read any more.
+    while fetch.call.caller.look_again()? {
+        fetch.begin_again();
+        fetch.read().await?;
+    }
     fetch.answer()
 }
 
@@ -124,8 +129,8 @@ fn begin(broker: &Broker, request: FetchRequest, by_id: bool) -> Result<(Kind, F
 }
 
 impl Fetch {
-    /// Reads until there is enough, something is wrong, or the time is over.
-    async fn read(&mut self) {
+    /// Reads until there is enough, something is wrong, or the time is over; unless the client is not known any more.
+    async fn read(&mut self) -> Result<(), Broken> {
         loop {
             self.topics.clear();
             for mark in self.followed.growth.take() {
@@ -138,7 +143,7 @@ impl Fetch {
             let has_failed = || self.readings.values().any(Reading::has_failed);
             let is_enough = self.size >= self.least || self.size >= self.most || is_full || has_failed();
             if is_enough || self.followed.partitions.len() == 0 || Instant::now() >= self.due {
-                return;
+                return Ok(());
             }
             if self.followed.partitions.has_due() {
                 continue;
@@ -148,14 +153,31 @@ impl Fetch {
                 self.followed.partitions.all_moved();
                 continue;
             }
-            if timeout_at(self.due, self.followed.growth.wait()).await.is_err() {
-                return;
+            tokio::select! {
+                grown = timeout_at(self.due, self.followed.growth.wait()) => if grown.is_err() {
+                    return Ok(());
+                },
+                () = self.call.caller.session.changed() => if self.call.caller.look_again()? {
+                    self.begin_again();
+                    continue;
+                },
             }
             if self.least > 1 {
                 // Whoever wants many bytes is not woken for each few of them.
                 sleep_until(self.due.min(Instant::now() + GATHERING)).await;
             }
         }
+    }
+
+    /// Begins again with nothing, for a client that may do something else now.
+    fn begin_again(&mut self) {
+        self.readings.clear();
+        self.turns.clear();
+        self.room = None;
+        self.size = 0;
+        self.most = self.most.min(self.call.caller.fetches_at_once());
+        self.least = self.least.min(self.most);
+        self.followed.partitions.all_moved();
     }
 
     /// Reads on in one partition; whether there is more than the answer may hold.
@@ -298,3 +320,6 @@ impl Drop for Fetch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,13 @@ impl Current {
         self.0.borrow().clone()
     }
 
+    /// Returns once something else holds than `before`.
+    pub(crate) async fn changed(&self, before: &Arc<Security>) {
+        let mut changes = self.0.subscribe();
+        // Its sender is here.
+        let _ = changes.wait_for(|now| !Arc::ptr_eq(now, before)).await;
+    }
+
     /// Goes by something else from now on.
     pub(crate) fn change(&self, security: Security) {
         self.0.send_replace(Arc::new(security));

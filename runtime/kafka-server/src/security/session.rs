@@ -142,11 +142,25 @@ impl Session {
         }
     }
 
-    /// Goes by what holds now; who is not known any more by it is cut off, and so is whoever is known by another rule.
-    fn look_again(&self, state: &mut State) -> Result<(), Broken> {
+    /// Who it is by what holds now, for a request that is under way; nothing where that is what held when it came.
+    pub(crate) fn renewed(&self) -> Result<Option<Principal>, Broken> {
+        let mut state = self.state.lock();
+        let is_other = self.look_again(&mut state)?;
+        Ok(state.known.clone().filter(|_| is_other))
+    }
+
+    /// Returns once something else holds than when it was looked at last.
+    pub(crate) async fn changed(&self) {
+        let under = self.state.lock().under.clone();
+        self.security.changed(&under).await;
+    }
+
+    /// Goes by what holds now, and says whether it is something else than before; who is not known any more by it is cut off, and
+    /// so is whoever is known by another rule.
+    fn look_again(&self, state: &mut State) -> Result<bool, Broken> {
         let now = self.security.get();
         if Arc::ptr_eq(&now, &state.under) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(before) = &state.known {
             let still = match (now.rule(state.by), state.by) {
@@ -166,7 +180,7 @@ impl Session {
             }
         }
         state.under = now;
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the next frame is a token, and nothing else.
