@@ -11,9 +11,12 @@ use aqueduct_api::{Edge, Error, File, Result};
 
 /// How much is collected in memory, in bytes.
 #[cfg(not(test))]
-const ARENA: usize = 16 << 20;
+const ARENA: usize = 8 << 20;
 #[cfg(test)]
 const ARENA: usize = 16 << 10;
+
+/// Room in memory beside that, for the record that makes it full, in bytes.
+const ROOM: usize = 64 << 10;
 
 /// How much of an object is read back at once, in bytes.
 const READ: u64 = 1 << 20;
@@ -52,7 +55,12 @@ impl Spill {
 
     /// Where a record is appended, to be followed by [`Spill::pushed`].
     pub(crate) fn input(&mut self) -> &mut Vec<u8> {
-        &mut self.arena.bytes
+        let bytes = &mut self.arena.bytes;
+        // Many chunks may be under way, each with an arena: it does not double for the record that makes it full.
+        if bytes.capacity() < ARENA && bytes.len() >= ARENA / 4 {
+            bytes.reserve_exact(ARENA + ROOM - bytes.len());
+        }
+        bytes
     }
 
     /// Says that what was appended last is for object `path`.
