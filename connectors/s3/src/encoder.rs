@@ -11,9 +11,9 @@ use crate::compressor::{Compression, Compressor, Input, Spare, failed};
 use crate::rows::Rows;
 use crate::table::Table;
 
-/// How much is collected before it goes through a compressor, in bytes: large enough that a call costs nothing beside
-/// its work, small enough to stay in the processor's cache.
-const STEP: usize = 256 << 10;
+/// How much is collected before it goes through a compressor, in bytes: large enough that the way to another thread and
+/// back costs nothing beside its work, small enough to stay in the processor's cache.
+const STEP: usize = 1 << 20;
 
 /// Takes what format made of records and compresses it: one step runs off the connector's thread while the next one is
 /// collected there. There is one encoder at a time for each chunk under way.
