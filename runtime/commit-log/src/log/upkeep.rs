@@ -69,10 +69,16 @@ pub(super) async fn clean_in_intervals(log: Weak<Inner>) {
 /// Retention and compaction of one partition.
 async fn clean(partition: &Arc<Partition>) -> Result<()> {
     let edge = partition.shared.edge.clone();
-    let rolling = partition.clone();
-    if edge.blocking(move || rolling.wants_new_segment()).await?? {
+    let looking = partition.clone();
+    // Mostly there is nothing to do, and the way to another thread and back costs more than to see that.
+    let look = move || match looking.wants_new_segment()? {
+        true => Ok(true),
+        false => looking.clean().map(|()| false),
+    };
+    if edge.blocking(look).await?? {
         partition.roll().await?;
+        let partition = partition.clone();
+        edge.blocking(move || partition.clean()).await??;
     }
-    let partition = partition.clone();
-    edge.blocking(move || partition.clean()).await?
+    Ok(())
 }
