@@ -22,7 +22,7 @@ pub struct RealDisk;
 struct RealFile(fs::File);
 
 /// How far apart bytes lie that are looked for in memory: what the system reads ahead at once, and drops at once.
-const LOOKED_AT: usize = 64 << 10;
+const LOOKED_AT: usize = 128 << 10;
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn File>> {
