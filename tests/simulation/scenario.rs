@@ -309,7 +309,7 @@ impl Scenario {
             | Mutant::KeyByAttempt
             | Mutant::VersionWithoutIncarnation => {}
             // Noticed by the engine's own tests: no source here has transforms.
-            Mutant::LetterForgotten => {}
+            Mutant::LetterForgotten | Mutant::LetterForEver => {}
             // Noticed by the log's own runs and the Kafka server's tests: the engine is neither a producer nor a group's member.
             Mutant::ProducersForgotten
             | Mutant::SequencesKept

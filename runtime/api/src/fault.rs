@@ -24,6 +24,8 @@ pub enum Mutant {
     DeadLetterTwice,
     /// What a source reads again goes through transforms again although it has a dead letter.
     LetterForgotten,
+    /// A dead letter of what a source was to read again counts for whatever is like it, however much later.
+    LetterForEver,
     /// A pinned chunk is finished under settings other than its own.
     SettingsUnderPin,
     /// A failed sync is tried again as if nothing had happened.

@@ -38,6 +38,8 @@ pub(crate) struct Passed {
     pub(crate) stream: Arc<Stream>,
     pub(crate) position: Option<Position>,
     pub(crate) last: bool,
+    /// How much of the stream it is: how many records and dead letters of the source's own. Nothing without transforms.
+    pub(crate) read: u64,
     /// Why it is to be read again in smaller batches: nothing of it goes on.
     pub(crate) too_many: Option<String>,
     /// Where `records` go.
@@ -117,11 +119,18 @@ impl Intake {
             }
         };
         let Some(incoming) = self.waiting.take() else { return Ok(None) };
+        let read = incoming.records.count();
+        let passed = u64::from(read) + u64::from(incoming.dead_letter.is_some());
+        // After its last records a stream is never read again.
+        let letters = early.pass(if incoming.last { u64::MAX } else { passed });
+        if letters > 0 {
+            let (source, stream) = (&self.run.name, &incoming.stream.id);
+            tracing::warn!(%source, stream, letters, "records that have dead letters were not read again: the letters stay");
+        }
         self.early.remove(&incoming.stream.id);
         if !early.is_empty() {
             self.early.insert(incoming.stream.id.clone(), early.clone());
         }
-        let read = incoming.records.count();
         let Made { records, elsewhere, unfit } = match made {
             Some(made) => made,
             None => Made { records: honest(incoming.records)?, elsewhere: Vec::new(), unfit: None },
@@ -142,6 +151,7 @@ impl Intake {
             stream: incoming.stream,
             position: incoming.position,
             last: incoming.last,
+            read: if self.transforms.is_empty() { 0 } else { passed },
             topic,
             partition: incoming.partition,
             records,
@@ -170,7 +180,7 @@ fn buried(batch: &Batch, early: &mut EarlyLetters) -> Result<BTreeSet<usize>> {
     for (place, record) in batch.records().map_err(Error::fatal)?.iter().enumerate() {
         let record = record.map_err(Error::fatal)?;
         let headers = record.headers.without(POSITION_HEADER);
-        if early.take(&Fingerprint::of(record.key, record.value, headers.iter())) {
+        if early.take(&Fingerprint::of(record.key, record.value, headers.iter()), place) {
             dead.insert(place);
         }
     }

@@ -32,6 +32,7 @@ mod ingest;
 mod intake;
 mod placing;
 mod positions;
+mod rides;
 mod saving;
 mod streams;
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use aqueduct_api::{Error, Isolation, POSITION_HEADER, Position, Result, Stream, TopicPartition};
 use aqueduct_record::{Batch, Offset};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::dead_letters;
 use crate::early::{EarlyLetters, Fingerprint, Letter};
 use crate::host::Host;
+use crate::rides::{Rides, quoted};
 use crate::table::{Change, Table};
 
 /// What is known of one stream of a source.
@@ -21,6 +21,8 @@ pub(crate) struct Known {
     pub(crate) position: Option<Position>,
     /// How many `Incoming`s of the stream there were: of two positions the one with more is the later.
     pub(crate) sequence: u64,
+    /// How much was read of the stream by then: of what went through transforms, which alone leave early letters.
+    pub(crate) read: u64,
     /// The partition that the stream keeps; `None` where it is only known from dead letters.
     pub(crate) partition: Option<TopicPartition>,
     /// Dead letters of records behind the position.
@@ -30,7 +32,7 @@ pub(crate) struct Known {
 impl Known {
     /// A stream of which nothing is known yet.
     pub(crate) fn new(stream: Arc<Stream>) -> Known {
-        Known { stream, position: None, sequence: 0, partition: None, early: EarlyLetters::default() }
+        Known { stream, position: None, sequence: 0, read: 0, partition: None, early: EarlyLetters::default() }
     }
 }
 
@@ -57,21 +59,6 @@ pub(crate) struct Traces<'a> {
     pub(crate) letters: Option<(TopicPartition, String)>,
 }
 
-/// The value of the header in which a position rides.
-pub(crate) fn header(source: &str, known: &Known, position: &Position) -> String {
-    let (id, sequence) = (quoted(&known.stream.id), known.sequence);
-    let early = match known.early.ranges() {
-        ranges if ranges.is_empty() => String::new(),
-        ranges => format!(",{}", serde_json::json!(ranges)),
-    };
-    format!("[{},{id},{},{sequence}{early}]", quoted(source), position.as_json())
-}
-
-/// The value of the same header on dead letters that come before the position of their records, whose sequence it is.
-pub(crate) fn letters_header(source: &str, known: &Known, made_by: &str) -> String {
-    format!("[{},{},null,{},{}]", quoted(source), quoted(&known.stream.id), known.sequence, quoted(made_by))
-}
-
 /// The change that saves a stream's position; nothing for a position forgets it.
 pub(crate) fn saved(source: &str, known: &Known) -> Result<Change> {
     let key = format!("[{},{}]", quoted(source), known.stream.id);
@@ -81,6 +68,7 @@ pub(crate) fn saved(source: &str, known: &Known) -> Result<Change> {
         topic: known.partition.as_ref().map(|partition| partition.topic.to_string()),
         partition: known.partition.as_ref().map(|partition| partition.partition),
         sequence: known.sequence,
+        read: known.read,
         key: known.stream.key.clone(),
         early: known.early.ranges(),
     };
@@ -152,7 +140,14 @@ impl Recovered {
             let known = self.streams.entry(id.clone()).or_insert_with(|| Known::new(stream()));
             let is_listed = |letter: &&Letter| listed.iter().any(|(from, to)| (*from..*to).contains(&letter.offset));
             let is_early = |letter: &&Letter| letter.sequence > known.sequence || is_listed(letter);
-            let early = letters.iter().filter(is_early).map(|letter| (letter.offset, letter.of.clone())).collect();
+            let (early, past) = EarlyLetters::among(letters.iter().filter(is_early).cloned(), known.read);
+            if past > 0 {
+                tracing::warn!(
+                    stream = id,
+                    letters = past,
+                    "records that have dead letters are not read again: the letters stay"
+                );
+            }
             known.early = early;
             known.sequence = letters.iter().map(|letter| letter.sequence).fold(known.sequence, u64::max);
         }
@@ -167,6 +162,8 @@ struct Ours {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     partition: Option<i32>,
     sequence: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    read: u64,
     #[serde(default)]
     key: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -184,14 +181,14 @@ struct ScanMark {
     offset: Offset,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 const SCANNED: &str = r#"{"aqueduct.scanned":"#;
 
 /// What a sink keeps here that once had the source's name.
 const MARK: &str = r#"{"aqueduct.mark":"#;
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
 
 fn prefix(source: &str) -> String {
     format!("[{},", quoted(source))
@@ -213,7 +210,8 @@ fn learn_saved(recovered: &mut Recovered, source: &str, key: &str, value: &str) 
     let stream = Arc::new(Stream { id: id.clone(), key: ours.key });
     let partition = ours.topic.zip(ours.partition).map(|(topic, partition)| TopicPartition::new(topic, partition));
     recovered.listed.insert(id.clone(), ours.early);
-    let known = Known { position: Some(position), sequence: ours.sequence, partition, ..Known::new(stream) };
+    let (sequence, read) = (ours.sequence, ours.read);
+    let known = Known { position: Some(position), sequence, read, partition, ..Known::new(stream) };
     recovered.streams.insert(id, known);
     Ok(())
 }
@@ -256,13 +254,12 @@ fn learn_batch(traces: &Traces<'_>, of: &TopicPartition, batch: &Batch, recovere
     let Some(Some(header)) = last.headers.get(POSITION_HEADER) else { return Ok(()) };
     let Some(rides) = Rides::parse(header).filter(|rides| rides.source == traces.source) else { return Ok(()) };
     if rides.position.get() == "null" {
-        let made_by = rides.rest.as_str();
-        let is_ours = |(letters, now): &(TopicPartition, String)| letters == of && Some(now.as_str()) == made_by;
+        let is_ours = |(letters, now): &(TopicPartition, String)| letters == of && rides.made_by.as_ref() == Some(now);
         if traces.letters.as_ref().is_some_and(is_ours) {
             let found = recovered.letters.entry(rides.stream).or_default();
             for record in records.iter().filter_map(Result::ok) {
                 let of = Fingerprint::of(record.key, record.value, dead_letters::original_headers(record.headers));
-                found.push(Letter { offset: record.offset, sequence: rides.sequence, of });
+                found.push(Letter { offset: record.offset, sequence: rides.sequence, read: rides.read, of });
             }
         }
         return Ok(());
@@ -274,11 +271,11 @@ fn learn_batch(traces: &Traces<'_>, of: &TopicPartition, batch: &Batch, recovere
     let known = recovered.streams.entry(id.clone()).or_insert_with(|| Known::new(stream()));
     if rides.sequence > known.sequence {
         known.position = Some(position);
-        known.sequence = rides.sequence;
+        (known.sequence, known.read) = (rides.sequence, rides.read);
         if !is_dead_letter {
             known.partition = Some(of.clone());
         }
-        recovered.listed.insert(id, serde_json::from_value(rides.rest).unwrap_or_default());
+        recovered.listed.insert(id, rides.early);
     } else if known.partition.is_none() && !is_dead_letter {
         // A later dead letter was found first, which does not say where the stream's data goes.
         known.partition = Some(of.clone());
@@ -286,35 +283,17 @@ fn learn_batch(traces: &Traces<'_>, of: &TopicPartition, batch: &Batch, recovere
     Ok(())
 }
 
-/// What the header says in which positions ride.
-struct Rides {
-    source: String,
-    stream: String,
-    /// `null` on dead letters that come before it.
-    position: Box<RawValue>,
-    sequence: u64,
-    /// With a position: which dead letters are early; without: what made these ones.
-    rest: serde_json::Value,
-}
-
-impl Rides {
-    /// `None` where somebody else wrote it.
-    fn parse(header: &[u8]) -> Option<Rides> {
-        let plain = serde_json::from_slice(header).map(|(a, b, c, d)| (a, b, c, d, serde_json::Value::Null));
-        let (source, stream, position, sequence, rest) = plain.or_else(|_| serde_json::from_slice(header)).ok()?;
-        Some(Rides { source, stream, position, sequence, rest })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rides::{header, letters_header};
 
     fn known(position: Option<&str>) -> Known {
         Known {
             stream: Arc::new(Stream { id: r#"{"f":["a]"]}"#.into(), key: "/a".into() }),
             position: position.map(|text| Position::from_json(text.into()).unwrap()),
             sequence: 7,
+            read: 0,
             partition: Some(TopicPartition::new("t", 3)),
             early: EarlyLetters::default(),
         }
@@ -325,8 +304,8 @@ mod tests {
         let position = Position::from_json(r#"{"at":5}"#.into()).unwrap();
         let rides = header("s", &known(None), &position);
         assert_eq!(rides, r#"["s","{\"f\":[\"a]\"]}",{"at":5},7]"#);
-        let letters = letters_header("s", &known(None), "d1");
-        assert_eq!(letters, r#"["s","{\"f\":[\"a]\"]}",null,7,"d1"]"#);
+        let letters = letters_header("s", &Known { read: 30, ..known(None) }, "d1");
+        assert_eq!(letters, r#"["s","{\"f\":[\"a]\"]}",null,7,30,"d1"]"#);
         let (key, value) = saved("s", &known(Some(r#"{"at":5}"#))).unwrap();
         assert_eq!(key, r#"["s",{"f":["a]"]}]"#);
         let golden = r#"{"at":5,"aqueduct":{"topic":"t","partition":3,"sequence":7,"key":"/a"}}"#;
@@ -336,11 +315,11 @@ mod tests {
         assert_eq!(value.unwrap(), r#"{"offset":9}"#);
         assert_eq!(saved("s", &known(None)).unwrap().1, None);
         let mut early = known(Some(r#"{"at":5}"#));
-        early.early =
-            [4, 5, 9].map(|offset| (offset, Fingerprint::of(None, None, [].into_iter()))).into_iter().collect();
-        assert_eq!(header("s", &early, &position), r#"["s","{\"f\":[\"a]\"]}",{"at":5},7,[[4,6],[9,10]]]"#);
-        let golden =
-            r#"{"at":5,"aqueduct":{"topic":"t","partition":3,"sequence":7,"key":"/a","early":[[4,6],[9,10]]}}"#;
+        let of = Fingerprint::of(None, None, [].into_iter());
+        let letters = [4, 5, 9].map(|offset| Letter { offset, sequence: 8, read: 30, of: of.clone() });
+        (early.early, early.read) = (EarlyLetters::among(letters.into_iter(), 29).0, 29);
+        assert_eq!(header("s", &early, &position), r#"["s","{\"f\":[\"a]\"]}",{"at":5},7,29,[[4,6],[9,10]]]"#);
+        let golden = r#"{"at":5,"aqueduct":{"topic":"t","partition":3,"sequence":7,"read":29,"key":"/a","early":[[4,6],[9,10]]}}"#;
         assert_eq!(saved("s", &early).unwrap().1.unwrap(), golden);
     }
 

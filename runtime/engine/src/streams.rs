@@ -11,7 +11,8 @@ use crate::dead_letters::{DeadLetters, Original, Reason, Stage};
 use crate::ingest::SourceRun;
 use crate::intake::Passed;
 use crate::placing::{Kind, Unplaced};
-use crate::positions::{self, Known, Recovered};
+use crate::positions::{Known, Recovered};
+use crate::rides;
 
 /// The streams of one run of a source.
 pub(crate) struct Streams {
@@ -54,6 +55,7 @@ impl Streams {
             known.stream = stream.clone();
             known.partition = Some(own.clone());
             known.sequence += u64::from(is_positioned);
+            known.read += passed.read;
             known.early = std::mem::take(&mut passed.early);
         }
         let mut unplaced = VecDeque::new();
@@ -75,7 +77,7 @@ impl Streams {
         }
         let (kind, to, mut rest) = self.rest(&mut passed, &own)?;
         if let (Some(known), Some(position)) = (&known, passed.position.as_ref().filter(|_| !rest.is_empty())) {
-            rest.add_header_to_last(POSITION_HEADER, positions::header(&self.run.name, known, position).as_bytes());
+            rest.add_header_to_last(POSITION_HEADER, rides::header(&self.run.name, known, position).as_bytes());
         }
         let batch = (!rest.is_empty()).then(|| rest.finish());
         let known = known.and_then(|known| self.learn(known, passed.position, passed.last));
@@ -168,7 +170,7 @@ impl Streams {
         );
         let known = known.filter(|_| is_positioned);
         if let Some(known) = known {
-            let rides = positions::letters_header(&self.run.name, known, &self.made_by);
+            let rides = rides::letters_header(&self.run.name, known, &self.made_by);
             builder.add_header_to_last(POSITION_HEADER, rides.as_bytes());
         }
         let early_of = known.map(|known| known.stream.id.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aqueduct_api::TopicPartition;
 use aqueduct_api::fault::Mutant;
+use aqueduct_engine::State;
 use serde_json::json;
 
 use crate::world::{Do, Fate, Process, Seed, World, check, fate};
@@ -72,6 +73,92 @@ fn known_late() {
 #[test]
 fn what_a_source_reads_again_stays_dead_where_it_would_be_fit_by_now() {
     check(Mutant::LetterForgotten, known_late);
+}
+
+/// A source whose process ends between a dead letter and the position after it, and that finds other lines there when it comes
+/// again: what is like the dead one, and comes later than it did, is another record.
+fn stale() {
+    // What is read then, in batches of so many, and what becomes of it.
+    let cases: [(usize, &[&str], &[&str]); 3] = [
+        (3, &["x 4", "x 5", "x 6", "x 9"], &["x 4!", "x 5!", "x 6!", "x 9!"]),
+        (5, &["x 4", "x 5", "x 6", "x 9", "x 11"], &["x 4!", "x 5!", "x 6!", "x 9!", "x 11!"]),
+        // One like it among as many as were read at once is taken for it.
+        (2, &["x 4", "x 5", "x 9", "x 9"], &["x 4!", "x 5!", "x 9!"]),
+    ];
+    for (at_once, lines, expected) in cases {
+        let mut world = World::new();
+        let name = format!("stale-{}", world.outside.id);
+        world.source().transforms = sevenths(json!({"suffix": "!", "learns": name}));
+        world.run(|process| async move {
+            assert_eq!(only_buried(&process, |outside| outside.put("x", &["x 4", "x 9", "x 5"])).await, 1);
+        });
+        world.outside.streams.lock().clear();
+        world.outside.put("x", lines);
+        *world.outside.at_once.lock() = Some(at_once);
+        for _ in 0..2 {
+            world.run(|process| async move {
+                process.until("out", |process| out(process, "x").len() >= expected.len()).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(out(&process, "x"), expected, "{at_once}");
+                assert_eq!(values(&process, "in.dead-letters"), ["x 9"]);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_letter_whose_record_is_not_read_again_leaves_later_ones_like_it_alone() {
+    check(Mutant::LetterForEver, stale);
+}
+
+#[test]
+fn how_long_a_letter_counts_is_known_after_each_restart() {
+    let mut world = World::new();
+    let name = format!("left-{}", world.outside.id);
+    world.source().transforms = sevenths(json!({"suffix": "!", "learns": name}));
+    world.run(|process| async move {
+        assert_eq!(only_buried(&process, |outside| outside.put("x", &["x 4", "x 9", "x 5"])).await, 1);
+    });
+    world.outside.streams.lock().clear();
+    let mut expected = Vec::new();
+    for line in ["x 4", "x 5", "x 6", "x 9"] {
+        world.outside.put("x", &[line]);
+        expected.push(format!("{line}!"));
+        let expected = expected.clone();
+        world.run(|process| async move {
+            process.until("out", |process| out(process, "x").len() >= expected.len()).await;
+            assert_eq!(out(&process, "x"), expected);
+        });
+    }
+}
+
+#[test]
+fn a_letter_counts_though_positions_before_it_were_not_saved() {
+    for at_once in [1, 2, 6, 7] {
+        let mut world = World::new();
+        let name = format!("unsaved-{}", world.outside.id);
+        world.source().transforms = sevenths(json!({"suffix": "!", "learns": name}));
+        world.run(|process| async move {
+            process.in_state("in", State::Running).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            // Nothing is made of the first six: the log does not say that they were read.
+            process.outside.put("x", &["x 0", "x 7", "x 14", "x 21", "x 28", "x 35", "x 4", "x 9", "x 5"]);
+            let letters = TopicPartition::new("in.dead-letters", 0);
+            while process.store.records(&letters).is_empty() {
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+            process.store.faults.full.on();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert_eq!(process.store.records(&TopicPartition::new("t", 0)), []);
+        });
+        *world.outside.at_once.lock() = Some(at_once);
+        world.run(|process| async move {
+            process.until("out", |process| out(process, "x").len() >= 2).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(out(&process, "x"), ["x 4!", "x 5!"], "{at_once}");
+            assert_eq!(values(&process, "in.dead-letters"), ["x 9"], "{at_once}");
+        });
+    }
 }
 
 #[test]
