@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::Write as _;
+use std::num::NonZeroU64;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -129,7 +130,7 @@ fn known() -> Security {
         rights.grant(of, pattern, right);
     }
     let credentials = Credentials::Password(Secret::new("alice-secret"));
-    let quota = Quota { produce: Some(1 << 20), fetch: Some(1 << 20) };
+    let quota = Quota { produce: NonZeroU64::new(1 << 20), fetch: NonZeroU64::new(1 << 20) };
     let users = Users::new([("alice".to_owned(), User { credentials, rights, quota })]).expect("what is right");
     Security {
         mechanisms: vec![Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512],

@@ -1,6 +1,7 @@
 //! How Kafka clients come to be known, from what is declared of it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,7 +88,8 @@ fn user(declared: &KafkaUser) -> User {
         Some(password) => Credentials::Password(password),
         None => Credentials::Scram { sha_256: scram_sha_256, sha_512: scram_sha_512 },
     };
-    let bytes = |size: Option<aqueduct_api::ByteSize>| size.map(|size| size.0);
+    // None is nothing: that was refused before.
+    let bytes = |size: Option<aqueduct_api::ByteSize>| size.and_then(|size| NonZeroU64::new(size.0));
     let quota = Quota { produce: bytes(quota.produce), fetch: bytes(quota.fetch) };
     User { credentials, rights: granted(&rights), quota }
 }

@@ -115,6 +115,13 @@ fn users(kafka: &KafkaListen, offered: &[KafkaMechanism], found: &mut Vec<Wrong>
         if name.is_empty() {
             found.push((of(&[]), "a user has a name".to_owned()));
         }
+        for (kind, size) in [("produce", user.quota.produce), ("fetch", user.quota.fetch)] {
+            if size.is_some_and(|size| size.0 == 0) {
+                let why =
+                    "0 bytes a second would hold it back for ever: leave it out for no limit, or take the right away";
+                found.push((of(&["quota", kind]), why.to_owned()));
+            }
+        }
         let rights = &user.rights;
         let kinds =
             [("topics", &rights.topics), ("groups", &rights.groups), ("transactional-ids", &rights.transactional_ids)];

@@ -230,6 +230,13 @@ fn each_mistake_is_told_with_place_path_expectation_and_nearest_match() {
             &["aqueduct.yaml:1:54: listen.kafka.users.a: missing key `rights`"],
         ),
         (
+            "listen: { kafka: { address: 127.0.0.1:9092, users: { a: { password: x, rights: all, quota: { fetch: 0 B } } } } }\n",
+            &[
+                "aqueduct.yaml:1:101: listen.kafka.users.a.quota.fetch: 0 bytes a second would hold it back for ever: leave it \
+              out for no limit, or take the right away",
+            ],
+        ),
+        (
             "listen: { kafka: { address: 127.0.0.1:9092, mechanisms: [oauthbearer], users: { a: { rights: all } } } }\n",
             &["aqueduct.yaml:1:45: listen.kafka.mechanisms: `oauthbearer` needs `oauth`"],
         ),

@@ -1,5 +1,6 @@
 //! How many bytes a second somebody may send and be sent.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ const BURST: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
     /// Bytes a second of Produce requests.
-    pub produce: Option<u64>,
+    pub produce: Option<NonZeroU64>,
     /// Bytes a second of Fetch answers.
-    pub fetch: Option<u64>,
+    pub fetch: Option<NonZeroU64>,
 }
 
 /// What somebody has used, on all its connections.
@@ -46,20 +47,19 @@ impl Used {
 /// Bytes a second, and what is owed of them.
 #[derive(Default)]
 pub(crate) struct Allowance {
-    rate: Option<u64>,
+    rate: Option<NonZeroU64>,
     /// When all that was used will have been allowed: one for all settings of a user, since requests go on under the old ones
     /// while new ones are made ready.
     paid: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Allowance {
-    fn new(rate: Option<u64>) -> Self {
-        // A rate of nothing would be an eternity.
-        Allowance { rate: rate.filter(|rate| *rate > 0), paid: Arc::default() }
+    fn new(rate: Option<NonZeroU64>) -> Self {
+        Allowance { rate, paid: Arc::default() }
     }
 
-    fn under(&self, rate: Option<u64>) -> Self {
-        Allowance { paid: self.paid.clone(), ..Allowance::new(rate) }
+    fn under(&self, rate: Option<NonZeroU64>) -> Self {
+        Allowance { rate, paid: self.paid.clone() }
     }
 
     /// Uses so many bytes, which have come already, and says for how long to hold the client back.
@@ -86,13 +86,13 @@ impl Allowance {
 
     /// The most bytes to use at once, where that can be chosen.
     pub(crate) fn at_once(&self) -> usize {
-        self.rate.map_or(usize::MAX, |rate| (rate as f64 * BURST.as_secs_f64()) as usize)
+        self.rate.map_or(usize::MAX, |rate| (rate.get() as f64 * BURST.as_secs_f64()) as usize)
     }
 }
 
 /// When so many bytes more will have been allowed.
-fn after(paid: Option<Instant>, bytes: usize, rate: u64, now: Instant) -> Instant {
-    let cost = Duration::from_secs_f64(bytes as f64 / rate as f64).min(LONGEST + BURST);
+fn after(paid: Option<Instant>, bytes: usize, rate: NonZeroU64, now: Instant) -> Instant {
+    let cost = Duration::from_secs_f64(bytes as f64 / rate.get() as f64).min(LONGEST + BURST);
     (paid.unwrap_or(now).max(now) + cost).min(now + LONGEST + BURST)
 }
 

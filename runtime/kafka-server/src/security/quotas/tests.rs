@@ -35,7 +35,7 @@ struct Client {
 }
 
 fn security() -> Security {
-    let quota = Quota { produce: Some(RATE), fetch: Some(RATE) };
+    let quota = Quota { produce: NonZeroU64::new(RATE), fetch: NonZeroU64::new(RATE) };
     let user = User { credentials: Credentials::None, rights: Rights::all(), quota };
     let users = Users::new([("slow".to_owned(), user)]).unwrap();
     Security { mechanisms: vec![Mechanism::Plain], users: Some(Arc::new(users)), ..Security::default() }
@@ -228,8 +228,8 @@ async fn partitions_take_turns_where_not_all_of_them_find_room() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_is_larger_than_the_quota_comes_in_its_turn() {
     let (broker, mut security) = (broker(), security());
-    let user =
-        User { credentials: Credentials::None, rights: Rights::all(), quota: Quota { produce: None, fetch: Some(10) } };
+    let quota = Quota { produce: None, fetch: NonZeroU64::new(10) };
+    let user = User { credentials: Credentials::None, rights: Rights::all(), quota };
     security.users = Some(Arc::new(Users::new([("slow".to_owned(), user)]).unwrap()));
     let mut client = Client::new(&broker, &security).await;
     let mut records = Vec::new();
@@ -281,7 +281,7 @@ async fn who_wants_no_answer_is_held_back_as_well() {
 /// When, how many bytes, and for how long the client is held back, in milliseconds.
 fn check(rate: Option<u64>, steps: &[(u64, usize, u64)]) {
     let begun = Instant::now();
-    let allowance = Allowance::new(rate);
+    let allowance = Allowance::new(rate.and_then(NonZeroU64::new));
     for (step, (at, bytes, held)) in steps.iter().enumerate() {
         let now = begun + Duration::from_millis(*at);
         assert_eq!(allowance.take(*bytes, now).as_millis(), u128::from(*held), "{rate:?}, step {step}");
@@ -298,7 +298,7 @@ async fn who_uses_more_than_its_quota_is_held_back() {
 #[tokio::test(start_paused = true)]
 async fn what_can_be_kept_back_is_not_used_before_it_is_allowed() {
     let begun = Instant::now();
-    let allowance = Allowance::new(Some(1000));
+    let allowance = Allowance::new(NonZeroU64::new(1000));
     let steps: &[(u64, usize, Result<(), u64>)] = &[
         (0, 1000, Ok(())),
         (0, 5000, Ok(())),

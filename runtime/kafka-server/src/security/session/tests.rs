@@ -2,6 +2,8 @@
 
 mod rules;
 
+use std::num::NonZeroU64;
+
 use aqueduct_api::Secret;
 use kafka_protocol::error::ResponseError as E;
 
@@ -258,10 +260,10 @@ async fn who_is_saying_who_it_is_goes_on_where_others_change() {
 #[tokio::test(start_paused = true)]
 async fn a_change_forgives_nobody_what_it_owes() {
     let with = |quota| [("alice".to_owned(), User { quota, ..user(Some("secret")) })];
-    let quota = Quota { produce: Some(1000), fetch: None };
+    let quota = Quota { produce: NonZeroU64::new(1000), fetch: None };
     let before = Users::new(with(quota)).unwrap();
     assert_eq!(before.principal("alice").used().produce.take(5000, Instant::now()).as_millis(), 4000);
-    let after = before.changed(with(Quota { produce: Some(2000), ..quota })).unwrap();
+    let after = before.changed(with(Quota { produce: NonZeroU64::new(2000), ..quota })).unwrap();
     assert_eq!(after.principal("alice").used().produce.take(2000, Instant::now()).as_millis(), 5000);
     // Requests that came while the new settings were made ready, and those that are under way still.
     assert_eq!(before.principal("alice").used().produce.take(1000, Instant::now()).as_millis(), 6000);
