@@ -100,6 +100,25 @@ async fn who_may_not_read_a_topic_forgets_no_offset_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_group_is_told_instead_of_what_is_wrong_with_topics() {
+    let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
+    let wanted = OffsetDeleteRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
+    let missing = ResponseError::GroupIdNotFound.code();
+    // Kafka looks at the right to the group, then at those to topics, and then asks the group, whose error it tells alone.
+    for (rights, expected) in [
+        (Rights::all(), missing),
+        (Rights::all_but(Operation::Read, Of::Topic), missing),
+        (Rights::all_but(Operation::Delete, Of::Group), refused(Of::Group)),
+        (Rights::default(), refused(Of::Group)),
+    ] {
+        let other = GroupId(StrBytes::from_static_str("other"));
+        let request = OffsetDeleteRequest::default().with_group_id(other).with_topics(vec![wanted.clone()]);
+        let answer = answered(&request, 0, &rights).await;
+        assert_eq!((answer.error_code, answer.topics), (expected, Vec::new()), "{rights:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_may_not_read_a_topic_commits_nothing_of_it_in_a_transaction() {
     let partition = TxnOffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(1);
     let wanted = TxnOffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
