@@ -197,7 +197,57 @@ fn not_written(of: &TopicPartition, cause: &Error) -> ResponseError {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::write_txn_markers_request::WritableTxnMarkerTopic;
+
     use super::*;
+    use crate::broker::Options;
+    use crate::groups::tests::store::Memory;
+
+    /// What is answered to a marker of a producer and its epoch, by rules, where producer 7 has a transaction open under its
+    /// epoch 5, and producer 8 none; nothing: it is written.
+    async fn marked((id, epoch): (i64, i16), rules: i8) -> Option<ResponseError> {
+        let log = Memory::default();
+        let known = |id, open_since| Producer {
+            id,
+            epoch: 5,
+            last_sequence: 0,
+            last_timestamp: 0,
+            coordinator_epoch: 0,
+            open_since,
+        };
+        *log.producers.lock() = vec![known(7, Some(0)), known(8, None)];
+        let store = Arc::new(log.clone());
+        let broker = Broker::new(store.clone(), log.edge(), Options::at("localhost", 9092), store);
+        let topic = WritableTxnMarkerTopic::default().with_name(TopicName(text("t"))).with_partition_indexes(vec![0]);
+        let asked = WritableTxnMarker::default()
+            .with_producer_id(ProducerId(id))
+            .with_producer_epoch(epoch)
+            .with_transaction_result(true)
+            .with_topics(vec![topic]);
+        let needs = crate::apis::api(ApiKey::WriteTxnMarkers as i16).unwrap().needs;
+        let caller = Caller { needs, ..Caller::somebody(2) };
+        let answer = write_markers(&broker, vec![(asked, rules)], &caller).await;
+        let code = answer.markers[0].topics[0].partitions[0].error_code;
+        let written: Vec<_> = log.markers.lock().iter().map(|marker| (marker.producer_id, marker.epoch)).collect();
+        assert_eq!(written, if code == 0 { vec![(id, epoch)] } else { Vec::new() });
+        ResponseError::try_from_code(code)
+    }
+
+    #[tokio::test]
+    async fn a_marker_that_comes_late_ends_no_transaction_of_the_next_epoch() {
+        let late = Some(ResponseError::InvalidProducerEpoch);
+        let cases = [
+            ("of the transaction before, which had the epoch before", (7, 5), 2, late),
+            ("of the one that is open", (7, 6), 2, None),
+            ("of the one that is open, where a marker has the epoch of its records", (7, 5), 1, None),
+            ("by a coordinator that knows no such rules", (7, 5), 0, None),
+            ("where nothing is open", (8, 5), 2, None),
+        ];
+        for (what, marker, rules, expected) in cases {
+            assert_eq!(marked(marker, rules).await, expected, "{what}");
+        }
+    }
 
     #[test]
     fn patterns_match_whole_ids_and_cost_little() {

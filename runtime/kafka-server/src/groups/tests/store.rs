@@ -39,6 +39,10 @@ pub(crate) struct Memory {
     pub(super) commits_after_read: Arc<Mutex<Option<i64>>>,
     /// How many records each partition has, of [`RECORD`] bytes each; 0: it can not have any.
     pub(crate) records: Arc<Mutex<Offset>>,
+    /// What each partition knows of producers; nobody: it knows nothing of any.
+    pub(crate) producers: Arc<Mutex<Vec<Producer>>>,
+    /// Markers that were written.
+    pub(crate) markers: Arc<Mutex<Vec<Marker>>>,
 }
 
 /// Bytes of a record that is counted.
@@ -212,14 +216,22 @@ impl Producers for Memory {
     }
 
     async fn producers(&self, _: &TopicPartition) -> Result<Vec<Producer>> {
-        no_records()
+        match self.producers.lock().clone() {
+            known if known.is_empty() => no_records(),
+            known => Ok(known),
+        }
     }
 }
 
 #[async_trait]
 impl Transactions for Memory {
-    async fn end(&self, _: &TopicPartition, _: Marker) -> Result<Appended> {
-        no_records()
+    async fn end(&self, _: &TopicPartition, marker: Marker) -> Result<Appended> {
+        if self.producers.lock().is_empty() {
+            return no_records();
+        }
+        self.markers.lock().push(marker);
+        let durable = Box::pin(std::future::ready(Ok(())));
+        Ok(Appended { base_offset: 0, next_offset: 1, given_back: 0, duplicate: None, durable })
     }
 }
 
