@@ -108,6 +108,11 @@ impl Problem {
         text
     }
 
+    /// Whether something is closed for writes that will be open again: an index, or the cluster for new indices.
+    fn is_block(&self) -> bool {
+        matches!(&*self.kind, "cluster_block_exception" | "index_create_block_exception")
+    }
+
     fn says(&self, part: &str) -> bool {
         self.reason.as_ref().is_some_and(|reason| reason.contains(part))
             || self.caused_by.as_ref().is_some_and(|cause| cause.says(part))
@@ -129,13 +134,15 @@ pub(crate) fn verdict(answered: &Answered, action: &Action, known: Known) -> Ver
         (_, 429)
         | ("es_rejected_execution_exception" | "rejected_execution_exception" | "circuit_breaking_exception", _) => {
             // A disk that is too full is told as 429 too: fewer requests at once would not help.
-            let throttled = problem.kind != "cluster_block_exception";
+            let throttled = !problem.is_block();
             Verdict::Later(Reason { throttled, ..Reason::new(told()) })
         }
-        ("cluster_block_exception", _) => Verdict::Later(Reason::new(told())),
+        _ if problem.is_block() => Verdict::Later(Reason::new(told())),
         ("validation_exception", _) if problem.says("this action would add") => Verdict::Later(Reason::new(told())),
         ("security_exception", _) | (_, 401 | 403) => Verdict::Fatal(told()),
         ("index_closed_exception", _) => Verdict::Fatal(told()),
+        // There is nothing to be deleted, and a deletion without a version of ours makes no index.
+        ("index_not_found_exception", _) if action.kind == Kind::Delete => Verdict::Done,
         ("index_not_found_exception", _) if !known.named_by_record => Verdict::Fatal(told()),
         ("illegal_argument_exception", _) if is_misconfigured(problem) => Verdict::Fatal(told()),
         (_, 500.. | 408) => Verdict::Later(Reason::new(told())),
@@ -183,7 +190,7 @@ pub(crate) fn whole(status: u16, after: Option<Duration>, body: &[u8]) -> Whole 
     let problem = Problem::of(body);
     let told = format!("answered {status}: {}", problem.told());
     match status {
-        429 => Whole::Later(Reason { text: told, throttled: problem.kind != "cluster_block_exception", after }),
+        429 => Whole::Later(Reason { text: told, throttled: !problem.is_block(), after }),
         413 => Whole::Divide(told),
         // Without a type it is not Elasticsearch that speaks, and what stands before it would say so of every record.
         400 if !problem.kind.is_empty() => Whole::Divide(told),
@@ -191,9 +198,7 @@ pub(crate) fn whole(status: u16, after: Option<Duration>, body: &[u8]) -> Whole 
         403 if problem.says("Signature expired") || problem.says("Signature not yet current") => {
             Whole::Later(Reason { text: told, throttled: false, after })
         }
-        403 if problem.kind == "cluster_block_exception" => {
-            Whole::Later(Reason { text: told, throttled: false, after })
-        }
+        403 if problem.is_block() => Whole::Later(Reason { text: told, throttled: false, after }),
         408 | 500.. => Whole::Later(Reason { text: told, throttled: false, after }),
         401 | 403 => Whole::Fatal(format!("{told}: look at the credentials and what they may do")),
         _ => Whole::Fatal(told),

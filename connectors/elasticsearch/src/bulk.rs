@@ -40,7 +40,10 @@ pub(crate) fn read(body: &[u8], actions: &[Action]) -> Result<Vec<Answered>, Str
     for (item, action) in items.into_iter().zip(actions) {
         let (kind, item) = item.parts();
         if kind != action.kind || item.id.is_some_and(|id| id != action.id) {
-            return Err(format!("an answer that tells of another document where offset {} is due", action.offset));
+            return Err(format!(
+                "an answer that tells of another document where offset {} is due: a pipeline must leave `_id` as it is",
+                action.offset
+            ));
         }
         answered.push(item);
     }

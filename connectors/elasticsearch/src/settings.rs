@@ -55,13 +55,13 @@ use crate::wire::{Http, Wire};
 /// | answer | what is done |
 /// |---|---|
 /// | 429, `es_rejected_execution_exception`, `circuit_breaking_exception` | sent again, alone; half as many requests run at once |
-/// | `cluster_block_exception` (a read-only index, a disk above its flood stage) | sent again |
+/// | `cluster_block_exception`, `index_create_block_exception` (a read-only index, a disk above its flood stage) | sent again |
 /// | 5xx, `unavailable_shards_exception`, a shard limit that is reached, no answer, half an answer, one that makes no sense | sent again |
 /// | `version_conflict_engine_exception` on re-delivery, or of the very same version | nothing: it is there |
 /// | `version_conflict_engine_exception` on first delivery | dead letter: there is a newer one that this sink did not write |
 /// | `mapper_parsing_exception`, `document_parsing_exception`, `strict_dynamic_mapping_exception`, `illegal_argument_exception` and every other 4xx | dead letter, with the reason |
 /// | 413, or Elasticsearch's 400 to a whole request | its halves are sent; a document alone: dead letter |
-/// | `index_not_found_exception` | the sink stops; where records name the index: dead letter |
+/// | `index_not_found_exception` | the sink stops; where records name the index: dead letter; of a deletion: nothing is to be deleted |
 /// | 401, 403, `security_exception`, `index_closed_exception`, a pipeline or write index that is missing, a data stream without `operation: create` | the sink stops |
 /// | no JSON object, an index name that is not allowed, an id over 512 bytes, null | dead letter, without being sent |
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -90,7 +90,7 @@ pub struct ElasticsearchSettings {
     #[serde(default)]
     #[schemars(extend("x-shaping" = true))]
     pub on_null: OnNull,
-    /// The ingest pipeline that documents go through.
+    /// The ingest pipeline that documents go through, with `index` and `create`. It must leave `_id` as it is.
     #[schemars(extend("x-shaping" = true))]
     pub pipeline: Option<String>,
     /// What decides on a document's shard instead of its id, as a template.
@@ -190,6 +190,10 @@ impl Settings for ElasticsearchSettings {
         }
         if let Some(Err(why)) = self.routing.as_deref().map(template) {
             problems.push(Problem::new("routing", why));
+        }
+        if self.pipeline.is_some() && self.operation == Operation::Upsert {
+            let message = "does not see what is merged: leave it out, or say another `operation`";
+            problems.push(Problem::new("pipeline", message));
         }
         self.limit_problems(&mut problems);
         self.null_problems(&mut problems);

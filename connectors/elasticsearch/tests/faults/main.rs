@@ -154,6 +154,41 @@ async fn what_only_a_person_can_mend_stops_the_sink() {
 }
 
 #[tokio::test]
+async fn what_is_closed_for_writes_is_waited_for() {
+    for kind in ["cluster_block_exception", "index_create_block_exception"] {
+        let error = json!({ "type": kind, "reason": "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];" });
+        for (status, whole) in [(403, false), (429, false), (403, true), (429, true)] {
+            let (error, told) = (error.clone(), json!({ "error": error, "status": status }).to_string());
+            let mock = Mock::new(move |seen| match whole {
+                true => Reply::new(status, told.clone()),
+                false => seen.items(|_, kind| json!({ kind: { "status": status, "error": error } })),
+            });
+            again(write(&*sink(&mock.await.url, json!({})).await, numbered(2)).await, "create-index blocked");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_where_there_is_no_index_is_gone() {
+    let mock = Mock::new(|seen| {
+        let error = json!({ "type": "index_not_found_exception", "reason": "no such index [x]" });
+        seen.items(|_, kind| json!({ kind: { "status": 404, "error": error } }))
+    })
+    .await;
+    let deletes = || {
+        let mut builder = BatchBuilder::new();
+        (0..3).for_each(|_| builder.push(0, Some(b"k"), None, &[]));
+        Script::new("t", 0).raw(0, builder).chunk()
+    };
+    for operation in ["index", "upsert"] {
+        let more = json!({ "id": "key", "on-null": "delete", "operation": operation });
+        assert_eq!(deliver(&*sink(&mock.url, more.clone()).await, &mut [deletes()]).await, [], "{operation}");
+        let stopped = write(&*sink(&mock.url, more).await, numbered(1)).await;
+        assert!(matches!(stopped, Err(Error::Fatal { .. })), "{operation}: a document needs its index: {stopped:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_is_wrong_for_a_moment_is_waited_for() {
     let mock = Mock::new(|_| Reply::new(403, r#"{"message":"Signature expired: 20260101T000000Z"}"#)).await;
     again(write(&*sink(&mock.url, json!({})).await, numbered(1)).await, "Signature expired");
