@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aqueduct_api::{Chunk, Result, TopicId};
+use aqueduct_record::Offset;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ pub(crate) trait Bucket: Send + Sync {
     /// How large the parts of an object are that is uploaded in parts, in bytes; smaller objects are put whole.
     fn part_size(&self) -> usize;
 
-    /// Whether the object is there, whole and durable. `Fatal` when one of another topic has its name.
+    /// Whether the object is there, whole and durable. `Fatal` when one of another topic has its name. One of a shorter chunk
+    /// does not count: it is to be replaced.
     async fn find(&self, object: &Object) -> Result<bool>;
 
     /// Whether it is sure that a put of an object that is there leaves it alone, and fails where it is of another topic.
@@ -55,12 +57,16 @@ pub(crate) struct Object {
     pub(crate) topic_id: TopicId,
     /// How often the sink was rewound.
     pub(crate) run: u32,
+    /// Where its chunk ends, where its name does not say that: when a chunk is given up (`sinks unpin`) and cut anew, a longer
+    /// one can have objects of the same names.
+    pub(crate) end: Option<Offset>,
 }
 
 impl Object {
-    /// The object `name` of `chunk`.
-    pub(crate) fn of(chunk: &Chunk, name: String) -> Self {
-        Object { name, topic: chunk.partition.topic.to_string(), topic_id: chunk.topic_id, run: chunk.run }
+    /// The object `name` of `chunk`, whose end is part of the name or not.
+    pub(crate) fn of(chunk: &Chunk, name: String, tells_end: bool) -> Self {
+        let (topic, topic_id, run) = (chunk.partition.topic.to_string(), chunk.topic_id, chunk.run);
+        Object { name, topic, topic_id, run, end: (!tells_end).then_some(chunk.end) }
     }
 }
 

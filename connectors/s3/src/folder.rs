@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aqueduct_api::disk::{Kind, Open};
+use aqueduct_api::disk::{Kind, Metadata, Open};
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Disk, Edge, Error, File, Result, TopicId};
 use async_trait::async_trait;
@@ -123,7 +123,8 @@ impl Bucket for Folder {
                     place.claim(&object, random)?;
                     // Whoever put it there may have ended before its name was durable.
                     place.sync_folders(&path, false)?;
-                    Ok(true)
+                    // Of which chunk it is only its length can tell, when it is made again.
+                    Ok(object.end.is_none())
                 }
                 Ok(_) => Err(Error::fatal(format!("{} is in the way of an object: move it away", path.display()))),
                 Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
@@ -191,8 +192,15 @@ impl Upload for Staged {
         let no_folder_sync = fault::mutated(Mutant::NoFolderSync);
         let (place, file, from) = (self.place.clone(), self.file.clone(), self.path.clone());
         let to = place.root.join(&self.object.name);
-        let length = self.length;
+        let (length, has_end) = (self.length, self.object.end.is_some());
+        let careless = fault::mutated(Mutant::ShorterOverLonger);
         let job = move || {
+            let is_whole = |found: Metadata| found.kind == Kind::File && found.length >= length;
+            if has_end && !careless && place.disk.metadata(&to, false).is_ok_and(is_whole) {
+                // What can not be removed now goes when the sink is opened next.
+                let _ = place.disk.remove(&from);
+                return place.sync_folders(&to, no_folder_sync);
+            }
             let folder = to.parent().unwrap_or(&place.root);
             place.disk.create_folder(folder).map_err(|cause| told(cause, "make folder", folder))?;
             file.sync().map_err(|cause| told(cause, "sync", &from))?;

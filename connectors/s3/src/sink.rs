@@ -17,7 +17,7 @@ use crate::compressor::{Compression, Spare};
 use crate::encoder::Encoder;
 use crate::expect::Expectations;
 use crate::format::Format;
-use crate::layout::{Layout, Paths, Place, Share};
+use crate::layout::{Layout, Paths, Place, Share, Style};
 use crate::schema::Field;
 use crate::spill::Spill;
 use crate::tabular::{Shapes, Tabular};
@@ -163,7 +163,8 @@ impl ObjectSink {
     }
 
     fn object(&self, chunk: &Chunk, (folder, first): &(String, Offset)) -> Result<Object> {
-        Ok(Object::of(chunk, self.layout.name(chunk, folder, *first)?))
+        let tells_end = self.layout.style == Style::Chunk;
+        Ok(Object::of(chunk, self.layout.name(chunk, folder, *first)?, tells_end))
     }
 
     /// What makes the object of number `path`.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Error, Result};
+use aqueduct_record::Offset;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::multipart::{MultipartStore, PartId};
@@ -24,6 +25,9 @@ use crate::protection::Marks;
 
 /// The metadata of an object in which its topic's id is kept.
 const TOPIC_ID: &str = "aqueduct-topic-id";
+
+/// The metadata in which the end of an object's chunk is kept, where its name does not tell it.
+const END: &str = "aqueduct-end";
 
 /// How many parts of an object are on their way at once: one more is being filled.
 const PARTS: usize = 2;
@@ -63,8 +67,8 @@ pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Resu
 
 /// Tries what the sink will need, without leaving anything: a look, and an upload in parts that is given up.
 pub(crate) async fn probe(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Vec<String>> {
-    let object =
-        Object { name: "aqueduct-probe".to_owned(), topic: String::new(), topic_id: aqueduct_api::TopicId(0), run: 0 };
+    let (name, topic_id) = ("aqueduct-probe".to_owned(), aqueduct_api::TopicId(0));
+    let object = Object { name, topic: String::new(), topic_id, run: 0, end: None };
     let bucket = connect(settings, bucket, prefix)?;
     bucket.find(&object).await?;
     let upload = bucket.begin(&object).await?;
@@ -92,6 +96,31 @@ impl StoreBucket {
 }
 
 impl StoreBucket {
+    /// What is there under the object's name.
+    async fn look(&self, object: &Object) -> Result<There> {
+        let path = self.inner.path(&object.name)?;
+        let found = match self.inner.store.get_opts(&path, GetOptions { head: true, ..GetOptions::default() }).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound { .. }) => return Ok(There::Nothing),
+            Err(cause) => return Err(self.inner.told(cause, "look at", &object.name)),
+        };
+        match found.attributes.get(&Attribute::Metadata(TOPIC_ID.into())).map(|id| id.parse()) {
+            Some(Ok(id)) if object.topic_id == id => match ends_before(&found.attributes, object) {
+                true => Ok(There::Shorter),
+                false => Ok(There::Whole),
+            },
+            Some(Ok(id)) => Err(Error::fatal(format!(
+                "s3://{}/{path} is there already, but of a topic {} with id {id}; this one has id {}: give the sink another \
+                 url, or move the old objects away",
+                self.inner.bucket, object.topic, object.topic_id
+            ))),
+            _ => Err(Error::fatal(format!(
+                "s3://{}/{path} is there already and was not written by us (it has no metadata {TOPIC_ID}): move it away",
+                self.inner.bucket
+            ))),
+        }
+    }
+
     /// Puts an object that was just put once more, as long as it is not known what the store makes of that. It is the same
     /// object then.
     async fn try_condition(&self, path: &Path, payload: PutPayload, options: PutOptions) {
@@ -119,9 +148,26 @@ impl Inner {
     }
 }
 
+/// What is there under the name of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Nothing,
+    /// The object, of a chunk that ended earlier.
+    Shorter,
+    Whole,
+}
+
+fn ends_before(found: &Attributes, object: &Object) -> bool {
+    let end = found.get(&Attribute::Metadata(END.into())).and_then(|end| end.parse::<Offset>().ok());
+    matches!((end, object.end), (Some(there), Some(ours)) if there < ours)
+}
+
 fn attributes(object: &Object, marks: &Marks) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::Metadata(TOPIC_ID.into()), object.topic_id.to_string().into());
+    if let Some(end) = object.end {
+        attributes.insert(Attribute::Metadata(END.into()), end.to_string().into());
+    }
     marks.mark(&mut attributes);
     attributes
 }
@@ -133,24 +179,7 @@ impl Bucket for StoreBucket {
     }
 
     async fn find(&self, object: &Object) -> Result<bool> {
-        let path = self.inner.path(&object.name)?;
-        let found = match self.inner.store.get_opts(&path, GetOptions { head: true, ..GetOptions::default() }).await {
-            Ok(found) => found,
-            Err(StoreError::NotFound { .. }) => return Ok(false),
-            Err(cause) => return Err(self.inner.told(cause, "look at", &object.name)),
-        };
-        match found.attributes.get(&Attribute::Metadata(TOPIC_ID.into())).map(|id| id.parse()) {
-            Some(Ok(id)) if object.topic_id == id => Ok(true),
-            Some(Ok(id)) => Err(Error::fatal(format!(
-                "s3://{}/{path} is there already, but of a topic {} with id {id}; this one has id {}: give the sink another \
-                 url, or move the old objects away",
-                self.inner.bucket, object.topic, object.topic_id
-            ))),
-            _ => Err(Error::fatal(format!(
-                "s3://{}/{path} is there already and was not written by us (it has no metadata {TOPIC_ID}): move it away",
-                self.inner.bucket
-            ))),
-        }
+        Ok(self.look(object).await? == There::Whole)
     }
 
     fn is_refusing(&self) -> bool {
@@ -175,10 +204,15 @@ impl Bucket for StoreBucket {
                 }
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
                     // Another owner of the chunk was faster; or is just now putting it, and it is not there yet.
-                    return match self.find(object).await? {
-                        true => Ok(()),
-                        false => Err(Error::retry(format!("{}: somebody else is putting it", object.name))),
-                    };
+                    match self.look(object).await? {
+                        There::Whole => return Ok(()),
+                        There::Nothing => {
+                            return Err(Error::retry(format!("{}: somebody else is putting it", object.name)));
+                        }
+                        There::Shorter => {
+                            tracing::warn!(%object, "it is there with the records of a shorter chunk: replacing it");
+                        }
+                    }
                 }
                 Err(cause) if is_unknown(&cause) => {
                     tracing::warn!(bucket = self.inner.bucket, "the store has no conditional put: putting without");

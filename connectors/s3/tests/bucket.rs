@@ -135,6 +135,31 @@ async fn a_shorter_object_never_replaces_a_longer_one_unless_that_mistake_is_mad
 }
 
 #[tokio::test]
+async fn a_longer_chunk_replaces_what_one_that_was_given_up_left_under_its_name() {
+    for (part_size, is_seen, conditions) in
+        [(200, false, true), (1 << 20, false, true), (1 << 20, true, true), (1 << 20, false, false)]
+    {
+        let bed = Bed::with_parts(part_size);
+        if !conditions {
+            bed.store.without_conditional_put();
+        }
+        let sink = bed.sink().await;
+        if is_seen {
+            // Nobody looks before a put that the store surely refuses.
+            deliver(&*sink, &mut [Script::new("other", 0).batch(0, 1).chunk()]).await;
+        }
+        let (shorter, longer) = (Script::new("t", 0).batch(0, 40), Script::new("t", 0).batch(0, 40).batch(40, 20));
+        deliver(&*sink, &mut [shorter.chunk()]).await;
+        for chunk in [longer.chunk(), longer.again(), shorter.again()] {
+            deliver(&*sink, &mut [chunk]).await;
+            let written = bed.world.written().await;
+            let count = written.iter().filter(|written| &*written.partition.topic == "t").count();
+            assert_eq!(count, 60, "parts of {part_size}, {is_seen} {conditions}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_comes_second_keeps_what_the_first_put() {
     let bed = Bed::with_parts(1 << 20);
     let script = Script::new("t", 0).batch(0, 60);

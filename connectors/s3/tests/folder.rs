@@ -194,6 +194,29 @@ async fn a_shorter_file_never_replaces_a_longer_one_unless_that_mistake_is_made_
 }
 
 #[tokio::test]
+async fn a_longer_chunk_replaces_what_one_that_was_given_up_left_under_its_name() {
+    for records in [40, 40_000] {
+        let bed = Bed::new();
+        let settings = S3Settings { path: None, ..bed.settings() };
+        let sink = settings.clone().open(bed.opening()).await.unwrap();
+        let world = World::new(settings, &bed.opening().scratch);
+        let shorter = Script::new("t", 0).batch(0, records);
+        let longer = Script::new("t", 0).batch(0, records).batch(i64::from(records), 20);
+        for (chunk, expected) in [
+            (shorter.chunk(), &shorter),
+            (longer.chunk(), &longer),
+            (longer.again(), &longer),
+            (shorter.again(), &longer),
+        ] {
+            deliver(&*sink, &mut [chunk]).await;
+            let count = i64::from(records) + if std::ptr::eq(expected, &longer) { 20 } else { 0 };
+            expected.expect(&world, 0..count).await;
+            assert_eq!(bed.staged(), [] as [PathBuf; 0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_an_earlier_run_left_half_written_is_removed_at_open() {
     let bed = Bed::new();
     drop(bed.sink().await);
