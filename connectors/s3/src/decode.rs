@@ -1,6 +1,7 @@
 //! What a line of an object becomes: the way back from what the sink writes.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,9 +30,14 @@ impl<'a> Decoded<'a> {
     }
 }
 
+/// U+FEFF at the beginning of a text says how that is encoded.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A line of format `json-lines`.
 pub(crate) fn json(line: &[u8]) -> Result<Decoded<'_>, String> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    // A byte order mark is no part of JSON, and programs begin files with one.
+    let line = line.strip_prefix(MARK).unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|cause| format!("the line is not JSON: {cause}"))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|cause| format!("the line is not JSON: {cause}"))?;
     Ok(Decoded::value(line))
@@ -100,12 +106,14 @@ impl Columns {
         if self.names.is_some() {
             return Ok(false);
         }
-        let mut names = fields(line, self.delimiter)?;
-        if let Some(first) = names.first_mut().filter(|first| first.starts_with('\u{feff}')) {
-            first.remove(0);
-        }
-        self.names = Some(names);
+        let line = line.strip_prefix(MARK).unwrap_or(line);
+        self.names = Some(apart(fields(line, self.delimiter)?));
         Ok(true)
+    }
+
+    /// Whether it is known what they are called.
+    pub(crate) fn are_named(&self) -> bool {
+        self.names.is_some()
     }
 
     /// A line of fields.
@@ -118,6 +126,27 @@ impl Columns {
         let object = names.iter().cloned().zip(fields.into_iter().map(Value::String)).collect();
         Ok(Decoded::value(Value::Object(object).to_string().into_bytes()))
     }
+}
+
+/// Gives names that come again a number: `a`, `a_2`.
+fn apart(names: Vec<String>) -> Vec<String> {
+    let mut taken: HashSet<String> = names.iter().cloned().collect();
+    let mut times: HashMap<String, usize> = HashMap::new();
+    let own = |name: String| {
+        let time = times.entry(name.clone()).or_default();
+        *time += 1;
+        if *time == 1 {
+            return name;
+        }
+        loop {
+            let numbered = format!("{name}_{time}");
+            if taken.insert(numbered.clone()) {
+                return numbered;
+            }
+            *time += 1;
+        }
+    };
+    names.into_iter().map(own).collect()
 }
 
 fn fields(line: &[u8], delimiter: u8) -> Result<Vec<String>, String> {
@@ -156,6 +185,7 @@ mod tests {
     #[test]
     fn lines_of_json_stay_as_they_are() {
         assert_eq!(text(json(b"{\"a\": 1.0}\r")), Ok("{\"a\": 1.0}".into()));
+        assert_eq!(text(json(b"\xef\xbb\xbf1")), Ok("1".into()));
         assert!(text(json(b"{")).unwrap_err().contains("not JSON"));
         assert!(text(json(b"\"\xff\"")).unwrap_err().contains("not JSON"));
         assert!(json("[".repeat(1_000_000).as_bytes()).is_err());
@@ -183,6 +213,12 @@ mod tests {
         assert_eq!(columns.look(b"\r"), Ok(true));
         assert_eq!(text(columns.decode(b"1,")), Ok(r#"{"a":"1","b \"x\"":""}"#.into()));
         assert_eq!(text(columns.decode(b"\"1\n,2\",\"\"\"\"")), Ok(r#"{"a":"1\n,2","b \"x\"":"\""}"#.into()));
+        let mut twice = Columns::new(None, b',');
+        assert_eq!(twice.look(b"a,a,b,a,a_2,,"), Ok(true));
+        let expected = r#"{"a":"1","a_3":"2","b":"3","a_4":"4","a_2":"5","":"6","_2":"7"}"#;
+        let found: Value = serde_json::from_str(&text(twice.decode(b"1,2,3,4,5,6,7")).unwrap()).unwrap();
+        assert_eq!(found, serde_json::from_str::<Value>(expected).unwrap());
+        assert!(Columns::new(None, b',').look(b"\xff,a").unwrap_err().contains("UTF-8"));
         assert!(text(columns.decode(b"1,2,3")).unwrap_err().contains("3 fields, 2 columns"));
         assert!(text(columns.decode(b"\xff,2")).unwrap_err().contains("UTF-8"));
         let named = Columns::new(Some(vec!["x".into(), "y".into()]), b';');

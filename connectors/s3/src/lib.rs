@@ -25,6 +25,7 @@ mod csv;
 mod decode;
 mod encoder;
 mod expect;
+mod fed;
 mod fill;
 mod finished;
 mod firehose;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::arriving::{Arriving, Stored};
 use crate::decode::{self, Columns, Decoded};
-use crate::inflate::Inflate;
+use crate::inflate::{HEAD, Inflate};
 use crate::reading::{Content, Failure, Next, Progress};
 use crate::source_settings::{ObjectFormat, S3SourceSettings};
 use crate::split::{Cut, Split};
@@ -22,6 +22,8 @@ pub(crate) struct LineContent {
     /// How many bytes are passed over: they were read before.
     passed: u64,
     is_ended: bool,
+    /// Why no line of it is a record, to be told as soon as somebody can be told.
+    nameless: Option<String>,
 }
 
 /// What lines become.
@@ -58,6 +60,7 @@ impl LineContent {
             lines,
             passed: if is_csv { 0 } else { progress.at - from },
             is_ended: false,
+            nameless: None,
         })
     }
 
@@ -65,7 +68,7 @@ impl LineContent {
         if matches!(self.inflate, Inflate::Unknown) {
             self.head.extend_from_slice(bytes);
             return match self.head.len() {
-                0..4 => Ok(()),
+                0..HEAD => Ok(()),
                 _ => self.begin(progress),
             };
         }
@@ -91,14 +94,23 @@ impl LineContent {
 
     /// Whether a line is none of which a record is to be made: an empty one, the columns of a CSV object, or one that was
     /// read before.
-    fn is_seen(&mut self, progress: &mut Progress, range: &std::ops::Range<usize>, next: u64) -> bool {
-        let line = self.split.bytes(range.clone());
-        let is_passed = next <= progress.at;
-        let is_none = match &mut self.lines {
-            Lines::Values | Lines::Records => false,
-            Lines::Json => line.iter().all(u8::is_ascii_whitespace),
-            Lines::Csv(columns) => matches!(columns.look(line), Ok(true)),
+    fn is_seen(&mut self, progress: &mut Progress, cut: &Cut) -> bool {
+        let (line, next) = match cut {
+            Cut::Line(range, next) => (Some(self.split.bytes(range.clone())), *next),
+            Cut::TooLong(_, _, next) => (None, *next),
         };
+        let is_passed = next <= progress.at;
+        let looked = match (&mut self.lines, line) {
+            (Lines::Json, Some(line)) => Ok(line.iter().all(u8::is_ascii_whitespace)),
+            (Lines::Csv(columns), Some(line)) => columns.look(line),
+            (Lines::Csv(columns), None) if !columns.are_named() => Err("the line is longer than max-record".to_owned()),
+            _ => Ok(false),
+        };
+        let is_none = looked.unwrap_or_else(|why| {
+            // What would be the columns then are values.
+            self.nameless = Some(why);
+            true
+        });
         if is_none && !is_passed {
             progress.at = next;
         }
@@ -109,6 +121,9 @@ impl LineContent {
 #[async_trait]
 impl Content for LineContent {
     async fn fill(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        if let Some(why) = self.nameless.take() {
+            return Err(Failure::Lost(format!("names no columns: {why}")));
+        }
         let taken = match self.arriving.next().await? {
             Some(bytes) => self.take(&bytes, progress),
             None => {
@@ -116,16 +131,22 @@ impl Content for LineContent {
                 self.end(progress)
             }
         };
-        taken.map_err(|cause| Failure::Lost(format!("is damaged: {cause}")))
+        taken.map_err(|cause| match cause.kind() {
+            io::ErrorKind::Unsupported => Failure::Lost(format!("can not be read: {cause}")),
+            _ => Failure::Lost(format!("is damaged: {cause}")),
+        })
     }
 
     fn next<'a>(&'a mut self, progress: &mut Progress) -> Next<'a> {
         // The borrow of a line that is passed over would last as long as that of the one that is returned.
         let cut = loop {
+            if self.nameless.is_some() {
+                return Next::More;
+            }
             match self.split.next(self.is_ended) {
                 None if self.is_ended => return Next::End,
                 None => return Next::More,
-                Some(Cut::Line(range, next)) if self.is_seen(progress, &range, next) => {}
+                Some(cut) if self.is_seen(progress, &cut) => {}
                 Some(cut) => break cut,
             }
         };

@@ -69,8 +69,8 @@ pub(crate) struct Selection {
 impl Selection {
     fn matches(&self, object: &ObjectMeta) -> bool {
         let key = keys::key(&object.location);
-        // What stands for a folder holds nothing.
-        if object.size == 0 && key.ends_with('/') {
+        // Without bytes it has no records: it stands for a folder, or says that something is done, as `_SUCCESS` does.
+        if object.size == 0 {
             return false;
         }
         let rest = key.strip_prefix(self.prefix.as_str()).unwrap_or(&key);

@@ -1,5 +1,6 @@
 //! The settings of the source: their doc comments are its manual.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::source::ObjectSource;
 /// read again. Exactly once also across restarts: how far reading has come is saved with the records, and takes up less
 /// than 4 KiB however many objects there are. What is gone or written anew while it is being read becomes a dead letter
 /// that says how far reading came. So does what can not be asked for: objects of which a part of the key is `.` or `..`. Empty
-/// objects whose keys end in a slash stand for folders, and are passed over.
+/// objects, which stand for folders or say that something is done, are passed over.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct S3SourceSettings {
@@ -32,8 +33,9 @@ pub struct S3SourceSettings {
     /// Which of them, as a glob on the rest of the key: `**/*.json.gz`. `*` and `?` stop at slashes, `**` does not.
     /// Default: all.
     pub pattern: Option<String>,
-    /// What an object is made of. Lines compressed with gzip or zstd are inflated, whatever the object is called. Of
-    /// Parquet and Avro, dates and times become text as RFC 3339 has it (without a zone where they are not UTC), decimals
+    /// What an object is made of. Lines compressed with gzip, zstd, snappy or lz4 (both in their frame formats) are inflated,
+    /// whatever the object is called; an object compressed with bzip2, xz or zip is a dead letter. Of Parquet and Avro, dates
+    /// and times become text as RFC 3339 has it (without a zone where they are not UTC), decimals
     /// and UUIDs text, bytes base64, numbers that are not finite `"NaN"`, `"Infinity"` and `"-Infinity"`; a union becomes
     /// the value that it holds. Of Parquet's old timestamps of 96 bits (INT96, of Spark's and Impala's making) milliseconds are
     /// kept, finer parts are cut off, and they count as UTC. Default: lines.
@@ -105,7 +107,8 @@ pub enum ObjectFormat {
     JsonLines,
     /// What the sink writes as `records`: key, value, headers and timestamp come back as they were.
     Records,
-    /// Each line (with line breaks in quotes, RFC 4180) becomes a JSON object of strings by the names of the columns.
+    /// Each line (with line breaks in quotes, RFC 4180) becomes a JSON object of strings by the names of the columns. A name
+    /// that comes again gets a number: `a`, `a_2`. An object whose first line names no columns is a dead letter.
     Csv,
     /// Each row of a Parquet file becomes a JSON object.
     Parquet,
@@ -213,8 +216,13 @@ impl Settings for S3SourceSettings {
         if self.csv != Csv::default() && self.format != ObjectFormat::Csv {
             problems.push(Problem::new("csv", "is for `format: csv` alone"));
         }
-        if self.csv.columns.as_ref().is_some_and(Vec::is_empty) {
+        let columns = self.csv.columns.as_deref();
+        if columns.is_some_and(<[String]>::is_empty) {
             problems.push(Problem::new("csv.columns", "names no column"));
+        }
+        let mut names = HashSet::new();
+        if let Some(name) = columns.unwrap_or_default().iter().find(|name| !names.insert(name.as_str())) {
+            problems.push(Problem::new("csv.columns", format!("names `{name}` twice")));
         }
         if self.columns != TakenColumns::default() && !self.format.has_columns() {
             problems.push(Problem::new("columns", "is for `format: parquet` and `avro`"));

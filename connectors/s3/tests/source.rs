@@ -188,6 +188,67 @@ async fn what_is_no_record_is_a_dead_letter_between_its_neighbours() {
 }
 
 #[tokio::test]
+async fn lines_of_csv_that_are_too_long_are_told_once_wherever_reading_goes_on() {
+    let world = World { batch: ByteSize(70), ..World::new(json!({"format": "csv", "max-record": "20 B"})) };
+    let (quoted, plain) = ("z\n".repeat(50), "z".repeat(50));
+    world.object("in/a", format!("x,y\n1,1\n2,\"{quoted}\"\n3,3\n4,{plain}\n5,5\n")).await;
+    let mut taken = Taken::default();
+    for _ in 0..20 {
+        taken.take(&mut *world.source(taken.saved()).unwrap(), 1).await;
+    }
+    let expected = ["1", "3", "5"].map(|number| format!(r#"{{"x":"{number}","y":"{number}"}}"#));
+    assert_eq!(taken.values(), expected);
+    let reasons: Vec<_> = taken.letters.iter().map(|letter| letter.reason.as_str()).collect();
+    let [one, other] = &reasons[..] else { panic!("{reasons:?}") };
+    assert!(one.contains("a line of 104 bytes") && other.contains("a line of 52 bytes"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn an_object_whose_first_line_names_no_columns_is_told_whole() {
+    for (first, expected) in [(&b"\xff,b"[..], "UTF-8"), (&[b'a'; 30], "longer than max-record")] {
+        let world = World::new(json!({"format": "csv", "max-record": "20 B"}));
+        world.object("in/a", [first, b"\n1,2\n3,4\n"].concat()).await;
+        world.object("in/b", "a,b\n5,6\n").await;
+        let taken = all_of(&world).await;
+        assert_eq!(taken.values(), [r#"{"a":"5","b":"6"}"#], "what came next must not be taken for columns");
+        let [letter] = &taken.letters[..] else { panic!("{:?}", taken.letters) };
+        assert!(letter.reason.starts_with("object in/a names no columns: ") && letter.reason.contains(expected));
+    }
+}
+
+#[tokio::test]
+async fn empty_objects_hold_nothing_whatever_their_format() {
+    for format in ["lines", "json-lines", "csv", "records", "parquet", "avro"] {
+        let world = World::new(json!({"format": format, "once": true}));
+        world.object("in/_SUCCESS", "").await;
+        world.object("in/folder/", "").await;
+        let taken = all_of(&world).await;
+        assert_eq!((taken.records.len(), taken.letters.len()), (0, 0), "{format}: {:?}", taken.letters);
+    }
+}
+
+#[tokio::test]
+async fn objects_are_inflated_by_what_they_begin_with_or_told() {
+    let text = b"one\ntwo\n";
+    let mut snappy = snap::write::FrameEncoder::new(Vec::new());
+    snappy.write_all(text).unwrap();
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(text).unwrap();
+    let world = World { batch: ByteSize(70), ..World::new(json!({})) };
+    world.object("in/a", snappy.into_inner().unwrap()).await;
+    world.object("in/b", lz4.finish().unwrap()).await;
+    world.object("in/c", b"BZh91AY&SY\x01\x02\n\x03".to_vec()).await;
+    // At every position the source is opened anew.
+    let mut taken = Taken::default();
+    for _ in 0..20 {
+        taken.take(&mut *world.source(taken.saved()).unwrap(), 1).await;
+    }
+    assert_eq!(taken.values(), ["one", "two", "one", "two"]);
+    assert_eq!(taken.letters.len(), 1, "{:?}", taken.letters);
+    assert!(taken.letters[0].reason.contains("object in/c") && taken.letters[0].reason.contains("bzip2"));
+}
+
+#[tokio::test]
 async fn an_object_that_is_written_anew_is_read_again_and_a_half_read_one_is_told() {
     let world = World { batch: ByteSize(1000), ..World::new(json!({})) };
     let lines: String = (0..1000).map(|number| format!("{number:06}\n")).collect();

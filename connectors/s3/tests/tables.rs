@@ -227,7 +227,7 @@ async fn what_is_no_such_file_is_told_and_the_next_object_is_read() {
         let end = footer.len();
         footer[end - 8..end - 4].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
         for (name, object) in [
-            ("nothing", Vec::new()),
+            ("a byte", vec![b'P']),
             ("text", b"{\"a\": 1}\n".repeat(100)),
             ("cut", cut),
             ("zeros", vec![0; 1000]),
