@@ -137,12 +137,10 @@ impl World {
         self.life += 1;
         self.saving.clear();
         // What was being written may be there, and nobody is told.
-        for Committing { number, partitions, .. } in std::mem::take(&mut self.committing) {
+        for Committing { number, .. } in std::mem::take(&mut self.committing) {
             let is_there = self.dice.once_in(2);
-            self.transacted.written(number, partitions, is_there, false);
+            self.transacted.written(number, is_there);
         }
-        let wrong = self.transacted.recover();
-        wrong.into_iter().for_each(|what| self.violated(what));
         self.waiting.clear();
         self.group = match self.durable.clone() {
             Some(saved) => Group::load(RULES, saved, self.now),
@@ -174,8 +172,7 @@ impl World {
             let committing = self.committing.remove(at);
             self.commit_in_transaction(committing);
         }
-        let wrong = self.transacted.step(self.now);
-        wrong.into_iter().for_each(|what| self.violated(what));
+        self.transacted.step(self.now);
         if self.group.deadline().is_some_and(|deadline| deadline <= self.now) {
             let mut out = Vec::new();
             self.group.expire(self.now, &mut out);
@@ -232,7 +229,7 @@ impl World {
             Asked::CommitInTransaction(who, number, partitions) => {
                 self.ask_in_transaction(client, attempt, who, number_of(client, number), partitions);
             }
-            Asked::End(number, commits) => drop(self.transacted.decide(number_of(client, number), commits)),
+            Asked::End(number, commits) => self.transacted.decide(number_of(client, number), commits),
         }
         self.perform(out);
     }
@@ -332,11 +329,6 @@ impl World {
         }
         if self.group.members().count() != living.len() {
             wrong.push(format!("{} members for {} that live", self.group.members().count(), living.len()));
-        }
-        let undecided = self.transacted.undecided();
-        // The members that live work in transactions until the end.
-        if undecided.len() > living.len() {
-            wrong.push(format!("{undecided:?} are undecided in the end"));
         }
         if !self.waiting.is_empty() {
             wrong.push(format!("{} wait for an answer in the end", self.waiting.len()));

@@ -12,7 +12,6 @@ pub(super) struct Committing {
     client: usize,
     attempt: u64,
     pub(super) number: u64,
-    pub(super) partitions: Vec<u8>,
 }
 
 /// More transactions than a member has.
@@ -45,9 +44,9 @@ impl World {
                 self.check_commit(&who);
                 self.check_owner(&who, &partitions);
                 let due = self.now + self.dice.below(2000);
-                return self.committing.push(Committing { due, client, attempt, number, partitions });
+                return self.committing.push(Committing { due, client, attempt, number });
             }
-            self.transacted.written(number, Vec::new(), false, false);
+            self.transacted.written(number, false);
         }
         self.fenced += 1;
         self.send(Message::ToClient(client, attempt, Told::CommittedInTransaction(number % PER_CLIENT, answer)));
@@ -67,10 +66,10 @@ impl World {
     }
 
     pub(super) fn commit_in_transaction(&mut self, committing: Committing) {
-        let Committing { client, attempt, number, partitions, .. } = committing;
+        let Committing { client, attempt, number, .. } = committing;
         let fails = self.is_restless && self.dice.once_in(20);
         let is_there = !fails || self.dice.once_in(2);
-        self.transacted.written(number, partitions, is_there, !fails);
+        self.transacted.written(number, is_there);
         let answer = if fails { Err(ResponseError::CoordinatorNotAvailable) } else { Ok(()) };
         self.send(Message::ToClient(client, attempt, Told::CommittedInTransaction(number % PER_CLIENT, answer)));
     }
