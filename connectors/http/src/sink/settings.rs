@@ -257,7 +257,7 @@ impl Settings for HttpSinkSettings {
         };
         add("url", check_url(&self.url));
         for (name, value) in &self.headers {
-            add(&format!("headers.{name}"), check_header(name, value));
+            add(&format!("headers.{name}"), check_header(name, value).and_then(|()| self.check_is_free(name)));
         }
         add("idempotency-header", header_name(&self.idempotency_header));
         add("body", self.body.as_deref().map_or(Ok(()), |body| Template::parse(body).map(drop)));
@@ -284,6 +284,23 @@ impl Settings for HttpSinkSettings {
 }
 
 impl HttpSinkSettings {
+    /// Two headers of one name are read by some servers as the first and by others as the last.
+    fn check_is_free(&self, name: &str) -> Result<(), String> {
+        let of_authentication = match &self.authentication {
+            None => "",
+            Some(Authentication::Header(header)) => &header.name,
+            Some(_) => "authorization",
+        };
+        for (taken, setting) in
+            [(of_authentication, "authentication"), (&self.idempotency_header, "idempotency-header")]
+        {
+            if name.eq_ignore_ascii_case(taken) {
+                return Err(format!("is set by `{setting}`: leave one out"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_authentication(&self) -> Result<(), String> {
         match &self.authentication {
             Some(Authentication::Header(header)) => header_name(&header.name),

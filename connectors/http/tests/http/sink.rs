@@ -343,6 +343,18 @@ fn settings_that_can_not_work_are_told() {
         (json!({"url": "http://h/{kye}"}), "url: unknown placeholder `{kye}`, did you mean `{key}`?"),
         (json!({"url": "http://h/", "headers": {"Content-Length": "1"}}), "headers.Content-Length: is set by the sink"),
         (json!({"url": "http://h/", "headers": {"a b": "1"}}), "headers.a b: `a b` is no name"),
+        (
+            json!({"url": "http://h/", "headers": {"authorization": "x"}, "authentication": {"bearer": "y"}}),
+            "headers.authorization: is set by `authentication`",
+        ),
+        (
+            json!({"url": "http://h/", "headers": {"x-api-key": "{key}"}, "authentication": {"header": {"name": "X-API-Key", "value": "y"}}}),
+            "headers.x-api-key: is set by `authentication`",
+        ),
+        (
+            json!({"url": "http://h/", "headers": {"idempotency-key": "{key}"}}),
+            "headers.idempotency-key: is set by `idempotency-header`",
+        ),
         (json!({"url": "http://h/", "access-key": "k"}), "access-key: is for `format: firehose`"),
         (json!({"url": "http://h/", "tls": {"key": "k.pem"}}), "tls: `certificate` is missing"),
         (json!({"url": "http://h/", "request-records": 0}), "request-records: 0 is out of range"),
