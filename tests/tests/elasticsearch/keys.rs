@@ -39,6 +39,22 @@ async fn the_last_record_of_a_key_wins_whatever_the_order_of_arrival() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_before_there_is_an_index_is_gone() {
+    for (name, search) in both().await {
+        for operation in ["index", "upsert"] {
+            let world = World::new(&search, json!({ "operation": operation, "id": "key", "on-null": "delete" }));
+            let sink = world.sink().await;
+            let early = script(&[(Some("k"), None), (Some("gone"), None)]);
+            assert_eq!(rejected(&*sink, early.chunk()).await, BTreeMap::new(), "{name} {operation}");
+            let all = script(&[(Some("k"), None), (Some("gone"), None), (Some("k"), Some(r#"{"n":1}"#))]);
+            assert_eq!(rejected(&*sink, all.again()).await, BTreeMap::new(), "{name} {operation}");
+            let expected = BTreeMap::from([("k".into(), json!({ "n": 1 }))]);
+            assert_eq!(world.documents().await, expected, "{name} {operation}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_older_record_than_the_one_that_is_there_is_a_dead_letter_once_and_nothing_again() {
     for (name, search) in both().await {
         let world = World::new(&search, keyed());
