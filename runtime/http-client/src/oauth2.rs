@@ -58,7 +58,9 @@ pub struct Token {
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
-    expires_in: Option<serde_json::Number>,
+    /// Seconds: a number, says RFC 6749; some servers write it as text.
+    #[serde(default)]
+    expires_in: serde_json::Value,
 }
 
 impl OAuth2 {
@@ -151,10 +153,42 @@ impl Tokens {
         let mut header = HeaderValue::from_str(&format!("Bearer {}", answer.access_token))
             .map_err(|_| wrong("with a token that no header can hold"))?;
         header.set_sensitive(true);
-        let seconds = answer.expires_in.and_then(|seconds| seconds.as_f64()).unwrap_or(UNSAID as f64);
-        let lasts = Duration::from_secs(seconds.clamp(0.0, 86_400.0 * 30.0) as u64);
+        let said = answer.expires_in.as_f64();
+        let said = said.or_else(|| answer.expires_in.as_str()?.trim().parse().ok()).filter(|seconds| !seconds.is_nan());
+        let lasts = Duration::from_secs(said.unwrap_or(UNSAID as f64).clamp(0.0, 86_400.0 * 30.0) as u64);
         // A tenth of its time or half a minute before its end, so that none ends on its way.
         let early = (lasts / 10).max(Duration::from_secs(30)).min(lasts / 2);
         Ok(Token { header, refresh_at: Instant::now() + lasts.saturating_sub(early) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_lasts_as_long_as_its_server_says_in_whatever_way() {
+        let settings = json!({"token-url": "http://tokens/", "client-id": "id", "client-secret": "s"});
+        let settings: OAuth2 = serde_json::from_value(settings).unwrap();
+        let tokens = Tokens::new("authentication", &settings, &reqwest::Client::new());
+        for (said, seconds) in [
+            (json!({"expires_in": 3600}), 3240),
+            (json!({"expires_in": "3600"}), 3240),
+            (json!({"expires_in": 3600.5}), 3240),
+            (json!({"expires_in": 40}), 20),
+            (json!({"expires_in": "-1"}), 0),
+            (json!({"expires_in": "NaN"}), 270),
+            (json!({"expires_in": null}), 270),
+            (json!({}), 270),
+        ] {
+            let mut answer = said.clone();
+            answer["access_token"] = json!("t");
+            let token = tokens.read(answer.to_string().as_bytes()).unwrap();
+            let left = token.refresh_at.saturating_duration_since(Instant::now());
+            assert_eq!(left.as_secs_f64().round(), f64::from(seconds), "{said}");
+        }
+        assert!(tokens.read(br#"{"expires_in": 3600}"#).is_err());
     }
 }
