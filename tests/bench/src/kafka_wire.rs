@@ -1,7 +1,5 @@
 //! A bare client of Kafka's protocol: as many connections as one likes, without a JVM behind each.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -12,6 +10,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use aqueduct_api::Edge;
 use aqueduct_record::BatchBuilder;
 
 /// The newest versions that name topics, not their ids.
@@ -33,9 +32,8 @@ impl Client {
     /// Writes a record of 100 bytes to each of the first partitions.
     pub(crate) async fn produce(&mut self, topic: &str, partitions: i32) {
         // Of today: retention would delete older ones in the middle of what is measured.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64;
         let mut batch = BatchBuilder::new();
-        batch.push(now, None, Some(&[b'x'; 100]), &[]);
+        batch.push(Edge::real().now(), None, Some(&[b'x'; 100]), &[]);
         let batch = batch.finish().bytes().clone();
         let data = |partition| {
             let records = Some(batch.clone());
