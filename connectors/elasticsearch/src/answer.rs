@@ -142,7 +142,7 @@ pub(crate) fn verdict(answered: &Answered, action: &Action, known: Known) -> Ver
         ("security_exception", _) | (_, 401 | 403) => Verdict::Fatal(told()),
         ("index_closed_exception", _) => Verdict::Fatal(told()),
         // There is nothing to be deleted, and a deletion without a version of ours makes no index.
-        ("index_not_found_exception", _) if action.kind == Kind::Delete => Verdict::Done,
+        ("index_not_found_exception", _) if action.kind == Kind::Delete && action.version == 0 => Verdict::Done,
         ("index_not_found_exception", _) if !known.named_by_record => Verdict::Fatal(told()),
         ("illegal_argument_exception", _) if is_misconfigured(problem) => Verdict::Fatal(told()),
         (_, 500.. | 408) => Verdict::Later(Reason::new(told())),
