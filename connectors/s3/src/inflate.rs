@@ -93,7 +93,7 @@ impl Inflate {
                 Inflate::Framed(Box::new(Fed::snappy()))
             }
             _ if bytes.starts_with(&LZ4) => Inflate::Framed(Box::new(Fed::lz4())),
-            _ => match UNKNOWN.iter().find(|(begin, _)| bytes.starts_with(begin)) {
+            _ => match UNKNOWN.iter().find(|(begin, _)| begins(bytes, begin)) {
                 Some((_, name)) => {
                     let why = format!("it is compressed by {name}, not by gzip, zstd, snappy or lz4");
                     return Err(io::Error::new(io::ErrorKind::Unsupported, why));
@@ -104,9 +104,15 @@ impl Inflate {
     }
 }
 
+/// Whether an object begins like that, where a `?` stands for a digit but 0: bzip2's level.
+fn begins(bytes: &[u8], begin: &[u8]) -> bool {
+    let is_alike = |(byte, begin): (&u8, &u8)| byte == begin || *begin == b'?' && matches!(byte, b'1'..=b'9');
+    bytes.len() >= begin.len() && bytes.iter().zip(begin).all(is_alike)
+}
+
 /// How objects begin of which no lines could be made.
 const UNKNOWN: [(&[u8], &str); 5] = [
-    (b"BZh91AY&SY", "bzip2"),
+    (b"BZh?1AY&SY", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
     (b"PK\x03\x04", "zip"),
     (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
