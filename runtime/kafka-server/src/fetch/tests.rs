@@ -12,9 +12,10 @@ use crate::call::Caller;
 use crate::groups::tests::store::{Memory, RECORD};
 use crate::security::Security;
 use crate::security::current::Current;
+use crate::security::mechanism::Mechanism;
 use crate::security::quotas::Quota;
 use crate::security::rights::{Of, Right, Rights};
-use crate::security::session::{Mechanism, Session};
+use crate::security::session::Session;
 use crate::security::users::{Credentials, User, Users};
 
 const VERSION: i16 = 12;

@@ -9,6 +9,7 @@
 
 pub(crate) mod current;
 pub(crate) mod door;
+pub(crate) mod mechanism;
 pub(crate) mod oauth;
 pub(crate) mod principal;
 pub(crate) mod quotas;
@@ -23,9 +24,9 @@ pub(crate) mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mechanism::Mechanism;
 use oauth::{OAuth, Tokens};
 use principal::Principal;
-use session::Mechanism;
 use tls::{Naming, Tls};
 use users::Users;
 

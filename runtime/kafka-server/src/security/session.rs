@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::current::Current;
+use super::mechanism::Mechanism;
 use super::principal::Principal;
 use super::scram::{self, Hash};
 use super::users::Users;
@@ -30,31 +31,6 @@ pub(crate) const TO_BE_KNOWN: Duration = Duration::from_secs(5);
 const REFUSED: Duration = Duration::from_millis(100);
 /// Bytes that the server adds to a client's nonce.
 const NONCE: usize = 24;
-
-/// A way to say who one is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// A name and a password, as they are.
-    Plain,
-    /// A proof of a password, with SHA-256.
-    ScramSha256,
-    /// A proof of a password, with SHA-512.
-    ScramSha512,
-    /// A token.
-    OAuthBearer,
-}
-
-impl Mechanism {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha512 => "SCRAM-SHA-512",
-            Mechanism::OAuthBearer => "OAUTHBEARER",
-        }
-    }
-}
 
 /// Who is at the other end of a connection.
 pub(crate) struct Session {

@@ -15,8 +15,9 @@ use crate::connection;
 use crate::groups::tests::store::{Memory, RECORD};
 use crate::security::Security;
 use crate::security::current::Current;
+use crate::security::mechanism::Mechanism;
 use crate::security::rights::Rights;
-use crate::security::session::{Mechanism, Session};
+use crate::security::session::Session;
 use crate::security::stream::Stream;
 use crate::security::users::{Credentials, User, Users};
 
