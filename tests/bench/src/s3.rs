@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use aqueduct_api::{At, Durability, Edge, Log as _, TopicPartition, TopicSettings, Topics as _};
 use aqueduct_commit_log::{CommitLog, Options};
 use aqueduct_record::BatchBuilder;
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions};
 
 use crate::floor;
-use crate::meter::{Cost, memory_of};
+use crate::meter::{Cost, measured, memory_of};
 use crate::process::Daemon;
 use crate::table::Table;
 
@@ -24,6 +25,8 @@ const PORT: u16 = 18_085;
 const BYTES: u64 = 1 << 30;
 /// How many records a batch has.
 const BATCH: usize = 2000;
+/// How many objects are put at once.
+const AT_ONCE: usize = 48;
 const BUCKET: &str = "bench";
 const KEY: &str = "aqueduct-bench";
 const SECRET: &str = "aqueduct-bench-secret";
@@ -103,6 +106,7 @@ fn deliver(place: &Path, kind: &Kind, take: &Take, count: u64, (floor, bytes): (
     drop(daemon);
     let (objects, lines) = server.counted();
     assert_eq!(lines, count, "lines in {objects} objects");
+    let puts = (objects > 1000).then(|| server.put_again());
     let what = format!("log → zstd-1 JSON lines in {}, {}", kind.name, take.what);
     table.row(
         &what,
@@ -122,6 +126,15 @@ fn deliver(place: &Path, kind: &Kind, take: &Take, count: u64, (floor, bytes): (
         Some(floor.cpu.as_secs_f64() / cost.cpu.as_secs_f64()),
         "≥ 1,000,000; < 200 MB",
     );
+    if let Some(puts) = puts {
+        table.row(
+            "the same: beside a bare loop that puts the finished objects",
+            cost.tell(bytes),
+            puts.tell(bytes),
+            Some(cost.rate(bytes) / puts.rate(bytes)),
+            "",
+        );
+    }
     drop(server);
     floor::remove(&place.join("server"));
 }
@@ -202,6 +215,32 @@ impl Server {
             let lines = counts.fold(0, async |sum, count| sum + count).await;
             (objects.len(), lines)
         })
+    }
+}
+
+impl Server {
+    /// What it costs only to put objects like those that are there, as many at once as the sink does for a chunk.
+    fn put_again(&self) -> Cost {
+        let store = self.store();
+        let objects: Vec<_> = self.runtime.block_on(async {
+            let listed: Vec<_> = store.list(None).try_collect().await.expect("a listing");
+            let get = async |listed: ObjectMeta| {
+                let bytes =
+                    store.get(&listed.location).await.expect("an object").bytes().await.expect("a whole object");
+                (format!("bare/{}", listed.location), bytes)
+            };
+            futures::stream::iter(listed).map(get).buffer_unordered(4).collect().await
+        });
+        let (cost, ()) = measured(|| {
+            self.runtime.block_on(async {
+                let put = async |(key, bytes): (String, Bytes)| {
+                    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+                    store.put_opts(&key.into(), bytes.into(), options).await.expect("a put")
+                };
+                futures::stream::iter(objects).map(put).buffer_unordered(AT_ONCE).for_each(async |_| ()).await;
+            });
+        });
+        cost
     }
 }
 
