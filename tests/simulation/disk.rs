@@ -73,6 +73,7 @@ struct State {
 }
 
 struct Node {
+    created: i64,
     modified: i64,
     kind: NodeKind,
     /// The application's: always durable.

@@ -239,11 +239,6 @@ sinks:
             fs::write(daemon.path("in/a.log"), (0..1000).map(line).collect::<String>()).unwrap();
             daemon.ended_at(point, *hit).await;
             daemon.started().await;
-            let end = |daemon: &Daemon, topic: &str| {
-                let output = daemon.command(&["topics", "show", topic, "--json"]);
-                let topic: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-                topic["partitions"][0]["end"].as_u64().unwrap_or(0)
-            };
             let all = async |daemon: &Daemon| {
                 end(daemon, "logs.dead-letters") >= 10 && end(daemon, "json.dead-letters") >= 990
             };
@@ -254,6 +249,42 @@ sinks:
                 (10, 990),
                 "{point}:{hit}"
             );
+        }
+    }
+}
+
+/// The end of a topic's only partition, as the command says it.
+fn end(daemon: &Daemon, topic: &str) -> u64 {
+    let output = daemon.command(&["topics", "show", topic, "--json"]);
+    let topic: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    topic["partitions"][0]["end"].as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn letters_that_came_before_the_first_position_of_their_file_are_not_doubled() {
+    let configuration = r#"
+sources:
+  logs:
+    connector: file
+    topic: lines
+    settings: { paths: ["in/*.log*"], poll: 20ms, discover: 50ms }
+    transforms: [ { vrl: ". = parse_json!(string!(.message))" } ]
+"#;
+    // Of the first appends, one is that of the letters, and the next that of the other records.
+    for (point, hits) in [("append.written", 2..=5), ("append.synced", 2..=5)] {
+        for (hit, moved) in hits.flat_map(|hit| [(hit, false), (hit, true)]) {
+            let mut daemon = Daemon::new(PROGRAM, configuration);
+            let line = |number: u64| if number % 100 == 50 { "none\n".into() } else { format!("{{\"n\":{number}}}\n") };
+            fs::write(daemon.path("in/a.log"), (0..1000).map(line).collect::<String>()).unwrap();
+            daemon.ended_at(point, hit).await;
+            if moved {
+                fs::rename(daemon.path("in/a.log"), daemon.path("in/a.log.1")).unwrap();
+            }
+            daemon.started().await;
+            daemon.until("all records are there", async |daemon| end(daemon, "lines") >= 990).await;
+            assert!(daemon.stop().success());
+            let found = (end(&daemon, "lines"), end(&daemon, "logs.dead-letters"));
+            assert_eq!(found, (990, 10), "{point}:{hit}, moved: {moved}");
         }
     }
 }

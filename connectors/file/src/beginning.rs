@@ -22,10 +22,13 @@ const COARSE: i64 = 2000;
 /// Files that were read before, and how far.
 pub(crate) type Saved = Vec<(Arc<Stream>, Progress)>;
 
-/// What a stream's id says.
+/// What the id of a file's stream says.
 #[derive(Deserialize)]
 struct Id {
-    path: String,
+    #[expect(dead_code, reason = "only files have one")]
+    inode: u64,
+    /// The first path, in those of earlier versions.
+    path: Option<String>,
 }
 
 /// How files begin that were never read.
@@ -48,8 +51,9 @@ impl Beginning {
         let is_started = positions.iter().any(|(stream, _)| stream.id == STARTED);
         for (stream, position) in positions {
             let Ok(id) = serde_json::from_str::<Id>(&stream.id) else { continue };
-            let stream = Arc::new(Stream { id: stream.id.clone(), key: id.path });
-            saved.push((stream, position.read::<Progress>()?));
+            let progress = position.read::<Progress>()?;
+            let key = id.path.unwrap_or_else(|| progress.first_path().to_owned());
+            saved.push((Arc::new(Stream { id: stream.id.clone(), key }), progress));
         }
         let (first_start, at_end) = match start {
             Start::End if !is_started => first_start(&saved, now()),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::compare::{Answers, Copied, Questions};
 use crate::content::is_gzip;
+use crate::identity::Generations;
 use crate::progress::Progress;
 use crate::tail::{Tail, TailId};
 use crate::walk::{Findings, Found};
@@ -30,6 +31,8 @@ pub(crate) struct Catalog {
     copies: BTreeMap<FileId, Copied>,
     /// Tails whose file does not hold any more what was read from it.
     replaced: BTreeSet<TailId>,
+    /// What the ids of new streams are made of.
+    pub(crate) generations: Generations,
 }
 
 /// A file that is to be added, and how far it counts as read where that is not its beginning.
@@ -43,6 +46,7 @@ impl Catalog {
         let mut claimed = BTreeSet::new();
         for (stream, progress) in saved {
             let file = progress.file();
+            catalog.generations.learn(&stream.id);
             let id = catalog.add(stream, progress, None);
             // Of several that were once in one file, the content says which is in it now.
             if claimed.insert(file) {
@@ -81,6 +85,7 @@ impl Catalog {
             self.last_of_key.remove(&tail.stream.key);
         }
         self.busy.remove(&id);
+        self.generations.forget(&tail.stream.id);
         Some(tail)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`FileSettings`]: what people declare of a source, [`FileSinkSettings`] of a sink.
 //! - `walk` finds the files, `catalog` knows where each of them is now, by what `compare` says of the ones that turned up, a
-//!   `tail` is what is known of one of them and `progress` what is saved of it; `content` reads bytes (inflated where
+//!   `tail` is what is known of one of them and `progress` what is saved of it, under the `identity` of the file; `content` reads bytes (inflated where
 //!   compressed), `framing` makes records of them, `source` takes turns, `beginning` is where it starts, and `told` keeps it
 //!   from saying twice what can not be read.
 //! - `sink` collects a chunk's records by their files, which `sink_name` names and `sink_format` fills; `sink_writing` appends
@@ -13,6 +13,7 @@ mod catalog;
 mod compare;
 mod content;
 mod framing;
+mod identity;
 mod progress;
 mod settings;
 mod sink;

@@ -12,6 +12,9 @@ use crate::content::{Content, is_gzip};
 /// How many bytes at the head of a file are remembered.
 const HEAD: u64 = 1024;
 
+/// How many bytes of a path are remembered.
+const LONGEST_PATH: usize = 1000;
+
 /// How many bytes before the offset are remembered.
 const TAIL: u64 = 256;
 
@@ -37,6 +40,9 @@ pub(crate) struct Progress {
     pub(crate) device: u64,
     /// Its path when it was last seen; the end of it where it is very long.
     pub(crate) path: String,
+    /// The path that it was first seen at, where that is another one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    first: String,
     /// When it was first seen, in milliseconds since 1970, raised where needed so that later files have later times.
     #[serde(default)]
     pub(crate) since: i64,
@@ -145,7 +151,14 @@ impl Progress {
 
     /// The same progress in a file elsewhere.
     pub(crate) fn moved(&self, path: &Path, inode: u64, device: u64) -> Self {
-        Progress { inode, device, path: shortened(path), ..self.clone() }
+        let path = shortened(path);
+        let first = if self.first_path() == path { "" } else { self.first_path() };
+        Progress { inode, device, first: first.to_owned(), path, ..self.clone() }
+    }
+
+    /// The path that the file was first seen at, in the same form.
+    pub(crate) fn first_path(&self) -> &str {
+        if self.first.is_empty() { &self.path } else { &self.first }
     }
 
     /// Where the file was last seen.
@@ -154,11 +167,12 @@ impl Progress {
     }
 }
 
-/// A path in a form that fits into a position.
+/// A path in a form of which two fit into a position.
 pub(crate) fn shortened(path: &Path) -> String {
     let text = path.to_string_lossy();
-    match text.char_indices().rev().nth(999) {
-        Some((from, _)) if from > 0 => format!("…{}", &text[from..]),
+    let longer = text.len().saturating_sub(LONGEST_PATH);
+    match (longer..).find(|at| text.is_char_boundary(*at)) {
+        Some(from) if longer > 0 => format!("…{}", &text[from..]),
         _ => text.into_owned(),
     }
 }
@@ -194,6 +208,24 @@ mod tests {
             }
             assert_eq!(progress, start.after(&[], &bytes), "{steps:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_moves_keeps_its_first_path() {
+        let start = Progress::beginning(Path::new("/l/a"), 1, 1);
+        assert_eq!(start.first_path(), "/l/a");
+        let moved = start.moved(Path::new("/l/a.1"), 1, 1).moved(Path::new("/l/a.2"), 1, 1);
+        assert_eq!((moved.path.as_str(), moved.first_path()), ("/l/a.2", "/l/a"));
+        assert_eq!(moved.moved(Path::new("/l/a"), 1, 1), start);
+    }
+
+    #[test]
+    fn long_paths_fit_into_a_position_twice() {
+        let long = |end: &str| PathBuf::from(format!("/{}/{end}", "日本".repeat(600)));
+        let moved = Progress::beginning(&long("a"), u64::MAX, u64::MAX).moved(&long("a.1"), u64::MAX, u64::MAX);
+        assert!(moved.first_path().starts_with("…日本") || moved.first_path().starts_with("…本"));
+        assert!(moved.first_path().ends_with("/a") && moved.path.ends_with("/a.1"));
+        aqueduct_api::Position::of(&Progress { since: i64::MAX, whole: u64::MAX, ..moved }).unwrap();
     }
 
     #[test]

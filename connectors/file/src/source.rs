@@ -146,8 +146,8 @@ impl FileSource {
     fn add(&mut self, found: Found, progress: Option<Progress>) -> Result<()> {
         let (inode, device) = (found.metadata.inode, found.metadata.device);
         let key = shortened(&found.path);
-        let id = serde_json::json!({ "path": key, "inode": inode, "file": format!("{:016x}", self.edge.random()) });
-        let stream = Arc::new(Stream { id: id.to_string(), key });
+        let id = self.catalog.generations.next(&found, || self.edge.random());
+        let stream = Arc::new(Stream { id, key });
         let must_be_saved = progress.is_some();
         let mut progress = progress.unwrap_or_else(|| Progress::beginning(&found.path, inode, device));
         self.last_since = self.edge.now().max(self.last_since + 1);

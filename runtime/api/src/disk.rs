@@ -132,6 +132,8 @@ pub struct Metadata {
     pub inode: u64,
     /// When it was last changed, milliseconds since 1970.
     pub modified: i64,
+    /// When it was made, milliseconds since 1970; 0 where the file system does not say.
+    pub created: i64,
 }
 
 /// The room of a file system, in bytes.

@@ -8,8 +8,8 @@ use super::{Change, FileNode, FolderNode, NameChange, Node, NodeKind, SECTOR};
 use crate::dice::Dice;
 
 impl Node {
-    pub(super) fn new(kind: NodeKind, modified: i64, plain: bool) -> Self {
-        Node { modified, kind, plain, unlinked: false, open: 0 }
+    pub(super) fn new(kind: NodeKind, created: i64, plain: bool) -> Self {
+        Node { modified: created, created, kind, plain, unlinked: false, open: 0 }
     }
 
     pub(super) fn file(&mut self) -> io::Result<&mut FileNode> {

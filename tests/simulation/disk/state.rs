@@ -120,7 +120,7 @@ impl State {
     pub(super) fn metadata(&self, inode: u64) -> Metadata {
         let node = &self.nodes[&inode];
         let kind = if matches!(node.kind, NodeKind::File(_)) { Kind::File } else { Kind::Folder };
-        Metadata { kind, length: node.length(), device: DEVICE, inode, modified: node.modified }
+        Metadata { kind, length: node.length(), device: DEVICE, inode, modified: node.modified, created: node.created }
     }
 
     pub(super) fn end_of_process(&mut self) {

@@ -23,6 +23,7 @@ struct State {
     plans: VecDeque<(u64, Plan)>,
     most_open: usize,
     open: usize,
+    tells_no_birth: bool,
 }
 
 /// What others do to the files while the source looks at them.
@@ -38,6 +39,8 @@ enum Name {
 
 struct Node {
     inode: u64,
+    /// When it was made; 0 where the disk does not say.
+    created: i64,
     content: Mutex<(Vec<u8>, i64)>,
 }
 
@@ -144,6 +147,11 @@ impl MemoryDisk {
         state.now = state.now.max(now);
     }
 
+    /// Makes files that do not say when they were made, as some file systems do.
+    pub(crate) fn tell_no_birth(&self) {
+        self.state().tells_no_birth = true;
+    }
+
     /// Does something before the `after`th operation of the source from now on.
     pub(crate) fn plan(&self, after: u64, plan: Plan) {
         let mut state = self.state();
@@ -171,7 +179,10 @@ impl MemoryDisk {
             None => {
                 state.make_folders(Path::new(path));
                 let inode = state.free_inode();
-                let node = Arc::new(Node { inode, content: Mutex::new((Vec::new(), state.now)) });
+                // An inode that is used again is another file's: no two are made at one time.
+                state.now += 1;
+                let created = if state.tells_no_birth { 0 } else { state.now };
+                let node = Arc::new(Node { inode, created, content: Mutex::new((Vec::new(), state.now)) });
                 state.inodes.insert(inode, Arc::downgrade(&node));
                 state.names.insert(path.into(), Name::File(node.clone()));
                 node
@@ -238,7 +249,7 @@ impl State {
 
 impl Name {
     fn metadata(&self) -> Metadata {
-        let plain = |kind, inode| Metadata { kind, length: 0, device: 1, inode, modified: 0 };
+        let plain = |kind, inode| Metadata { kind, length: 0, device: 1, inode, modified: 0, created: 0 };
         match self {
             Name::File(node) => node.metadata(),
             Name::Folder(inode) => plain(Kind::Folder, *inode),
@@ -251,7 +262,8 @@ impl Name {
 impl Node {
     fn metadata(&self) -> Metadata {
         let content = self.content.lock().unwrap();
-        Metadata { kind: Kind::File, length: content.0.len() as u64, device: 1, inode: self.inode, modified: content.1 }
+        let (length, modified) = (content.0.len() as u64, content.1);
+        Metadata { kind: Kind::File, length, device: 1, inode: self.inode, modified, created: self.created }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{QUIET, World};
 
 #[tokio::test(start_paused = true)]
 async fn files_that_are_there_at_the_first_start_begin_at_their_end() {
@@ -160,4 +160,57 @@ async fn positions_of_files_that_are_gone_are_forgotten_after_a_while() {
     world.disk.append("/l/a.log", "2\n");
     world.settle().await;
     assert_eq!((world.lines(), world.saved.len()), (["1", "1", "2"].map(str::to_owned).to_vec(), 2));
+}
+
+/// A kill after the first dead letters of a file, whose records' position nobody saved.
+#[tokio::test(start_paused = true)]
+async fn a_file_of_which_nothing_was_saved_is_the_same_stream_again() {
+    for moved in [false, true] {
+        let mut world = World::new(json!({"paths": ["/l/*"]}));
+        world.disk.append("/l/a.log", "1\n");
+        let before = world.next(QUIET).await.expect("a line").stream.id.clone();
+        world.stop();
+        if moved {
+            world.disk.rename("/l/a.log", "/l/a.log.1");
+        }
+        world.settle().await;
+        assert_eq!(world.records, [(before, b"1".to_vec())], "moved: {moved}");
+    }
+}
+
+/// What a start must not take for the file of which nothing was saved.
+#[tokio::test(start_paused = true)]
+async fn another_file_is_another_stream() {
+    for what in ["a copy", "the same inode", "written anew", "of an unknown age"] {
+        let mut world = World::new(json!({"paths": ["/l/*"]}));
+        if what == "of an unknown age" {
+            world.disk.tell_no_birth();
+        }
+        world.disk.append("/l/a.log", "1\n");
+        let before = world.next(QUIET).await.expect("a line");
+        let id = before.stream.id.clone();
+        match what {
+            "a copy" => {
+                world.stop();
+                world.disk.copy("/l/a.log", "/l/b.log");
+                world.disk.remove("/l/a.log");
+            }
+            // What was read of the file before is saved.
+            "written anew" => {
+                world.save(before);
+                world.stop();
+                world.records.clear();
+                world.disk.truncate("/l/a.log");
+                world.disk.append("/l/a.log", "2\n");
+            }
+            _ => {
+                world.stop();
+                world.disk.remove("/l/a.log");
+                world.disk.append("/l/a.log", "2\n");
+            }
+        }
+        world.settle().await;
+        assert_eq!(world.records.len(), 1, "{what}");
+        assert_ne!(world.records[0].0, id, "{what}");
+    }
 }

@@ -247,7 +247,7 @@ impl Disk for CrashDisk {
             Name::Folder => (Kind::Folder, 0, 0),
             Name::File(node) => (Kind::File, state.nodes[node].now.len() as u64, node as u64),
         };
-        Ok(Metadata { kind, length, device: 1, inode, modified: 0 })
+        Ok(Metadata { kind, length, device: 1, inode, modified: 0, created: 0 })
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
@@ -364,6 +364,6 @@ impl File for Handle {
     fn metadata(&self) -> io::Result<Metadata> {
         let state = self.disk.state();
         let length = state.nodes[self.node].now.len() as u64;
-        Ok(Metadata { kind: Kind::File, length, device: 1, inode: self.node as u64, modified: 0 })
+        Ok(Metadata { kind: Kind::File, length, device: 1, inode: self.node as u64, modified: 0, created: 0 })
     }
 }

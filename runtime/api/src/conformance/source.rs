@@ -30,6 +30,7 @@ pub async fn all(worlds: Worlds<'_>) {
     reading_goes_on_after_every_position(&*worlds()).await;
     a_read_that_is_dropped_loses_nothing(&*worlds()).await;
     a_source_without_anything_new_waits(&*worlds()).await;
+    a_stream_of_which_nothing_is_saved_is_the_same_again(&*worlds()).await;
 }
 
 /// Records of each stream come once and in order, also those that are put while the source runs.
@@ -103,6 +104,18 @@ pub async fn a_source_without_anything_new_waits(world: &dyn SourceWorld) {
         reading.take(incoming);
     }
     reading.expect(1, 1);
+}
+
+/// Dead letters are written before the position of their records: after a kill in between, the stream is known by its id.
+pub async fn a_stream_of_which_nothing_is_saved_is_the_same_again(world: &dyn SourceWorld) {
+    put(world, 0, 0..10).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut source = world.open(Vec::new()).await.expect("open");
+        let incoming = read_within(&mut *source, world.quiet()).await.expect("records");
+        ids.push(incoming.stream.id.clone());
+    }
+    assert_eq!(ids[0], ids[1]);
 }
 
 async fn put(world: &dyn SourceWorld, stream: usize, numbers: std::ops::Range<usize>) {

@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -182,12 +183,14 @@ fn kind(found: fs::FileType) -> Kind {
 }
 
 fn metadata(found: &fs::Metadata) -> Metadata {
+    let created = found.created().ok().and_then(|created| created.duration_since(UNIX_EPOCH).ok());
     Metadata {
         kind: kind(found.file_type()),
         length: found.len(),
         device: found.dev(),
         inode: found.ino(),
         modified: found.mtime() * 1000 + found.mtime_nsec() / 1_000_000,
+        created: created.map_or(0, |since| since.as_millis() as i64),
     }
 }
 
