@@ -1,9 +1,9 @@
 //! Each rule of delivery is there because something goes wrong without it: the mistake is switched on, and has to be noticed
 //! within a few hundred seeds that are aimed at it.
 
-use aqueduct_api::conformance::sink::{Script, deliver};
+use aqueduct_api::conformance::sink::Script;
 use aqueduct_api::fault::{Mutant, mutate};
-use aqueduct_api::{Edge, SinkOpening};
+use aqueduct_api::{Chunk, Edge, SinkOpening};
 
 use crate::dice::Dice;
 use crate::life::{Life, Time, Trace};
@@ -76,15 +76,28 @@ fn a_start_that_a_restart_forgets_is_noticed() {
 }
 
 #[test]
-fn a_shorter_object_over_a_longer_one_is_noticed() {
-    // Pins keep two owners from cutting different chunks, so whole pipelines hide it: the sink is asked directly.
-    assert_eq!(lines_after_a_stale_owner(None), 60);
-    assert_eq!(lines_after_a_stale_owner(Some(Mutant::ShorterOverLonger)), 40, "the mistake is noticed");
+fn an_object_of_a_chunk_that_was_given_up_over_a_later_one_is_noticed() {
+    // Pins keep two owners from cutting different chunks, so whole pipelines hide it: the sink is asked directly. After an
+    // unpin it has cut another chunk than the owner before it, who wakes up and writes the earlier one.
+    for given_up in [0, 1] {
+        let writes = [(60, given_up), (40, 0)];
+        assert_eq!(lines_after(&writes, None), 60);
+        assert_eq!(lines_after(&writes, Some(Mutant::StaleOverNewer)), 40, "the mistake is noticed");
+    }
 }
 
-/// After an unpin a sink has cut a longer chunk than the owner before it, who wakes up and writes the shorter one: in
-/// Confluent's layout both have one name. How many lines the object has then.
-fn lines_after_a_stale_owner(mutant: Option<Mutant>) -> usize {
+#[test]
+fn an_object_that_is_kept_though_its_chunk_was_given_up_is_noticed() {
+    for (earlier, later) in [(40, 60), (60, 40)] {
+        let writes = [(earlier, 0), (later, 1), (later, 1)];
+        assert_eq!(lines_after(&writes, None), later as usize);
+        assert_eq!(lines_after(&writes, Some(Mutant::GivenUpKept)), earlier as usize, "the mistake is noticed");
+    }
+}
+
+/// How many lines an object has after chunks of so many records were written, each after so many were given up: in
+/// Confluent's layout it has one name.
+fn lines_after(writes: &[(u32, u32)], mutant: Option<Mutant>) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let time = Time::new();
@@ -94,10 +107,11 @@ fn lines_after_a_stale_owner(mutant: Option<Mutant>) -> usize {
         let settings = serde_json::from_value(settings).expect("good settings");
         let opening =
             SinkOpening { name: "sink".into(), folder: "/".into(), scratch: std::env::temp_dir(), edge: Edge::real() };
-        for records in [60, 40] {
+        for &(records, given_up) in writes {
             let sink = aqueduct_s3::open_over(&settings, &opening, bucket.connect(Life::new())).expect("a sink");
             mutate(mutant);
-            deliver(&*sink, &mut [Script::new("t", 0).batch(0, records).chunk()]).await;
+            // With the mistake or without it the earlier owner is not the one that is heard.
+            let _ = sink.write(&mut [Chunk { given_up, ..Script::new("t", 0).batch(0, records).chunk() }]).await;
             mutate(None);
         }
         let objects = bucket.objects();

@@ -253,7 +253,7 @@ impl Scenario {
                     life.unrest.zombie_life = 6_000;
                 });
             }
-            Mutant::ShorterOverLonger => {
+            Mutant::StaleOverNewer | Mutant::GivenUpKept => {
                 self.sinks.iter_mut().for_each(|sink| sink.place = Place::Store);
                 self.each_life(|life, _| {
                     life.actions.reload = 20;

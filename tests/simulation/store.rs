@@ -171,9 +171,10 @@ impl State {
     fn apply(&mut self, request: Request, now: i64, trace: &Trace) -> Result<Answer> {
         match request {
             Request::Put { path, bytes, mode, attributes } => {
-                match (mode, self.objects.contains_key(&path)) {
-                    (PutMode::Create, true) => return Err(exists(&path)),
-                    (PutMode::Update(_), _) => return Err(unsupported("conditional update")),
+                let there = self.objects.get(&path).map(|stored| format!("\"{}\"", stored.etag));
+                match mode {
+                    PutMode::Create if there.is_some() => return Err(exists(&path)),
+                    PutMode::Update(version) if version.e_tag != there => return Err(replaced(&path)),
                     _ => {}
                 }
                 Ok(Answer::Etag(self.store(path, bytes, attributes, now, trace)))
@@ -247,6 +248,10 @@ fn refused(cause: &str) -> Error {
 
 fn exists(path: &str) -> Error {
     Error::AlreadyExists { path: path.to_owned(), source: "it is there already".into() }
+}
+
+fn replaced(path: &str) -> Error {
+    Error::Precondition { path: path.to_owned(), source: "another is there".into() }
 }
 
 fn missing(path: &str) -> Error {

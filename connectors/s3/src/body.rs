@@ -123,7 +123,7 @@ impl Body {
 
 /// Begins a large object unless it is there, and saves its id before its first part is sent.
 async fn begin(bucket: &dyn Bucket, chunk: &mut Chunk, object: &Object) -> Result<State> {
-    if !fault::mutated(Mutant::ShorterOverLonger) && bucket.find(object).await? {
+    if !fault::mutated(Mutant::StaleOverNewer) && bucket.find(object).await? {
         return Ok(State::There);
     }
     let upload = bucket.begin(object).await?;
@@ -149,7 +149,7 @@ async fn send(upload: &mut dyn Upload, object: &Object, parts: &mut usize, part:
 /// then is as good as a look.
 pub(crate) async fn put_small(bucket: &dyn Bucket, object: &Object, bytes: Vec<u8>, is_again: bool) -> Result<()> {
     let is_looked_at = is_again || !bucket.is_refusing();
-    if is_looked_at && !fault::mutated(Mutant::ShorterOverLonger) && bucket.find(object).await? {
+    if is_looked_at && !fault::mutated(Mutant::StaleOverNewer) && bucket.find(object).await? {
         return Ok(());
     }
     bucket.put(object, bytes).await

@@ -1,8 +1,9 @@
 //! Where objects are put: a narrow view that an S3 bucket and a folder share.
 
 use std::fmt;
+use std::ops::Range;
 
-use aqueduct_api::{Chunk, Result, TopicId};
+use aqueduct_api::{Chunk, Error, Result, TopicId};
 use aqueduct_record::Offset;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,8 @@ pub(crate) trait Bucket: Send + Sync {
     /// How large the parts of an object are that is uploaded in parts, in bytes; smaller objects are put whole.
     fn part_size(&self) -> usize;
 
-    /// Whether the object is there, whole and durable. `Fatal` when one of another topic has its name. One of a shorter chunk
-    /// does not count: it is to be replaced.
+    /// Whether the object is there, whole and durable. `Fatal` when one of another topic has its name. What a chunk that was
+    /// given up left under its name does not count: it is to be replaced.
     async fn find(&self, object: &Object) -> Result<bool>;
 
     /// Whether it is sure that a put of an object that is there leaves it alone, and fails where it is of another topic.
@@ -57,16 +58,32 @@ pub(crate) struct Object {
     pub(crate) topic_id: TopicId,
     /// How often the sink was rewound.
     pub(crate) run: u32,
-    /// Where its chunk ends, where its name does not say that: when a chunk is given up (`sinks unpin`) and cut anew, a longer
-    /// one can have objects of the same names.
-    pub(crate) end: Option<Offset>,
+    /// How often chunks that reached behind the first offset of its chunk were given up (`sinks unpin`): what is there under its
+    /// name with a lower number is theirs.
+    pub(crate) given_up: u32,
+    /// The partition of its chunk.
+    pub(crate) partition: i32,
+    /// The offsets of its chunk.
+    pub(crate) offsets: Range<Offset>,
+    /// Whether its name says where its chunk ends.
+    pub(crate) tells_end: bool,
 }
 
 impl Object {
     /// The object `name` of `chunk`, whose end is part of the name or not.
     pub(crate) fn of(chunk: &Chunk, name: String, tells_end: bool) -> Self {
-        let (topic, topic_id, run) = (chunk.partition.topic.to_string(), chunk.topic_id, chunk.run);
-        Object { name, topic, topic_id, run, end: (!tells_end).then_some(chunk.end) }
+        let (topic, partition) = (chunk.partition.topic.to_string(), chunk.partition.partition);
+        let Chunk { topic_id, run, given_up, start, end, .. } = *chunk;
+        Object { name, topic, topic_id, run, given_up, partition, offsets: start..end, tells_end }
+    }
+
+    /// Why it is not written: chunks were given up more often when what `place` stands for was written.
+    pub(crate) fn outdated(&self, place: impl fmt::Display, given_up: u32) -> Error {
+        let (name, ours) = (&self.name, self.given_up);
+        Error::fatal(format!(
+            "{name}: {place} is of a time when chunks had been given up {given_up} times here, and this one is of one when \
+             they had {ours} times: what was committed is older than what was written: rewind the sink (`aqueduct sinks rewind`)"
+        ))
     }
 }
 

@@ -4,6 +4,7 @@
 //! <url>/<object's name>                 objects
 //! <url>/.aqueduct/staging/<sink>/…      objects on their way; what an ended process left goes at open
 //! <url>/.aqueduct/topics/<topic>        the id of the topic whose objects are here
+//! <url>/.aqueduct/given-up/<sink>/…     how often chunks of a partition were given up, where they were
 //! ```
 
 use std::collections::BTreeSet;
@@ -11,12 +12,13 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aqueduct_api::disk::{Kind, Metadata, Open};
+use aqueduct_api::disk::{Kind, Open};
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Disk, Edge, Error, File, Result, TopicId};
 use async_trait::async_trait;
 
 use crate::bucket::{Bucket, Note, Object, Upload};
+use crate::fence::Fences;
 use crate::template::escape;
 
 /// How much is written at once, in bytes: large enough for the disk, small enough for the processor's cache.
@@ -61,6 +63,7 @@ struct Place {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     staging: PathBuf,
+    fences: Fences,
 }
 
 impl Folder {
@@ -68,8 +71,9 @@ impl Folder {
     pub(crate) async fn open(edge: &Edge, root: PathBuf, sink: &str) -> Result<Self> {
         let mut name = String::new();
         escape(sink, &mut name);
-        let staging = root.join(".aqueduct/staging").join(name);
-        let place = Place { disk: edge.disk.clone(), root, staging };
+        let (staging, fences) =
+            (root.join(".aqueduct/staging").join(&name), root.join(".aqueduct/given-up").join(name));
+        let place = Place { disk: edge.disk.clone(), root, staging, fences: Fences::new(fences) };
         let opened = place.clone();
         edge.blocking(move || opened.prepare()).await??;
         Ok(Folder { edge: edge.clone(), place })
@@ -93,6 +97,7 @@ impl Folder {
         let claimed = object.clone();
         let file = self.blocking(move |place| {
             place.claim(&claimed, random)?;
+            place.fences.raise(&*place.disk, &claimed, |path, text| place.note(path, text, random))?;
             let live = Live::new(&opened);
             let file = place.disk.open(&opened, Open::New);
             file.map(|file| (file, live)).map_err(|cause| told(cause, "make staging file", &opened))
@@ -116,6 +121,7 @@ impl Bucket for Folder {
     async fn find(&self, object: &Object) -> Result<bool> {
         let object = object.clone();
         let random = self.edge.random();
+        let kept = fault::mutated(Mutant::GivenUpKept);
         self.blocking(move |place| {
             let path = place.root.join(&object.name);
             match place.disk.metadata(&path, false) {
@@ -123,8 +129,8 @@ impl Bucket for Folder {
                     place.claim(&object, random)?;
                     // Whoever put it there may have ended before its name was durable.
                     place.sync_folders(&path, false)?;
-                    // Of which chunk it is only its length can tell, when it is made again.
-                    Ok(object.end.is_none())
+                    // Where its name does not tell its chunk, nothing does: it is made again, and replaced by the same.
+                    Ok(object.tells_end && (object.given_up == 0 || kept))
                 }
                 Ok(_) => Err(Error::fatal(format!("{} is in the way of an object: move it away", path.display()))),
                 Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
@@ -192,15 +198,9 @@ impl Upload for Staged {
         let no_folder_sync = fault::mutated(Mutant::NoFolderSync);
         let (place, file, from) = (self.place.clone(), self.file.clone(), self.path.clone());
         let to = place.root.join(&self.object.name);
-        let (length, has_end) = (self.length, self.object.end.is_some());
-        let careless = fault::mutated(Mutant::ShorterOverLonger);
+        let (length, object) = (self.length, self.object.clone());
+        let careless = fault::mutated(Mutant::StaleOverNewer);
         let job = move || {
-            let is_whole = |found: Metadata| found.kind == Kind::File && found.length >= length;
-            if has_end && !careless && place.disk.metadata(&to, false).is_ok_and(is_whole) {
-                // What can not be removed now goes when the sink is opened next.
-                let _ = place.disk.remove(&from);
-                return place.sync_folders(&to, no_folder_sync);
-            }
             let folder = to.parent().unwrap_or(&place.root);
             place.disk.create_folder(folder).map_err(|cause| told(cause, "make folder", folder))?;
             file.sync().map_err(|cause| told(cause, "sync", &from))?;
@@ -208,7 +208,10 @@ impl Upload for Staged {
                 file.release(length);
             }
             fault::point("object.put");
-            place.disk.rename(&from, &to).map_err(|cause| told(cause, "rename into place", &to))?;
+            {
+                let _passed = if careless { None } else { Some(place.fences.pass(&*place.disk, &object)?) };
+                place.disk.rename(&from, &to).map_err(|cause| told(cause, "rename into place", &to))?;
+            }
             fault::point("object.put");
             place.sync_folders(&to, no_folder_sync)
         };
@@ -272,7 +275,7 @@ impl Place {
         }
         let path = self.root.join(".aqueduct/topics").join(name);
         if self.owner(&path)?.is_none() {
-            self.mark(&path, object.topic_id, random)?;
+            self.note(&path, &format!("{}\n", object.topic_id), random)?;
         }
         match self.owner(&path)? {
             Some(owner) if owner != object.topic_id => Err(Error::fatal(format!(
@@ -301,12 +304,12 @@ impl Place {
             .ok_or_else(|| Error::fatal(format!("{} holds no topic id: it was not written by us", path.display())))
     }
 
-    /// Writes the mark of a topic. Several may do so at once: who comes last decides, and all look again afterwards.
-    fn mark(&self, path: &Path, id: TopicId, random: u64) -> Result<()> {
-        let staged = self.staging.join(format!("{random:016x}.topic"));
+    /// Writes a small file whole. Several may do so at once: who comes last decides, and all look again afterwards.
+    fn note(&self, path: &Path, text: &str, random: u64) -> Result<()> {
+        let staged = self.staging.join(format!("{random:016x}.note"));
         let _live = Live::new(&staged);
         let file = self.disk.open(&staged, Open::New).map_err(|cause| told(cause, "make", &staged))?;
-        let written = file.write_at(&[IoSlice::new(format!("{id}\n").as_bytes())], 0).and_then(|()| file.sync());
+        let written = file.write_at(&[IoSlice::new(text.as_bytes())], 0).and_then(|()| file.sync());
         written.map_err(|cause| told(cause, "write", &staged))?;
         self.disk.rename(&staged, path).map_err(|cause| told(cause, "rename into place", path))?;
         let folder = path.parent().unwrap_or(&self.root);
@@ -342,7 +345,7 @@ fn probe(disk: &dyn Disk, root: &Path, random: u64) -> Result<Vec<String>> {
 }
 
 /// What can not pass by itself is fatal; a full or failing disk may recover.
-fn told(cause: io::Error, doing: &str, path: &Path) -> Error {
+pub(crate) fn told(cause: io::Error, doing: &str, path: &Path) -> Error {
     let told = format!("{doing} {}: {cause}", path.display());
     match cause.kind() {
         ErrorKind::PermissionDenied

@@ -26,6 +26,7 @@ mod decode;
 mod encoder;
 mod expect;
 mod fed;
+mod fence;
 mod fill;
 mod finished;
 mod firehose;

@@ -1,7 +1,8 @@
 //! A bucket behind S3's protocol.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aqueduct_api::fault::{self, Mutant};
 use aqueduct_api::{Error, Result};
@@ -12,7 +13,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, Error as StoreError, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload,
+    PutPayload, UpdateVersion,
 };
 use tokio::task::JoinSet;
 
@@ -28,6 +29,9 @@ const TOPIC_ID: &str = "aqueduct-topic-id";
 
 /// The metadata in which the end of an object's chunk is kept, where its name does not tell it.
 const END: &str = "aqueduct-end";
+
+/// The metadata in which it is kept how often chunks were given up before an object's chunk was cut, where they were.
+const GIVEN_UP: &str = "aqueduct-given-up";
 
 /// How many parts of an object are on their way at once: one more is being filled.
 const PARTS: usize = 2;
@@ -68,7 +72,8 @@ pub(crate) fn connect(settings: &S3Settings, bucket: &str, prefix: &str) -> Resu
 /// Tries what the sink will need, without leaving anything: a look, and an upload in parts that is given up.
 pub(crate) async fn probe(settings: &S3Settings, bucket: &str, prefix: &str) -> Result<Vec<String>> {
     let (name, topic_id) = ("aqueduct-probe".to_owned(), aqueduct_api::TopicId(0));
-    let object = Object { name, topic: String::new(), topic_id, run: 0, end: None };
+    let (topic, run, given_up, partition, offsets, tells_end) = (String::new(), 0, 0, 0, 0..0, true);
+    let object = Object { name, topic, topic_id, run, given_up, partition, offsets, tells_end };
     let bucket = connect(settings, bucket, prefix)?;
     bucket.find(&object).await?;
     let upload = bucket.begin(&object).await?;
@@ -105,10 +110,17 @@ impl StoreBucket {
             Err(cause) => return Err(self.inner.told(cause, "look at", &object.name)),
         };
         match found.attributes.get(&Attribute::Metadata(TOPIC_ID.into())).map(|id| id.parse()) {
-            Some(Ok(id)) if object.topic_id == id => match ends_before(&found.attributes, object) {
-                true => Ok(There::Shorter),
-                false => Ok(There::Whole),
-            },
+            Some(Ok(id)) if object.topic_id == id => {
+                let (there, ends_before) = (given_up(&found.attributes), ends_before(&found.attributes, object));
+                match there.cmp(&object.given_up) {
+                    Ordering::Less if fault::mutated(Mutant::GivenUpKept) => Ok(There::Whole),
+                    Ordering::Equal | Ordering::Greater if !ends_before => Ok(There::Whole),
+                    Ordering::Greater => Err(object.outdated("what is there", there)),
+                    Ordering::Less | Ordering::Equal => {
+                        Ok(There::Earlier(UpdateVersion { e_tag: found.meta.e_tag, version: found.meta.version }))
+                    }
+                }
+            }
             Some(Ok(id)) => Err(Error::fatal(format!(
                 "s3://{}/{path} is there already, but of a topic {} with id {id}; this one has id {}: give the sink another \
                  url, or move the old objects away",
@@ -119,6 +131,32 @@ impl StoreBucket {
                 self.inner.bucket
             ))),
         }
+    }
+
+    /// Puts an object in place of what an earlier chunk left under its name: of that very object, where the store knows the
+    /// condition, so that a request of an earlier owner that comes late does not replace what a later one put.
+    async fn replace(&self, object: &Object, there: UpdateVersion, put: (&Path, PutPayload, PutOptions)) -> Result<()> {
+        let (path, payload, options) = put;
+        let options = PutOptions { mode: PutMode::Overwrite, ..options };
+        tracing::warn!(%object, "an earlier chunk left it there: replacing it");
+        let mode = if there.e_tag.is_some() { PutMode::Update(there) } else { PutMode::Overwrite };
+        let conditional = PutOptions { mode, ..options.clone() };
+        match self.inner.creating.put_opts(path, payload.clone(), conditional).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Precondition { .. }) => match self.look(object).await? {
+                There::Whole => Ok(()),
+                There::Nothing | There::Earlier(_) => {
+                    Err(Error::retry(format!("{}: somebody else is replacing it", object.name)))
+                }
+            },
+            Err(cause) if is_unknown(&cause) => self.overwrite(object, path, payload, options).await,
+            Err(cause) => Err(self.inner.told(cause, "replace", &object.name)),
+        }
+    }
+
+    async fn overwrite(&self, object: &Object, path: &Path, payload: PutPayload, options: PutOptions) -> Result<()> {
+        let put = self.inner.creating.put_opts(path, payload, options).await;
+        put.map(drop).map_err(|cause| self.inner.told(cause, "put", &object.name))
     }
 
     /// Puts an object that was just put once more, as long as it is not known what the store makes of that. It is the same
@@ -149,24 +187,31 @@ impl Inner {
 }
 
 /// What is there under the name of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum There {
     Nothing,
-    /// The object, of a chunk that ended earlier.
-    Shorter,
+    /// What an earlier chunk left, that was given up or ended earlier.
+    Earlier(UpdateVersion),
     Whole,
 }
 
 fn ends_before(found: &Attributes, object: &Object) -> bool {
     let end = found.get(&Attribute::Metadata(END.into())).and_then(|end| end.parse::<Offset>().ok());
-    matches!((end, object.end), (Some(there), Some(ours)) if there < ours)
+    !object.tells_end && end.is_some_and(|end| end < object.offsets.end)
+}
+
+fn given_up(found: &Attributes) -> u32 {
+    found.get(&Attribute::Metadata(GIVEN_UP.into())).and_then(|times| times.parse().ok()).unwrap_or(0)
 }
 
 fn attributes(object: &Object, marks: &Marks) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::Metadata(TOPIC_ID.into()), object.topic_id.to_string().into());
-    if let Some(end) = object.end {
-        attributes.insert(Attribute::Metadata(END.into()), end.to_string().into());
+    if !object.tells_end {
+        attributes.insert(Attribute::Metadata(END.into()), object.offsets.end.to_string().into());
+    }
+    if object.given_up > 0 {
+        attributes.insert(Attribute::Metadata(GIVEN_UP.into()), object.given_up.to_string().into());
     }
     marks.mark(&mut attributes);
     attributes
@@ -179,11 +224,11 @@ impl Bucket for StoreBucket {
     }
 
     async fn find(&self, object: &Object) -> Result<bool> {
-        Ok(self.look(object).await? == There::Whole)
+        Ok(matches!(self.look(object).await?, There::Whole))
     }
 
     fn is_refusing(&self) -> bool {
-        self.conditional.load(Ordering::Relaxed) && self.condition.is_heeded()
+        self.conditional.load(Relaxed) && self.condition.is_heeded()
     }
 
     async fn put(&self, object: &Object, bytes: Vec<u8>) -> Result<()> {
@@ -192,8 +237,8 @@ impl Bucket for StoreBucket {
         let (attributes, tags) = (attributes(object, &self.inner.marks), self.inner.marks.tags.clone());
         let options = PutOptions { attributes, tags, ..PutOptions::default() };
         fault::point("object.put");
-        let is_careless = fault::mutated(Mutant::ShorterOverLonger);
-        if self.conditional.load(Ordering::Relaxed) && !is_careless {
+        let is_careless = fault::mutated(Mutant::StaleOverNewer);
+        if self.conditional.load(Relaxed) && !is_careless {
             let options = PutOptions { mode: PutMode::Create, ..options.clone() };
             let again = options.clone();
             match self.inner.creating.put_opts(&path, payload.clone(), options).await {
@@ -209,14 +254,12 @@ impl Bucket for StoreBucket {
                         There::Nothing => {
                             return Err(Error::retry(format!("{}: somebody else is putting it", object.name)));
                         }
-                        There::Shorter => {
-                            tracing::warn!(%object, "it is there with the records of a shorter chunk: replacing it");
-                        }
+                        There::Earlier(there) => return self.replace(object, there, (&path, payload, again)).await,
                     }
                 }
                 Err(cause) if is_unknown(&cause) => {
                     tracing::warn!(bucket = self.inner.bucket, "the store has no conditional put: putting without");
-                    self.conditional.store(false, Ordering::Relaxed);
+                    self.conditional.store(false, Relaxed);
                 }
                 Err(cause) => return Err(self.inner.told(cause, "put", &object.name)),
             }
@@ -225,8 +268,7 @@ impl Bucket for StoreBucket {
         if self.condition.is_heeded() && !is_careless && self.find(object).await? {
             return Ok(());
         }
-        let put = self.inner.creating.put_opts(&path, payload, options).await;
-        put.map(drop).map_err(|cause| self.inner.told(cause, "put", &object.name))
+        self.overwrite(object, &path, payload, options).await
     }
 
     async fn begin(&self, object: &Object) -> Result<Box<dyn Upload>> {

@@ -32,10 +32,15 @@ impl Bed {
 
     /// A bucket into which objects larger than that go in parts.
     fn with_parts(part_size: u64) -> Self {
+        Self::shaped(part_size, None)
+    }
+
+    /// The same, with names from a template.
+    fn shaped(part_size: u64, path: Option<String>) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let store = FaultyStore::default();
         let settings: S3Settings = serde_json::from_value(json!({"url": "s3://lake/raw"})).unwrap();
-        let settings = S3Settings { part_size: ByteSize(part_size), ..settings };
+        let settings = S3Settings { part_size: ByteSize(part_size), path, ..settings };
         Bed { world: World::over(settings, scratch.path(), Arc::new(store.clone())), store, _scratch: scratch }
     }
 
@@ -127,7 +132,7 @@ async fn a_shorter_object_never_replaces_a_longer_one_unless_that_mistake_is_mad
         deliver(&*bed.sink().await, &mut [longer.chunk()]).await;
         deliver(&*bed.sink().await, &mut [shorter.chunk()]).await;
         longer.expect(&bed.world, 0..60).await;
-        mutate(Some(Mutant::ShorterOverLonger));
+        mutate(Some(Mutant::StaleOverNewer));
         deliver(&*bed.sink().await, &mut [shorter.chunk()]).await;
         mutate(None);
         shorter.expect(&bed.world, 0..40).await;
@@ -157,6 +162,127 @@ async fn a_longer_chunk_replaces_what_one_that_was_given_up_left_under_its_name(
             assert_eq!(count, 60, "parts of {part_size}, {is_seen} {conditions}");
         }
     }
+}
+
+/// A chunk of which a part was rejected, and all of it as other settings or transforms have it after it was given up.
+fn given_up_and_cut_anew() -> (Script, Script) {
+    let given_up = Script::new("t", 0).batch(0, 20).batch(40, 20);
+    (given_up, Script::new("t", 0).batch(0, 20).batch(20, 20).batch(40, 20))
+}
+
+fn anew(script: &Script, given_up: u32) -> Chunk {
+    Chunk { given_up, ..script.chunk() }
+}
+
+#[tokio::test]
+async fn what_a_chunk_that_was_given_up_left_is_replaced_once_though_it_ended_where_the_new_one_does() {
+    for path in [None, Some("{topic}".to_owned())] {
+        for (part_size, is_seen, conditions) in
+            [(200, false, true), (1 << 20, false, true), (1 << 20, true, true), (1 << 20, false, false)]
+        {
+            let bed = Bed::shaped(part_size, path.clone());
+            if !conditions {
+                bed.store.without_conditional_put();
+            }
+            let (old, new) = given_up_and_cut_anew();
+            let sink = bed.sink().await;
+            if is_seen {
+                deliver(&*sink, &mut [Script::new("other", 0).batch(0, 1).chunk()]).await;
+            }
+            deliver(&*sink, &mut [old.chunk()]).await;
+            deliver(&*sink, &mut [anew(&new, 1)]).await;
+            new.expect(&bed.world, 0..60).await;
+            bed.store.operations();
+            // The same pin once more, then its owner before it.
+            deliver(&*bed.sink().await, &mut [Chunk { redelivered: true, ..anew(&new, 1) }]).await;
+            deliver(&*bed.sink().await, &mut [Chunk { redelivered: true, ..old.chunk() }]).await;
+            assert_eq!(bed.store.operations(), ["get", "get"], "parts of {part_size}, {is_seen} {conditions} {path:?}");
+            new.expect(&bed.world, 0..60).await;
+            // With settings that reject again.
+            deliver(&*bed.sink().await, &mut [anew(&old, 2)]).await;
+            old.expect(&bed.world, (0..20).chain(40..60)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_cut_anew_may_be_shorter_and_who_has_the_longer_one_stops() {
+    for part_size in [200, 1 << 20] {
+        let bed = Bed::with_parts(part_size);
+        let (longer, shorter) = (Script::new("t", 0).batch(0, 60), Script::new("t", 0).batch(0, 40));
+        deliver(&*bed.sink().await, &mut [longer.chunk()]).await;
+        deliver(&*bed.sink().await, &mut [anew(&shorter, 1)]).await;
+        shorter.expect(&bed.world, 0..40).await;
+        let told = bed.fatal(&longer).await;
+        assert!(told.contains("given up 1 times here, and this one is of one when they had 0 times"), "{told}");
+        shorter.expect(&bed.world, 0..40).await;
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_cut_anew_is_whole_wherever_its_delivery_was_broken_off() {
+    for part_size in [200, 1 << 20] {
+        for turns in 0..60 {
+            let bed = Bed::with_parts(part_size);
+            let (old, new) = given_up_and_cut_anew();
+            let first = bed.sink().await;
+            write_for(&*first, &mut [old.chunk()], turns % 20 * 3).await;
+            let mut chunk = [Chunk { note: old.again().note, ..anew(&new, 1) }];
+            write_for(&*bed.sink().await, &mut chunk, turns).await;
+            let note = new.again().note.or(old.again().note);
+            deliver(&*bed.sink().await, &mut [Chunk { redelivered: true, note, ..anew(&new, 1) }]).await;
+            new.expect(&bed.world, 0..60).await;
+            assert_eq!(bed.store.paid_uploads(), 0, "parts of {part_size}, {turns} turns");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_replace_an_object_the_store_takes_one() {
+    let bed = Bed::with_parts(1 << 20);
+    let (old, new) = given_up_and_cut_anew();
+    deliver(&*bed.sink().await, &mut [old.chunk()]).await;
+    let (one, two) = (bed.sink().await, bed.sink().await);
+    let (mut first, mut second) = ([anew(&new, 1)], [anew(&new, 1)]);
+    futures::join!(deliver(&*one, &mut first), deliver(&*two, &mut second));
+    new.expect(&bed.world, 0..60).await;
+    // A put whose answer is lost was done.
+    bed.store.plan("put", 1, Fault::After);
+    let lost = bed.sink().await.write(&mut [anew(&old, 2)]).await;
+    assert!(bed.store.is_done() && lost.is_err_and(|error| error.is_retry()));
+    bed.store.operations();
+    deliver(&*bed.sink().await, &mut [Chunk { redelivered: true, ..anew(&old, 2) }]).await;
+    assert_eq!(bed.store.operations(), ["get"]);
+    old.expect(&bed.world, (0..20).chain(40..60)).await;
+}
+
+#[tokio::test]
+async fn a_put_of_an_earlier_owner_that_comes_late_replaces_nothing() {
+    for (puts_before, owner) in [(0, 0), (1, 1)] {
+        let bed = Bed::with_parts(1 << 20);
+        let (old, new) = given_up_and_cut_anew();
+        if owner > 0 {
+            deliver(&*bed.sink().await, &mut [old.chunk()]).await;
+        }
+        bed.store.plan("put", puts_before, Fault::Late);
+        let late = bed.sink().await.write(&mut [anew(&old, owner)]).await;
+        assert!(bed.store.is_done() && late.is_err_and(|error| error.is_retry()));
+        deliver(&*bed.sink().await, &mut [anew(&new, owner + 1)]).await;
+        let answers = bed.store.arrive().await;
+        assert!(answers.len() == 1 && answers[0].is_err(), "{answers:?}");
+        new.expect(&bed.world, 0..60).await;
+    }
+}
+
+#[tokio::test]
+async fn the_mistake_of_keeping_what_was_given_up_can_be_made_on_purpose() {
+    let bed = Bed::new();
+    let (old, new) = given_up_and_cut_anew();
+    deliver(&*bed.sink().await, &mut [old.chunk()]).await;
+    mutate(Some(Mutant::GivenUpKept));
+    deliver(&*bed.sink().await, &mut [anew(&new, 1)]).await;
+    mutate(None);
+    old.expect(&bed.world, (0..20).chain(40..60)).await;
 }
 
 #[tokio::test]

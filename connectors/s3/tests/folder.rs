@@ -7,17 +7,18 @@ mod world;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use aqueduct_api::conformance::sink::{Script, SinkWorld as _, deliver};
 use aqueduct_api::disk::{Entry, LockError, Metadata, Open, RealDisk, Space};
 use aqueduct_api::fault::{Mutant, mutate};
-use aqueduct_api::{Content, Disk, Edge, Error, File, Result, Sink, SinkOpening, SinkSettings as _, TopicId};
+use aqueduct_api::{Chunk, Content, Disk, Edge, Error, File, Result, Sink, SinkOpening, SinkSettings as _, TopicId};
 use aqueduct_record::{Batch, Offset};
 use aqueduct_s3::S3Settings;
 use async_trait::async_trait;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use world::World;
 
@@ -31,11 +32,25 @@ struct Bed {
 struct Watched {
     steps: Mutex<Vec<(&'static str, PathBuf)>>,
     failing: Mutex<BTreeMap<&'static str, ErrorKind>>,
+    /// The next such step says that it was reached, and waits.
+    stalled: Mutex<Option<Stalled>>,
+}
+
+struct Stalled {
+    step: &'static str,
+    reached: oneshot::Sender<()>,
+    go: mpsc::Receiver<()>,
 }
 
 impl Watched {
     fn step(&self, what: &'static str, path: &Path) -> io::Result<()> {
         self.steps.lock().unwrap().push((what, path.to_owned()));
+        let is_object = !path.to_string_lossy().contains(".aqueduct");
+        let stalled = self.stalled.lock().unwrap().take_if(|stalled| stalled.step == what && is_object);
+        if let Some(Stalled { reached, go, .. }) = stalled {
+            reached.send(()).unwrap();
+            go.recv().unwrap();
+        }
         match self.failing.lock().unwrap().get(what) {
             Some(kind) => Err((*kind).into()),
             None => Ok(()),
@@ -175,21 +190,92 @@ async fn the_mistake_of_not_syncing_folders_can_be_made_on_purpose() {
     assert!(!bed.steps().contains(&"sync deep/lake/t/x".to_owned()));
 }
 
+/// Settings whose names tell where a chunk ends, and those whose names do not.
+fn both(bed: &Bed) -> [S3Settings; 2] {
+    [bed.settings(), S3Settings { path: None, ..bed.settings() }]
+}
+
+fn anew(script: &Script, given_up: u32) -> Chunk {
+    Chunk { given_up, ..script.chunk() }
+}
+
 #[tokio::test]
-async fn a_shorter_file_never_replaces_a_longer_one_unless_that_mistake_is_made_on_purpose() {
-    for records in [60, 60_000] {
+async fn what_a_chunk_that_was_given_up_left_is_replaced_though_it_is_longer_or_ended_where_the_new_one_does() {
+    for records in [20, 20_000] {
         let bed = Bed::new();
-        let longer = Script::new("t", 0).batch(0, records);
-        let mut shorter = longer.chunk();
-        shorter.ranges = vec![0..i64::from(records) - 5; 1];
-        let sink = bed.sink().await;
-        let mut chunks = [longer.chunk(), shorter];
-        deliver(&*sink, &mut chunks).await;
-        longer.expect(&bed.world(), 0..i64::from(records)).await;
-        mutate(Some(Mutant::ShorterOverLonger));
-        deliver(&*sink, &mut chunks[1..]).await;
-        mutate(None);
-        longer.expect(&bed.world(), 0..i64::from(records) - 5).await;
+        for settings in both(&bed) {
+            let count = i64::from(records);
+            let all = Script::new("t", 0).batch(0, records).batch(count, records).batch(2 * count, records);
+            let some = Script::new("t", 0).batch(0, records).batch(2 * count, records);
+            let world = World::new(settings.clone(), &bed.opening().scratch);
+            let sink = settings.open(bed.opening()).await.unwrap();
+            for (given_up, script) in [(0, &all), (1, &some), (2, &all), (3, &some)] {
+                let older = Chunk { given_up: given_up.max(1) - 1, ..all.chunk() };
+                for chunk in [anew(script, given_up), Chunk { redelivered: true, ..anew(script, given_up) }, older] {
+                    // An earlier owner stops, or finds a file there that is not its own any more.
+                    let is_older = chunk.given_up < given_up;
+                    let written = sink.write(&mut [chunk]).await;
+                    assert!(is_older || written.is_ok(), "{written:?}");
+                    let is_there = |at: &i64| std::ptr::eq(script, &all) || !(count..2 * count).contains(at);
+                    script.expect(&world, (0..3 * count).filter(is_there)).await;
+                }
+            }
+            assert_eq!(bed.staged(), [] as [PathBuf; 0]);
+            std::fs::remove_dir_all(bed.root().join("t")).ok();
+            std::fs::remove_dir_all(bed.root().join("topics")).ok();
+            std::fs::remove_dir_all(bed.root().join(".aqueduct/given-up")).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_chunk_that_was_given_up_never_replaces_another_unless_that_mistake_is_made_on_purpose() {
+    let bed = Bed::new();
+    let (longer, shorter) = (Script::new("t", 0).batch(0, 60), Script::new("t", 0).batch(0, 40));
+    let settings = S3Settings { path: None, ..bed.settings() };
+    let world = World::new(settings.clone(), &bed.opening().scratch);
+    let sink = settings.open(bed.opening()).await.unwrap();
+    deliver(&*sink, &mut [anew(&shorter, 1)]).await;
+    let stopped = sink.write(&mut [longer.chunk()]).await.unwrap_err();
+    assert!(matches!(stopped, Error::Fatal { .. }));
+    assert!(stopped.to_string().contains(".aqueduct/given-up/lake%2F1/t+0"), "{stopped}");
+    shorter.expect(&world, 0..40).await;
+    // What comes behind it, other partitions, and another sink that is not as far, are not concerned.
+    let behind = Script::new("t", 0).batch(40, 20);
+    deliver(&*sink, &mut [behind.chunk(), Script::new("t", 1).batch(0, 10).chunk()]).await;
+    let opening = SinkOpening { name: "other".into(), ..bed.opening() };
+    let other = S3Settings { path: Some("{topic}/y".into()), ..bed.settings() }.open(opening).await.unwrap();
+    deliver(&*other, &mut [longer.chunk()]).await;
+    mutate(Some(Mutant::StaleOverNewer));
+    deliver(&*sink, &mut [Chunk { end: 60, ..Script::new("t", 0).batch(0, 30).chunk() }]).await;
+    mutate(None);
+    let name = bed.root().join("topics/t/partition=0/t+0+0000000000.bin");
+    assert_eq!(std::fs::read_to_string(name).unwrap().lines().count(), 30);
+}
+
+#[tokio::test]
+async fn a_step_of_an_earlier_owner_that_comes_late_changes_nothing() {
+    // It is on its way to the look at what was given up, or between that and the new name of its file.
+    for step in ["folder", "rename"] {
+        let bed = Arc::new(Bed::new());
+        let (sink, script) = (bed.sink().await, Script::new("t", 0).batch(0, 40));
+        let old = Script::new("t", 0).batch(0, 10);
+        let (reached, is_reached) = oneshot::channel();
+        let (release, go) = mpsc::channel();
+        *bed.disk.stalled.lock().unwrap() = Some(Stalled { step, reached, go });
+        let late = tokio::spawn(async move { sink.write(&mut [Chunk { end: 40, ..old.chunk() }]).await.is_ok() });
+        is_reached.await.unwrap();
+        let newer = bed.sink().await;
+        let mut chunk = [anew(&script, 1)];
+        let mut write = std::pin::pin!(deliver(&*newer, &mut chunk));
+        // Whoever waits for the step that is late waits until it is done.
+        let is_done = tokio::time::timeout(std::time::Duration::from_millis(200), &mut write).await.is_ok();
+        release.send(()).unwrap();
+        if !is_done {
+            write.await;
+        }
+        assert_eq!((step, late.await.unwrap()), (step, step == "rename"));
+        script.expect(&bed.world(), 0..40).await;
     }
 }
 
@@ -202,12 +288,7 @@ async fn a_longer_chunk_replaces_what_one_that_was_given_up_left_under_its_name(
         let world = World::new(settings, &bed.opening().scratch);
         let shorter = Script::new("t", 0).batch(0, records);
         let longer = Script::new("t", 0).batch(0, records).batch(i64::from(records), 20);
-        for (chunk, expected) in [
-            (shorter.chunk(), &shorter),
-            (longer.chunk(), &longer),
-            (longer.again(), &longer),
-            (shorter.again(), &longer),
-        ] {
+        for (chunk, expected) in [(shorter.chunk(), &shorter), (longer.chunk(), &longer), (longer.again(), &longer)] {
             deliver(&*sink, &mut [chunk]).await;
             let count = i64::from(records) + if std::ptr::eq(expected, &longer) { 20 } else { 0 };
             expected.expect(&world, 0..count).await;

@@ -66,6 +66,7 @@ async fn most_for(shape: &serde_json::Value) -> u64 {
         start: 0,
         end,
         run: 0,
+        given_up: 0,
         incarnation: 1,
         redelivered: false,
         ranges: vec![0..end; 1],

@@ -12,8 +12,10 @@ pub enum Mutant {
     WriteBeforePin,
     /// A commit is taken from an owner whose token is void.
     CommitAfterRevocation,
-    /// An object that is already there is overwritten, whatever its length.
-    ShorterOverLonger,
+    /// An object that is already there is overwritten, whatever chunk it is of.
+    StaleOverNewer,
+    /// An object that is already there is kept, whatever chunk it is of.
+    GivenUpKept,
     /// A folder is not synced after a file was made in it.
     NoFolderSync,
     /// The leader epoch stays the same after an unclean start.

@@ -55,6 +55,9 @@ pub struct Chunk {
     pub end: Offset,
     /// 0, or how often the sink was rewound: part of the name when not 0, so that a replay on purpose writes anew.
     pub run: u32,
+    /// 0, or how often chunks that reached behind `start` were given up (`aqueduct sinks unpin`) and cut anew: what is there
+    /// under a name of this chunk, but of a lower number, is of another chunk or of other settings, and is to be replaced.
+    pub given_up: u32,
     /// Whether it may have been written before, wholly or in part.
     pub redelivered: bool,
     /// How often the topic had been made anew or given more partitions when the chunk's records were written, from 1:
@@ -292,6 +295,7 @@ mod tests {
             start: 1,
             end: 11,
             run: 0,
+            given_up: 0,
             redelivered: false,
             incarnation: 1,
             ranges: ranges.to_vec(),

@@ -82,7 +82,7 @@ impl Partition {
     async fn step(&mut self) -> Result<bool> {
         if self.place.pin.ends.is_empty() {
             let Some(cut) = self.ripeness.wait(self.place.next).await? else { return Ok(false) };
-            let pin = self.pinning(&cut).await?;
+            let pin = self.pinning(&cut, self.place.pin.clone()).await?;
             if !mutated(Mutant::WriteBeforePin) {
                 point("pin");
                 self.commit(self.place.next, self.place.epoch, &pin).await?;
@@ -111,8 +111,9 @@ impl Partition {
         finished.map(|()| true)
     }
 
-    /// What is committed before the chunk is written. Everything that it depends on is safe on return.
-    async fn pinning(&self, cut: &Cut) -> Result<Pin> {
+    /// What is committed before the chunk is written, beside what stays of `before`. Everything that it depends on is safe on
+    /// return.
+    async fn pinning(&self, cut: &Cut, before: Pin) -> Result<Pin> {
         // Whatever the topic's durability was when the run found it: it may have been changed since.
         let safe = self.delivery.run.host.store.sync(&self.of).await?;
         if safe < cut.end {
@@ -122,12 +123,7 @@ impl Partition {
             Some(letters) => Some(letters.end().await?),
             None => None,
         };
-        Ok(Pin {
-            ends: vec![cut.end],
-            settings: Some(self.delivery.digest.clone()),
-            dead_letters,
-            ..Pin::nothing(self.topic.id, self.place.pin.run)
-        })
+        Ok(Pin { ends: vec![cut.end], settings: Some(self.delivery.digest.clone()), dead_letters, ..before })
     }
 
     fn pinned(&mut self, pin: Pin, bytes: u64) {
@@ -192,6 +188,7 @@ impl Partition {
             start,
             end: work.range.end,
             run: self.place.pin.run,
+            given_up: self.place.pin.given_up(start),
             incarnation,
             redelivered: work.redelivered,
             ranges,
@@ -294,7 +291,6 @@ impl Partition {
             Some(epoch) => epoch,
             None => self.delivery.run.host.epoch_before(&self.of, end).await?.unwrap_or(self.place.epoch),
         };
-        let run = self.place.pin.run;
         let rest = self.place.pin.ends[1..].to_vec();
         let mut next_bytes = 0;
         let next = if !rest.is_empty() {
@@ -303,9 +299,9 @@ impl Partition {
             match self.next_cut(end).await? {
                 Some(cut) => {
                     next_bytes = cut.bytes;
-                    self.pinning(&cut).await?
+                    self.pinning(&cut, self.place.pin.delivered()).await?
                 }
-                None => Pin::nothing(self.topic.id, run),
+                None => self.place.pin.delivered(),
             }
         };
         point("commit");

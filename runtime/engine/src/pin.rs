@@ -24,9 +24,21 @@ pub(crate) struct Pin {
     /// How often the partition was rewound.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) run: u32,
-    /// What the sink noted about the first chunk.
+    /// Chunks of this run that were given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<GivenUp>,
+    /// What the sink noted about the first chunk, or about one that was given up before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+}
+
+/// Chunks that were given up: what was written of them has names that chunks which are cut anew have too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenUp {
+    /// How often that was done.
+    pub(crate) times: u32,
+    /// Where the last of them ended.
+    pub(crate) end: Offset,
 }
 
 fn is_zero(run: &u32) -> bool {
@@ -41,7 +53,33 @@ impl Pin {
 
     /// Nothing pinned.
     pub(crate) fn nothing(topic: TopicId, run: u32) -> Pin {
-        Pin { v: Pin::VERSION, topic, ends: Vec::new(), settings: None, dead_letters: None, run, note: None }
+        Pin {
+            v: Pin::VERSION,
+            topic,
+            ends: Vec::new(),
+            settings: None,
+            dead_letters: None,
+            run,
+            given_up: None,
+            note: None,
+        }
+    }
+
+    /// Nothing pinned any more: what was is delivered.
+    pub(crate) fn delivered(&self) -> Pin {
+        Pin { given_up: self.given_up, ..Pin::nothing(self.topic, self.run) }
+    }
+
+    /// Nothing pinned any more: what was is given up. What the sink noted stays: it may have left something open.
+    pub(crate) fn gave_up(&self) -> Pin {
+        let (times, end) = self.given_up.map_or((0, 0), |before| (before.times, before.end));
+        let end = self.ends.iter().copied().fold(end, Offset::max);
+        Pin { given_up: Some(GivenUp { times: times + 1, end }), note: self.note.clone(), ..self.delivered() }
+    }
+
+    /// How often chunks that reached behind `start` were given up.
+    pub(crate) fn given_up(&self, start: Offset) -> u32 {
+        self.given_up.filter(|given_up| start < given_up.end).map_or(0, |given_up| given_up.times)
     }
 
     /// Reads metadata.
@@ -89,6 +127,29 @@ mod tests {
         let nothing = r#"{"v":1,"topic":"AAAAAAAAAAAAAAAAAAAABw","ends":[]}"#;
         assert_eq!(Pin::nothing(TopicId(7), 0).metadata().unwrap(), nothing);
         assert_eq!(Pin::parse(nothing).unwrap(), Pin::nothing(TopicId(7), 0));
+    }
+
+    #[test]
+    fn chunks_that_were_given_up_are_counted_as_long_as_the_run_lasts() {
+        let pin = Pin {
+            ends: vec![20, 30],
+            settings: Some("d1".into()),
+            note: Some("n".into()),
+            ..Pin::nothing(TopicId(7), 2)
+        };
+        let once = pin.gave_up();
+        let golden =
+            r#"{"v":1,"topic":"AAAAAAAAAAAAAAAAAAAABw","ends":[],"run":2,"given-up":{"times":1,"end":30},"note":"n"}"#;
+        assert_eq!(once.metadata().unwrap(), golden);
+        assert_eq!(Pin::parse(golden).unwrap(), once);
+        // It is cut shorter, and given up again.
+        let twice = Pin { ends: vec![25], ..once.clone() }.gave_up();
+        assert_eq!(twice.given_up, Some(GivenUp { times: 2, end: 30 }));
+        let (before, after) = (twice.given_up(29), twice.given_up(30));
+        assert_eq!((pin.given_up(0), once.given_up(0), before, after), (0, 1, 2, 0));
+        let delivered = twice.delivered();
+        assert_eq!((delivered.given_up, delivered.note), (twice.given_up, None));
+        assert_eq!(Pin { ends: vec![90], ..twice }.gave_up().given_up(80), 3);
     }
 
     #[test]

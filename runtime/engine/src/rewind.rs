@@ -101,7 +101,7 @@ pub(crate) async fn unpin(host: &Host, sink: &str) -> Result<Vec<Unpinned>> {
             committed: committed.offset,
             ends: pin.ends.clone(),
         });
-        let metadata = Pin::nothing(pin.topic, pin.run).metadata()?;
+        let metadata = pin.gave_up().metadata()?;
         commits.push((of, Some(Committed { metadata, ..committed })));
     }
     if !commits.is_empty() {

@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Before,
     /// It is done, but the answer is lost.
     After,
+    /// It is not done before [`FaultyStore::arrive`], and the answer is lost; for puts.
+    Late,
     /// It is refused with these words, as S3 would say it.
     Says(&'static str),
 }
@@ -43,6 +45,7 @@ struct State {
     ignores_conditions: bool,
     keeps_for_ever: bool,
     operations: Vec<&'static str>,
+    late: Vec<(Path, PutPayload, PutOptions)>,
 }
 
 impl FaultyStore {
@@ -79,6 +82,26 @@ impl FaultyStore {
         std::mem::take(&mut self.state.lock().unwrap().operations)
     }
 
+    /// What is late arrives.
+    pub(crate) async fn arrive(&self) -> Vec<Result<PutResult>> {
+        let late = std::mem::take(&mut self.state.lock().unwrap().late);
+        let mut answers = Vec::new();
+        for (path, payload, options) in late {
+            answers.push(self.inner.put_opts(&path, payload, options).await);
+        }
+        answers
+    }
+
+    /// Whether a put is to be late.
+    fn is_late(&self, path: &Path, payload: &PutPayload, options: &PutOptions) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let is_late = state.plan.take_if(|plan| *plan == ("put", 0, Fault::Late)).is_some();
+        if is_late {
+            state.late.push((path.clone(), payload.clone(), options.clone()));
+        }
+        is_late
+    }
+
     fn fault(&self, operation: &'static str) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
         state.operations.push(operation);
@@ -103,6 +126,7 @@ impl FaultyStore {
         match self.fault(operation) {
             None => done.await,
             Some(Fault::Before) => Err(error("Server returned non-2xx status code: 503 Service Unavailable")),
+            Some(Fault::Late) => Err(error("operation timed out")),
             Some(Fault::After) => {
                 // Whatever the answer was, it does not arrive.
                 let _ = done.await;
@@ -137,9 +161,12 @@ impl ObjectStore for FaultyStore {
         if self.state.lock().unwrap().ignores_conditions {
             options.mode = PutMode::Overwrite;
         }
-        if self.state.lock().unwrap().no_conditions && options.mode == PutMode::Create {
+        if self.state.lock().unwrap().no_conditions && options.mode != PutMode::Overwrite {
             let source = "Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>".into();
             return Err(Error::Generic { store: "S3", source });
+        }
+        if self.is_late(path, &payload, &options) {
+            return Err(Error::Generic { store: "S3", source: "operation timed out".into() });
         }
         let keeps_for_ever = self.state.lock().unwrap().keeps_for_ever;
         let put = self.apply("put", self.inner.put_opts(path, payload, options)).await;

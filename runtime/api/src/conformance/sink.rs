@@ -291,6 +291,7 @@ impl Script {
             start,
             end,
             run: 0,
+            given_up: 0,
             incarnation: 1,
             redelivered: false,
             ranges: vec![start..end; 1],

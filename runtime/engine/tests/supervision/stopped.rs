@@ -183,6 +183,49 @@ fn unpinning_cuts_anew() {
 }
 
 #[test]
+fn a_chunk_that_is_cut_anew_is_told_from_what_was_given_up_also_after_a_kill() {
+    let mut world = World::new();
+    world.outside.put_many("a", 3);
+    world.outside.script(&[Do::Note("upload".into()), Do::WriteAndHang]);
+    world.run(|process| async move {
+        seconds(5).await;
+        process.engine.stop("out").await.unwrap();
+        process.engine.unpin("out").await.unwrap();
+        process.outside.given_up.lock().clear();
+        process.outside.notes.lock().clear();
+    });
+    let was_noted = Some("upload".to_owned());
+    for given_up in [1, 2] {
+        world.outside.script(&vec![Do::WriteAndHang; 2]);
+        world.run(|process| async move {
+            process.engine.resume("out").await.unwrap();
+            seconds(5).await;
+        });
+        assert_eq!(*world.outside.given_up.lock(), [given_up]);
+        world.run(|process| async move {
+            seconds(5).await;
+            if given_up == 1 {
+                process.engine.stop("out").await.unwrap();
+                process.engine.unpin("out").await.unwrap();
+            }
+        });
+        assert_eq!(*world.outside.given_up.lock(), [given_up, given_up], "the same chunk has the same number");
+        assert_eq!(world.outside.notes.lock()[..], [was_noted.clone(), was_noted.clone()]);
+        world.outside.script(&[]);
+        world.outside.given_up.lock().clear();
+        world.outside.notes.lock().clear();
+    }
+    world.run(|process| async move {
+        process.delivered().await;
+        process.outside.put_many("a", 3);
+        process.delivered().await;
+        // What comes behind all that was given up is new.
+        assert_eq!(process.outside.given_up.lock().last(), Some(&0));
+        assert_eq!(process.outside.notes.lock().last(), Some(&None));
+    });
+}
+
+#[test]
 fn what_can_not_be_read_any_more_is_skipped_loudly() {
     let mut world = World::new();
     let sink = world.plan.sinks.remove("out").unwrap();

@@ -178,6 +178,7 @@ impl Sink for ObjectsSink {
         let mut outcome = Outcome::default();
         for (index, chunk) in chunks.iter_mut().enumerate() {
             self.outside.notes.lock().push(chunk.note.clone());
+            self.outside.given_up.lock().push(chunk.given_up);
             match &todo {
                 Do::Retry => return Err(Error::retry("not now")),
                 Do::Fatal => return Err(Error::fatal("never")),

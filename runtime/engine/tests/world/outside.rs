@@ -27,6 +27,8 @@ pub struct Outside {
     pub writes: Mutex<Vec<(Name, bool)>>,
     pub opened: Mutex<u32>,
     pub notes: Mutex<Vec<Option<String>>>,
+    /// How often chunks were given up before each that was offered.
+    pub given_up: Mutex<Vec<u32>>,
     /// How many lines the source reads at once, where not as many as its settings say.
     pub at_once: Mutex<Option<usize>>,
 }
@@ -107,6 +109,7 @@ impl Outside {
             writes: Mutex::default(),
             opened: Mutex::default(),
             notes: Mutex::default(),
+            given_up: Mutex::default(),
             at_once: Mutex::default(),
         });
         worlds.insert(id, outside.clone());
