@@ -11,7 +11,7 @@ use object_store::signer::{SignedUrlOptions, Signer as _};
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 
 use super::S3;
@@ -37,6 +37,20 @@ pub struct Upload {
 impl S3 {
     /// Makes a new bucket, its name beginning with `name`.
     pub async fn bucket(&self, name: &str) -> Bucket {
+        self.make(name, &[]).await
+    }
+
+    /// Makes a new bucket that keeps what is put there for a day, whoever would delete it.
+    pub async fn locked_bucket(&self, name: &str) -> Bucket {
+        let bucket = self.make(name, &[("x-amz-bucket-object-lock-enabled", "true")]).await;
+        let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+            <Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+        let answer = bucket.request(Method::PUT, "", &[("object-lock", "")], rule.into()).await;
+        assert!(answer.status().is_success(), "lock bucket {}: {answer:?}", bucket.name);
+        bucket
+    }
+
+    async fn make(&self, name: &str, headers: &[(&'static str, &'static str)]) -> Bucket {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         // A given server outlives the run, so a number that no earlier run has had is part of the name.
@@ -46,7 +60,7 @@ impl S3 {
         let bucket = Bucket { s3: self.clone(), name, store };
         let begun = Instant::now();
         loop {
-            let answer = bucket.request(Method::PUT, "", &[], Vec::new()).await;
+            let answer = bucket.request_with(Method::PUT, "", &[], (headers, Vec::new())).await;
             if answer.status().is_success() {
                 return bucket;
             }
@@ -148,12 +162,32 @@ impl Bucket {
 
     /// Sends a signed request for what the object store crate has no call for.
     pub async fn request(&self, method: Method, key: &str, query: &[(&str, &str)], body: Vec<u8>) -> reqwest::Response {
+        self.request_with(method, key, query, (&[], body)).await
+    }
+
+    /// The same, with headers.
+    pub async fn request_with(
+        &self,
+        method: Method,
+        key: &str,
+        query: &[(&str, &str)],
+        (headers, body): (&[(&'static str, &'static str)], Vec<u8>),
+    ) -> reqwest::Response {
         let options = SignedUrlOptions::new().with_query(query.iter().copied());
+        let mut more = HeaderMap::new();
+        for (name, value) in headers {
+            more.insert(*name, HeaderValue::from_static(value));
+        }
+        let sign = |options: SignedUrlOptions, (name, value): (&HeaderName, &HeaderValue)| {
+            options.with_signed_header(name.clone(), value.clone())
+        };
+        let options = more.iter().fold(options, sign);
         let key = Path::from(key);
         let signed = self.store.signed_url_opts(method.clone(), &key, Duration::from_secs(60), &options);
         let url = signed.await.unwrap();
         // A request without a body says so too: not every server takes one that does not.
         let length = body.len();
-        reqwest::Client::new().request(method, url).header(CONTENT_LENGTH, length).body(body).send().await.unwrap()
+        let request = reqwest::Client::new().request(method, url).headers(more).header(CONTENT_LENGTH, length);
+        request.body(body).send().await.unwrap()
     }
 }

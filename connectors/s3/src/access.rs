@@ -10,7 +10,7 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::keys::AnyKey;
-use crate::protection::{Acl, Encryption, encrypted};
+use crate::protection::{Acl, Checksum, Encryption, checked, encrypted};
 use crate::role::{AssumedRole, Role};
 
 /// How a store is reached: what the settings of source and sink say alike.
@@ -26,6 +26,8 @@ pub(crate) struct Access<'a> {
     pub(crate) role: Option<&'a Role>,
     /// How what is written is encrypted.
     pub(crate) encryption: Option<&'a Encryption>,
+    /// What goes with the bytes that are written.
+    pub(crate) checksum: Option<Checksum>,
     /// How long one request may take.
     pub(crate) timeout: Duration,
 }
@@ -109,6 +111,9 @@ fn builder(settings: &Access<'_>, bucket: &str) -> AmazonS3Builder {
     }
     if let Some(encryption) = settings.encryption {
         builder = encrypted(builder, encryption);
+    }
+    if let Some(checksum) = settings.checksum {
+        builder = checked(builder, checksum);
     }
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
     // The engine retries whole chunks; these only bridge a hiccup.

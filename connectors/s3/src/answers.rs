@@ -66,6 +66,9 @@ pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
     if says(cause, &["AccessControlListNotSupported"]) {
         return Error::fatal(format!("bucket `{bucket}` of {url} takes no ACLs: leave out settings.acl: {why}"));
     }
+    if says(cause, &["x-amz-checksum- HTTP header is required"]) {
+        return Error::fatal(format!("bucket `{bucket}` of {url} has an Object Lock: set settings.checksum: {why}"));
+    }
     if says(cause, PASSING) {
         return Error::retry(why);
     }

@@ -83,7 +83,7 @@ pub use compressor::Compression;
 pub use csv::CsvStyle;
 pub use format::Format;
 pub use naming::ConfluentLayout;
-pub use protection::{Acl, Encryption};
+pub use protection::{Acl, Checksum, Encryption};
 pub use role::Role;
 pub use row::RecordColumns;
 pub use schema::{Field, Kind};

@@ -1,4 +1,4 @@
-//! What a store is told about objects beside their bytes: encryption, storage class, ACL, tags.
+//! What a store is told about objects beside their bytes: encryption, checksum, storage class, ACL, tags.
 
 use std::collections::BTreeMap;
 
@@ -66,6 +66,24 @@ impl Acl {
     }
 }
 
+/// What a store compares the bytes that arrive with, and keeps with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checksum {
+    /// SHA-256.
+    Sha256,
+    /// CRC-64/NVME: less work, and for an object in parts one of the whole of it.
+    Crc64nvme,
+}
+
+/// Sends a checksum with all bytes that are written.
+pub(crate) fn checked(builder: AmazonS3Builder, checksum: Checksum) -> AmazonS3Builder {
+    builder.with_checksum_algorithm(match checksum {
+        Checksum::Sha256 => object_store::aws::Checksum::SHA256,
+        Checksum::Crc64nvme => object_store::aws::Checksum::CRC64NVME,
+    })
+}
+
 /// Asks for encryption with every object that is written.
 pub(crate) fn encrypted(builder: AmazonS3Builder, encryption: &Encryption) -> AmazonS3Builder {
     match encryption {
@@ -106,9 +124,10 @@ impl Marks {
 
 /// What is wrong with the settings of this module.
 pub(crate) fn problems(settings: &S3Settings, problems: &mut Vec<Problem>) {
-    let S3Settings { url, encryption, storage_class, acl, tags, .. } = settings;
+    let S3Settings { url, encryption, checksum, storage_class, acl, tags, .. } = settings;
     let are_set = [
         ("encryption", encryption.is_some()),
+        ("checksum", checksum.is_some()),
         ("storage-class", storage_class.is_some()),
         ("acl", acl.is_some()),
         ("tags", !tags.is_empty()),

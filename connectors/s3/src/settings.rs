@@ -17,7 +17,7 @@ use crate::csv::CsvStyle;
 use crate::folder::Folder;
 use crate::format::Format;
 use crate::naming::ConfluentLayout;
-use crate::protection::{self, Acl, Encryption};
+use crate::protection::{self, Acl, Checksum, Encryption};
 use crate::role::Role;
 use crate::row::RecordColumns;
 use crate::schema::Field;
@@ -133,6 +133,10 @@ pub struct S3Settings {
     /// How the store encrypts objects: `s3` (its own keys), `{kms: {key: ARN, bucket-key: true}}` or
     /// `{dsse-kms: {key: ARN}}`. Default: as the bucket says.
     pub encryption: Option<Encryption>,
+    /// The checksum that goes with all bytes that are written, which the store compares and keeps: `sha256` or `crc64nvme`.
+    /// Buckets with an Object Lock that holds for all objects ask for one. Default: none, or what `AWS_CHECKSUM_ALGORITHM`
+    /// says.
+    pub checksum: Option<Checksum>,
     /// The storage class of objects: `STANDARD_IA`, `INTELLIGENT_TIERING`, `GLACIER_IR` … Default: as the store says.
     pub storage_class: Option<String>,
     /// Who may do what with objects beside what the bucket says, as one of S3's canned ACLs: `private`, `public-read`,
@@ -213,6 +217,7 @@ impl S3Settings {
             session_token: self.session_token.as_ref(),
             role: self.role.as_ref(),
             encryption: self.encryption.as_ref(),
+            checksum: self.checksum,
             // A request carries at most a part: a slow line still brings it to its end.
             timeout: Duration::from_secs(60 + (self.part_size.0 >> 20)),
         }
@@ -274,6 +279,7 @@ mod tests {
             json!({"url": "file:///srv/lake", "layout": "hourly", "compression": "zstd", "compression-level": 3}),
             json!({"url": "file:///srv/lake", "layout": {"fields": ["a", "b.c"]}, "topics-dir": ""}),
             json!({"url": "s3://lake", "endpoint": "http://127.0.0.1:9000", "allow-http": true, "part-size": "5 MiB"}),
+            json!({"url": "s3://lake", "checksum": "crc64nvme"}),
             json!({"url": "s3://lake", "access-key-id": "a", "secret-access-key": "b", "region": "eu-central-1"}),
         ] {
             assert_eq!(problems(settings.clone()), [] as [String; 0], "{settings}");
@@ -311,6 +317,7 @@ mod tests {
             (json!({"url": "s3://x", "missing": "x"}), "missing: the objects' names need nothing"),
             (json!({"url": "s3://x", "path": "!{firehose:random-string}/"}), "path: `!{firehose:random-string}`"),
             (json!({"url": "file:///x", "encryption": "s3"}), "encryption: is for buckets"),
+            (json!({"url": "file:///x", "checksum": "sha256"}), "checksum: is for buckets"),
             (json!({"url": "s3://x", "storage-class": "cold"}), "storage-class: `cold` is no storage class"),
             (json!({"url": "s3://x", "tags": {"aws:x": "y"}}), "tags: `aws:x`"),
             (

@@ -256,6 +256,7 @@ impl S3SourceSettings {
             session_token: self.session_token.as_ref(),
             role: None,
             encryption: None,
+            checksum: None,
             // A whole object comes in one answer, as slowly as the log takes it.
             timeout: Duration::from_secs(24 * 3600),
         }

@@ -440,6 +440,12 @@ async fn what_only_a_person_can_mend_stops_the_sink_and_says_what_to_do() {
         ("put", "404 Not Found: <Code>XAdminUserNotFound</Code>", "check settings.access-key-id"),
         ("get", "PUT http://169.254.169.254/latest/api/token", "no credentials for s3://lake/raw: set settings.access"),
         ("put", "Server returned non-2xx status code: 400 Bad Request", "s3://lake/raw refuses it"),
+        (
+            "put",
+            "status code: 400 Bad Request: <Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is \
+             required for Put Object requests with Object Lock parameters</Message>",
+            "bucket `lake` of s3://lake/raw has an Object Lock: set settings.checksum",
+        ),
         ("get", "Received redirect without LOCATION", "is settings.region right?"),
     ] {
         let bed = Bed::with_parts(1 << 20);

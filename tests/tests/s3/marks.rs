@@ -163,6 +163,54 @@ async fn objects_are_encrypted_as_the_settings_say_and_the_source_reads_them() {
 }
 
 #[tokio::test]
+async fn a_checksum_goes_with_all_bytes_that_are_written() {
+    for (name, s3) in both().await {
+        for (checksum, header, algorithm) in
+            [("sha256", "x-amz-checksum-sha256: ", "SHA256"), ("crc64nvme", "x-amz-checksum-crc64nvme: ", "CRC64NVME")]
+        {
+            let network = Network::before(&s3.endpoint).await;
+            let world = World::new(&s3, json!({"endpoint": network.endpoint, "checksum": checksum})).await;
+            let sink = world.sink().await.unwrap();
+            for (topic, count) in [("whole", 1), ("parts", 12)] {
+                let (script, text) = large_of(topic, count);
+                sink::deliver(&*sink, &mut [script.chunk()]).await;
+                let (key, _) = world.bucket.list().await.into_iter().find(|(key, _)| key.contains(topic)).unwrap();
+                assert!(world.bucket.read(&key).await == text.as_bytes(), "{name}: {key}");
+                let asked = (&[("x-amz-checksum-mode", "ENABLED")][..], Vec::new());
+                let got = world.bucket.request_with(reqwest::Method::GET, &key, &[], asked).await;
+                assert!(got.headers().contains_key(header.trim_end_matches(": ")), "{name} {key}: {got:?}");
+            }
+            for head in network.heads() {
+                let is_begun = head.starts_with("POST") && head.contains("?uploads");
+                assert_eq!(head.contains(header), head.starts_with("PUT"), "{name}: {head}");
+                let is_told = head.contains(&format!("x-amz-checksum-algorithm: {algorithm}"));
+                assert_eq!(is_told, is_begun, "{name}: {head}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_with_an_object_lock_takes_objects_with_a_checksum() {
+    let s3 = services::s3().await;
+    for checksum in ["sha256", "crc64nvme"] {
+        let world = World::over(&s3, s3.locked_bucket("locked").await, json!({ "checksum": checksum }));
+        let sink = world.sink().await.unwrap();
+        for (topic, count) in [("whole", 1), ("parts", 12)] {
+            let (script, text) = large_of(topic, count);
+            sink::deliver(&*sink, &mut [script.chunk()]).await;
+            // Once more, as after a crash.
+            sink::deliver(&*sink, &mut [script.again()]).await;
+            let (key, _) = world.bucket.list().await.into_iter().find(|(key, _)| key.contains(topic)).unwrap();
+            assert!(world.bucket.read(&key).await == text.as_bytes(), "{checksum}: {key}");
+            let kept = world.bucket.request(reqwest::Method::GET, &key, &[("retention", "")], Vec::new()).await;
+            let kept = kept.text().await.unwrap();
+            assert!(kept.contains("<Mode>GOVERNANCE</Mode>"), "{checksum} {key}: {kept}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_does_not_encrypt_stops_the_sink_or_is_tried_again_and_writes_nothing() {
     let s3 = services::s3().await;
     let world = World::new(&s3, json!({"encryption": {"kms": {"key": "no-such-key"}}})).await;

@@ -21,7 +21,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(s3: &S3, more: Value) -> World {
-        let bucket = s3.bucket("sink").await;
+        World::over(s3, s3.bucket("sink").await, more)
+    }
+
+    /// A bucket that was made otherwise.
+    pub(crate) fn over(s3: &S3, bucket: Bucket, more: Value) -> World {
         let mut settings = json!({
             "url": format!("s3://{}/raw/events", bucket.name),
             "endpoint": s3.endpoint,
