@@ -216,7 +216,9 @@ impl Catalog {
             self.busy.insert(id);
         }
         tail.look(found.metadata, now);
-        if tail.compressed && tail.exhausted.is_none() && tail.progress.whole == tail.length {
+        // A damaged file may have been mended while nobody looked.
+        let is_read = tail.progress.whole == tail.length && tail.progress.damaged.is_none();
+        if tail.compressed && tail.exhausted.is_none() && is_read {
             (tail.exhausted, tail.doubtful) = (Some(tail.length), false);
         }
         if before != (tail.length, tail.modified) {

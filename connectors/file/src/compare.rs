@@ -8,7 +8,7 @@ use aqueduct_api::Disk;
 use aqueduct_api::disk::{Entry, Kind};
 
 use crate::catalog::{Addition, FileId};
-use crate::content::Content;
+use crate::content::{Content, Damage};
 use crate::progress::{Progress, are_related};
 use crate::tail::TailId;
 use crate::walk::Found;
@@ -234,7 +234,11 @@ impl Unknown<'_> {
         // A compressed file of which nothing can be inflated yet is like an empty one.
         let mut first = Vec::new();
         if self.content.is_compressed() && matches!(self.content.read(&mut first, 1, 0), Ok(0)) {
-            return Verdict::Unclear;
+            return if matches!(self.content.damage(), Some(Damage::Wrong(_))) {
+                Verdict::New
+            } else {
+                Verdict::Unclear
+            };
         }
         if let Some(id) = self.predecessor(answers) {
             return Verdict::Continues(id);
@@ -248,7 +252,27 @@ impl Unknown<'_> {
         {
             return Verdict::Read(progress);
         }
-        self.original()
+        match self.damaged_copy() {
+            Some(progress) => Verdict::Read(progress),
+            None => self.original(),
+        }
+    }
+
+    /// The end of what is left of a lost file that was compressed, read further than the damage, and removed.
+    fn damaged_copy(&self) -> Option<Progress> {
+        if !self.content.is_compressed() {
+            return None;
+        }
+        let is_it = |id: &&TailId| {
+            let known = &self.questions.known[id];
+            known.is_strong()
+                && are_related(&known.path(), &self.found.path)
+                && known.begins_like(&self.content, &mut BTreeMap::new())
+        };
+        self.questions.lost.iter().filter(is_it).find_map(|id| {
+            let end = self.end_of(*id)?;
+            matches!(self.content.damage(), Some(Damage::Wrong(_))).then_some(end)
+        })
     }
 
     /// The lost file whose continuation this is, by its content. The longest match wins.
@@ -279,8 +303,10 @@ impl Unknown<'_> {
             let alike = are_related(&self.questions.known[id].path(), &self.found.path)
                 && self.content.is_beginning_of(open, COMPARED).unwrap_or(false);
             let length = alike.then(|| self.content.length().ok())??;
-            if !self.content.is_whole() {
-                return Some(Verdict::Unclear);
+            match self.content.damage() {
+                Some(Damage::Cut) => return Some(Verdict::Unclear),
+                Some(Damage::Wrong(_)) => return None,
+                None => {}
             }
             open.length().is_ok_and(|other| other == length).then_some(Verdict::Continues(*id))
         })

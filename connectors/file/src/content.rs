@@ -23,11 +23,20 @@ pub(crate) struct Inflated {
     decoder: Option<MultiGzDecoder<InOrder>>,
     /// The stored length at which nothing more could be inflated.
     ended: Option<u64>,
-    /// Whether it ended in the middle of a member: the rest is being written, or was lost.
-    cut: bool,
+    /// Why it ended where no member ends.
+    damage: Option<Damage>,
     kept: Vec<u8>,
     /// Where `kept` begins.
     from: u64,
+}
+
+/// Why a compressed file can not be inflated further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// It ends in the middle of a member: the rest is being written, or was lost.
+    Cut,
+    /// What comes next is not what was written: this is wrong with it.
+    Wrong(String),
 }
 
 /// A file read from its beginning on.
@@ -35,10 +44,15 @@ struct InOrder {
     file: Arc<dyn File>,
     at: u64,
     buffer: Vec<u8>,
+    /// From where on each byte is handed out alone.
+    slow_from: u64,
 }
 
 /// What stays of the inflated bytes before an offset that was asked for: enough to check a position.
 const BEHIND: u64 = 2048;
+
+/// How far a decoder may read ahead of what it hands out, in compressed bytes, and more.
+const AROUND: u64 = 64 << 10;
 
 impl Content {
     /// Opens a file.
@@ -52,12 +66,17 @@ impl Content {
         matches!(self, Content::Gzip(..))
     }
 
-    /// Whether what was read to its end may be all of it: a compressed file says where it ends.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// What kept the last read from inflating more: a compressed file says where it ends.
+    pub(crate) fn damage(&self) -> Option<Damage> {
         match self {
-            Content::Plain(_) => true,
-            Content::Gzip(_, inflated) => !inflated.lock().unwrap_or_else(PoisonError::into_inner).cut,
+            Content::Plain(_) => None,
+            Content::Gzip(_, inflated) => inflated.lock().unwrap_or_else(PoisonError::into_inner).damage.clone(),
         }
+    }
+
+    /// Whether what was read to its end may be all of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.damage().is_none()
     }
 
     /// What the file is now.
@@ -116,7 +135,7 @@ impl Content {
     }
 
     /// Appends up to `length` bytes from `offset` on, and says how many: fewer only at the end of what is there. A
-    /// compressed file that is still being written ends where it can not be inflated further.
+    /// compressed file that is still being written, or is damaged, ends where it can not be inflated further.
     pub(crate) fn read(&self, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
         match self {
             Content::Plain(file) => file.read_at(buffer, length, offset),
@@ -137,8 +156,7 @@ impl Inflated {
     fn read(&mut self, file: &Arc<dyn File>, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
         let end = offset + length as u64;
         if offset < self.from || self.decoder.is_none() && self.ended != Some(file.metadata()?.length) {
-            let in_order = InOrder { file: file.clone(), at: 0, buffer: Vec::new() };
-            *self = Inflated { decoder: Some(MultiGzDecoder::new(in_order)), ..Inflated::default() };
+            *self = Inflated { decoder: Some(InOrder::inflated(file, u64::MAX)), ..Inflated::default() };
         }
         let mut block = Vec::new();
         while self.from + (self.kept.len() as u64) < end {
@@ -147,8 +165,14 @@ impl Inflated {
             match decoder.read(&mut block) {
                 Ok(count) if count > 0 => self.keep(&block[..count], offset),
                 // The rest may not be written yet: a read after that begins anew.
-                Ok(_) => self.end(false),
-                Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => self.end(true),
+                Ok(_) => self.end(None),
+                Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => self.end(Some(Damage::Cut)),
+                Err(cause) if matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                    let read = decoder.get_ref().at;
+                    self.salvage(file, read, offset)?;
+                    (self.ended, self.decoder) = (Some(file.metadata()?.length), None);
+                    self.damage = Some(Damage::Wrong(cause.to_string()));
+                }
                 Err(cause) => {
                     *self = Inflated::default();
                     return Err(cause);
@@ -162,9 +186,22 @@ impl Inflated {
         Ok(take)
     }
 
-    fn end(&mut self, cut: bool) {
-        self.cut = cut;
+    fn end(&mut self, damage: Option<Damage>) {
+        self.damage = damage;
         self.ended = self.decoder.take().map(|decoder| decoder.get_ref().at);
+    }
+
+    /// Keeps what comes before the damage, which is not far before `read` in the file: of a stretch that can not be inflated
+    /// whole, a decoder hands out nothing, so it is given one byte after the other.
+    fn salvage(&mut self, file: &Arc<dyn File>, read: u64, offset: u64) -> io::Result<()> {
+        let mut decoder = InOrder::inflated(file, read.saturating_sub(AROUND));
+        let good = self.from + self.kept.len() as u64;
+        io::copy(&mut Read::take(&mut decoder, good), &mut io::sink())?;
+        let mut block = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = decoder.read(&mut block) {
+            self.keep(&block[..count], offset);
+        }
+        Ok(())
     }
 
     fn keep(&mut self, bytes: &[u8], offset: u64) {
@@ -177,10 +214,17 @@ impl Inflated {
     }
 }
 
+impl InOrder {
+    fn inflated(file: &Arc<dyn File>, slow_from: u64) -> MultiGzDecoder<InOrder> {
+        MultiGzDecoder::new(InOrder { file: file.clone(), at: 0, buffer: Vec::new(), slow_from })
+    }
+}
+
 impl Read for InOrder {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.buffer.clear();
-        let count = self.file.read_at(&mut self.buffer, into.len(), self.at)?;
+        let before = usize::try_from(self.slow_from.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let count = self.file.read_at(&mut self.buffer, into.len().min(before.max(1)), self.at)?;
         into[..count].copy_from_slice(&self.buffer);
         self.at += count as u64;
         Ok(count)

@@ -9,7 +9,7 @@ use aqueduct_record::{BatchBuilder, Crc32c};
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use crate::content::Content;
+use crate::content::{Content, Damage};
 use crate::progress::Progress;
 use crate::{FileSettings, Framing, HeaderName};
 
@@ -47,6 +47,8 @@ pub(crate) struct Look {
     pub(crate) flush_line: bool,
     /// Whether a last group of lines is complete.
     pub(crate) flush_group: bool,
+    /// Whether a compressed file that ends in the middle is damaged; `None`: it never is.
+    pub(crate) flush_cut: Option<bool>,
     /// About how many bytes to read at once.
     pub(crate) batch: usize,
     /// The records' timestamp, in milliseconds since 1970.
@@ -64,8 +66,8 @@ pub(crate) struct Skip {
 pub(crate) enum Taken {
     /// Records, the progress after them, and what is left.
     Records(BatchBuilder, Progress, Rest),
-    /// A line that is too long, and the progress after it.
-    TooLong(DeadLetter, Progress),
+    /// What can not be a record, and the progress after it.
+    Unfit(DeadLetter, Progress),
     /// Nothing that is complete, and whether something incomplete is there.
     Nothing(Option<Skip>, bool),
     /// The file does not hold what was read before: it was truncated or replaced.
@@ -144,14 +146,20 @@ impl Framer {
                 let progress = look.progress.after(before, &data[..consumed]);
                 let partial = consumed < data.len() && look.content.is_whole();
                 // What ended the batch may have been a line that is too long: it waits for nothing but the next call.
-                let more = !at_end || records.is_full || data.len() - consumed > self.max_record;
+                let more = !at_end
+                    || records.is_full
+                    || data.len() - consumed > self.max_record
+                    || look.content.damage().is_some();
                 return Ok(Taken::Records(records.builder, progress, Rest { more, partial }));
             }
             if data.len() > self.max_record {
                 return self.skip(look);
             }
+            if let Some(damage) = look.content.damage().filter(|_| at_end) {
+                return Ok(damaged(look, damage, data));
+            }
             if at_end {
-                return Ok(Taken::Nothing(None, !data.is_empty() && look.content.is_whole()));
+                return Ok(Taken::Nothing(None, !data.is_empty()));
             }
             want = (want * 4).min(self.max_record + 1);
         }
@@ -202,7 +210,7 @@ impl Framer {
             }
             let next = start + skip.scanned + u64::from(end.is_some());
             let progress = look.progress.at(&look.content, next)?;
-            return Ok(Taken::TooLong(self.too_long(look, start..start + skip.scanned, skip.crc.value()), progress));
+            return Ok(Taken::Unfit(self.too_long(look, start..start + skip.scanned, skip.crc.value()), progress));
         }
     }
 
@@ -225,6 +233,36 @@ impl Framer {
             ),
         }
     }
+}
+
+/// What becomes of a compressed file that can not be inflated further, behind `rest`, which no line ends in. That is told once;
+/// where the file is mended or written on, reading goes on.
+fn damaged(look: &Look, damage: Damage, rest: &[u8]) -> Taken {
+    let at = look.progress.offset + rest.len() as u64;
+    let (counts, waits, why) = match damage {
+        Damage::Wrong(why) => (look.flush_line && look.flush_group, true, why),
+        Damage::Cut => (look.flush_cut == Some(true), look.flush_cut.is_some(), "it ends in the middle".to_owned()),
+    };
+    if look.progress.damaged == Some(at) {
+        return Taken::Nothing(None, false);
+    }
+    if !counts {
+        return Taken::Nothing(None, waits);
+    }
+    let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
+    let letter = DeadLetter {
+        value: (!rest.is_empty()).then(|| Bytes::copy_from_slice(rest)),
+        headers: vec![
+            ("path".to_owned(), Bytes::copy_from_slice(look.path.as_os_str().as_encoded_bytes())),
+            header("inode", look.progress.inode.to_string()),
+            header("offset", look.progress.offset.to_string()),
+        ],
+        reason: format!(
+            "{} is damaged: {why}: {at} bytes of what it was before it was compressed can be read",
+            look.path.display()
+        ),
+    };
+    Taken::Unfit(letter, look.progress.damaged_at(at))
 }
 
 /// Records being made of one block.

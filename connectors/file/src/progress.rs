@@ -49,6 +49,9 @@ pub(crate) struct Progress {
     /// The stored length of a compressed file that was read whole, so that it need not be inflated to find that out again.
     #[serde(default)]
     pub(crate) whole: u64,
+    /// Up to where a damaged compressed file could be inflated, once that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) damaged: Option<u64>,
     /// When the source was first started, in milliseconds since 1970; 0 where that was known to be saved.
     #[serde(default)]
     pub(crate) first_start: i64,
@@ -89,6 +92,11 @@ impl Progress {
         };
         let (head, tail) = (offset.min(HEAD), offset.min(TAIL));
         Ok(Progress { offset, head: print(head, 0)?, tail: print(tail, offset - tail)?, ..self.clone() })
+    }
+
+    /// The same progress, once it is told that nothing can be inflated behind `at`.
+    pub(crate) fn damaged_at(&self, at: u64) -> Self {
+        Progress { damaged: Some(at), ..self.clone() }
     }
 
     /// How many bytes before the offset are needed to check it and to go on from it.

@@ -37,7 +37,8 @@ pub struct FileSettings {
     /// Headers that each record gets: `path`, `inode`, `offset` (of the record's first byte). Default: none.
     #[serde(default)]
     pub headers: Vec<HeaderName>,
-    /// Whether files whose name ends in `.gz` are inflated: `auto` or `never`. Default: auto.
+    /// Whether files whose name ends in `.gz` are inflated: `auto` or `never`. A damaged one is read up to the damage; the rest
+    /// of it is one dead letter with its path and the offset. Default: auto.
     #[serde(default)]
     pub compressed: Compressed,
     /// How often files that grew lately are looked at. Default: 250ms.
@@ -51,7 +52,8 @@ pub struct FileSettings {
     #[serde(default = "rotate_wait")]
     pub rotate_wait: Span,
     /// How long a last line without a newline waits for one before it becomes a record as it is, in files that were not
-    /// rotated away; -1: for ever. Default: -1.
+    /// rotated away; -1: for ever. A `.gz` that ends in the middle waits as long for its rest before it counts as damaged.
+    /// Default: -1.
     #[serde(default = "never")]
     pub unfinished_after: Span,
     /// Files that have not changed for so long are not read, unless reading began before; -1: all are. Default: -1.

@@ -1,7 +1,6 @@
 //! Taking turns: one batch of one file at a time, from the files that have something to read.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::beginning::{Beginning, ends};
 use crate::catalog::{Addition, Catalog};
-use crate::content::{Content, is_gzip};
+use crate::content::{Content, Damage, is_gzip};
 use crate::framing::{Framer, Look, Taken};
 use crate::progress::{Progress, shortened};
 use crate::tail::{Tail, TailId};
@@ -245,7 +244,10 @@ impl FileSource {
         let Some(content) = self.opened(id).await? else { return Ok(None) };
         let tail = &self.catalog.tails[&id];
         let (flush_line, flush_group) = self.flushes(tail, Instant::now());
+        let cut_after = self.settings.unfinished_after;
+        let flush_cut = cut_after.duration().map(|_| passed(cut_after, tail.changed, Instant::now()));
         let length = tail.length;
+        let watched = content.clone();
         let look = Look {
             content,
             path: tail.path.clone().unwrap_or_else(|| tail.progress.path()),
@@ -253,6 +255,7 @@ impl FileSource {
             skip: tail.skip.clone(),
             flush_line,
             flush_group,
+            flush_cut,
             batch: self.batch,
             now: self.edge.now(),
         };
@@ -265,9 +268,12 @@ impl FileSource {
                 (tail.exhausted, tail.partial) = ((!rest.more).then_some(length), rest.partial);
                 (records, progress, None)
             }
-            Ok(Taken::TooLong(dead_letter, progress)) => (BatchBuilder::new(), progress, Some(dead_letter)),
+            Ok(Taken::Unfit(dead_letter, progress)) => (BatchBuilder::new(), progress, Some(dead_letter)),
             Ok(Taken::Nothing(skip, partial)) => {
                 (tail.skip, tail.partial, tail.exhausted) = (skip, partial, Some(length));
+                if flush_line && watched.damage() == Some(Damage::Cut) {
+                    self.told.once(format!("open {}: ends in the middle: its rest is waited for", tail.progress.path));
+                }
                 return self.read_whole(id);
             }
             Ok(Taken::Replaced) => {
@@ -277,10 +283,6 @@ impl FileSource {
             }
             Err(cause) => {
                 (tail.content, tail.failed) = (None, true);
-                if cause.kind() == ErrorKind::InvalidData || cause.kind() == ErrorKind::InvalidInput {
-                    // Damaged: as far as it can be inflated it was read, and the file after it need not wait.
-                    (tail.failed, tail.partial, tail.exhausted) = (false, false, Some(length));
-                }
                 let path = tail.progress.path.clone();
                 self.told.once(format!("open {path}: {cause}"));
                 return Ok(None);

@@ -98,7 +98,7 @@ impl Tail {
         // One that was written to and did not grow may have been written anew.
         if length <= self.length && (length, modified) != (self.length, self.modified) {
             self.doubtful |= self.progress.offset > 0;
-            (self.exhausted, self.skip) = (None, None);
+            (self.exhausted, self.skip, self.progress.whole) = (None, None, 0);
         }
         if length != self.length {
             self.changed = now;

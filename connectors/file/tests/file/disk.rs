@@ -73,6 +73,12 @@ impl MemoryDisk {
         *node.content.lock().unwrap() = (Vec::new(), self.state().now);
     }
 
+    /// Writes a file anew in place.
+    pub(crate) fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        self.truncate(path);
+        self.append(path, bytes);
+    }
+
     pub(crate) fn rename(&self, from: &str, to: &str) {
         let mut state = self.state();
         let name = state.names.remove(Path::new(from)).expect("a file to rename");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod conformance;
+mod damage;
 mod disk;
 mod framing;
 mod model;
