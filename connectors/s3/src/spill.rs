@@ -1,6 +1,7 @@
 //! Encoded records of many objects, kept until it is each object's turn: in memory while they are few, else in a file
 //! that has no name.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -18,8 +19,11 @@ const ARENA: usize = 16 << 10;
 /// Room in memory beside that, for the record that makes it full, in bytes.
 const ROOM: usize = 64 << 10;
 
-/// How much of an object is read back at once, in bytes.
+/// How much is read back at once, in bytes: several small objects, or some of a large one.
+#[cfg(not(test))]
 const READ: u64 = 1 << 20;
+#[cfg(test)]
+const READ: u64 = 64 << 10;
 
 /// Records in the order in which they came, each with the object it is for.
 pub(crate) struct Spill {
@@ -28,7 +32,7 @@ pub(crate) struct Spill {
     arena: Arena,
     file: Option<Arc<dyn File>>,
     written: u64,
-    extents: Vec<Extent>,
+    stretches: Vec<Stretch>,
 }
 
 /// What is in memory: bytes, and runs of them that belong to one object each.
@@ -38,19 +42,42 @@ struct Arena {
     runs: Vec<(u32, Range<usize>)>,
 }
 
-/// A stretch of the file that belongs to one object.
-#[derive(Clone, Copy)]
-struct Extent {
-    path: u32,
+/// A stretch of the file that was in memory at one time: sorted by object, so that of neighbours it is one piece.
+struct Stretch {
     at: u64,
-    length: u64,
+    /// Each object that has something in it, and how many bytes, ascending and yet to be read.
+    runs: VecDeque<(u32, u64)>,
+}
+
+impl Stretch {
+    /// The next object that has something in it.
+    fn next(&self) -> Option<u32> {
+        self.runs.front().map(|(path, _)| *path)
+    }
+
+    /// How many bytes of `path` are next.
+    fn length_of(&self, path: u32) -> u64 {
+        self.runs.front().filter(|(next, _)| *next == path).map_or(0, |(_, length)| *length)
+    }
+
+    /// Takes up to `most` bytes of `path`, and tells how many: there may be some more, or records of none.
+    fn take(&mut self, path: u32, most: u64) -> Option<u64> {
+        let (_, left) = self.runs.front_mut().filter(|(next, left)| *next == path && (most > 0 || *left == 0))?;
+        let length = most.min(*left);
+        *left -= length;
+        if *left == 0 {
+            self.runs.pop_front();
+        }
+        self.at += length;
+        Some(length)
+    }
 }
 
 impl Spill {
     /// An empty one, whose file would be in `scratch`.
     pub(crate) fn new(edge: &Edge, scratch: PathBuf) -> Self {
-        let (arena, extents) = (Arena::default(), Vec::new());
-        Spill { edge: edge.clone(), scratch, arena, file: None, written: 0, extents }
+        let (arena, stretches) = (Arena::default(), Vec::new());
+        Spill { edge: edge.clone(), scratch, arena, file: None, written: 0, stretches }
     }
 
     /// Where a record is appended, to be followed by [`Spill::pushed`].
@@ -95,14 +122,15 @@ impl Spill {
             written.map(|()| arena)
         };
         let arena = self.edge.blocking(job).await?.map_err(|cause| self.told("write", cause))?;
+        let mut runs: VecDeque<(u32, u64)> = VecDeque::new();
         for (path, run) in &arena.runs {
-            let (path, length) = (*path, run.len() as u64);
-            match self.extents.last_mut() {
-                Some(last) if last.path == path && last.at + last.length == self.written => last.length += length,
-                _ => self.extents.push(Extent { path, at: self.written, length }),
+            match runs.back_mut().filter(|(last, _)| last == path) {
+                Some((_, length)) => *length += run.len() as u64,
+                None => runs.push_back((*path, run.len() as u64)),
             }
-            self.written += length;
         }
+        self.written += runs.iter().map(|(_, length)| length).sum::<u64>();
+        self.stretches.push(Stretch { at, runs });
         self.arena = arena;
         self.arena.bytes.clear();
         self.arena.bytes.shrink_to(2 * ARENA);
@@ -112,9 +140,8 @@ impl Spill {
 
     /// Everything that was appended, by object.
     pub(crate) fn sorted(mut self) -> Sorted {
-        self.extents.sort_by_key(|extent| extent.path);
         self.arena.runs.sort_by_key(|(path, _)| *path);
-        Sorted { extent: 0, run: 0, spill: self }
+        Sorted { read: Vec::new(), pieces: VecDeque::new(), run: 0, spill: self }
     }
 
     /// Makes the file and takes its name away, so that nothing is left of it whatever happens.
@@ -140,7 +167,10 @@ impl Spill {
 /// Records by object, ascending.
 pub(crate) struct Sorted {
     spill: Spill,
-    extent: usize,
+    /// What was read last.
+    read: Vec<u8>,
+    /// What of it is of which object, ascending and yet to be taken.
+    pieces: VecDeque<(u32, Range<usize>)>,
     run: usize,
 }
 
@@ -148,49 +178,76 @@ impl Sorted {
     /// Appends some more records of object `path` to `out`; false when there are no more. Objects are asked for in
     /// ascending order.
     pub(crate) async fn read(&mut self, path: u32, out: &mut Vec<u8>) -> Result<bool> {
-        let extents = self.extents_of(path);
-        if !extents.is_empty() {
-            let file = self.spill.file.clone().expect("extents are of the file");
-            let mut buffer = std::mem::take(out);
-            let job = move || {
-                for extent in extents {
-                    let have = file.read_at(&mut buffer, extent.length as usize, extent.at)?;
-                    if have as u64 != extent.length {
-                        return Err(std::io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Ok(buffer)
-            };
-            *out = self.spill.edge.blocking(job).await?.map_err(|cause| self.spill.told("read", cause))?;
+        if self.pieces.is_empty() {
+            self.read_on().await?;
+        }
+        let mut is_more = false;
+        while let Some((_, piece)) = self.pieces.pop_front_if(|(next, _)| *next == path) {
+            out.extend_from_slice(&self.read[piece]);
+            is_more = true;
+        }
+        if is_more {
             return Ok(true);
         }
         let arena = &self.spill.arena;
-        let from = self.run;
         while let Some((_, run)) = arena.runs.get(self.run).filter(|(next, _)| *next == path) {
             out.extend_from_slice(&arena.bytes[run.clone()]);
             self.run += 1;
+            is_more = true;
         }
-        Ok(self.run > from)
+        Ok(is_more)
     }
 
-    /// The next extents of `path`, as many as are worth a read.
-    fn extents_of(&mut self, path: u32) -> Vec<Extent> {
-        let (mut some, mut bytes) = (Vec::new(), 0);
-        while let Some(extent) = self.spill.extents.get_mut(self.extent).filter(|extent| extent.path == path) {
-            let length = extent.length.min(READ - bytes);
-            some.push(Extent { length, ..*extent });
-            bytes += length;
-            extent.at += length;
-            extent.length -= length;
-            if extent.length > 0 {
+    /// Reads what comes next in the file: of objects beside each other one part of each stretch.
+    async fn read_on(&mut self) -> Result<()> {
+        let Some(file) = self.spill.file.clone() else { return Ok(()) };
+        let parts = self.next_parts();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let mut buffer = std::mem::take(&mut self.read);
+        buffer.clear();
+        let job = move || {
+            for (at, length) in parts {
+                if file.read_at(&mut buffer, length, at)? != length {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(buffer)
+        };
+        self.read = self.spill.edge.blocking(job).await?.map_err(|cause| self.spill.told("read", cause))?;
+        Ok(())
+    }
+
+    /// Which parts of the file come next, as many as are worth a read; and notes which piece will be of which object.
+    fn next_parts(&mut self) -> Vec<(u64, usize)> {
+        let stretches = &mut self.spill.stretches;
+        let mut taken: Vec<_> = stretches.iter().map(|stretch| (stretch.at, Vec::new())).collect();
+        let mut room = READ;
+        while let Some(path) = stretches.iter().filter_map(Stretch::next).min() {
+            let length: u64 = stretches.iter().map(|stretch| stretch.length_of(path)).sum();
+            if length > room && room < READ {
                 break;
             }
-            self.extent += 1;
-            if bytes == READ {
-                break;
+            for (stretch, (_, pieces)) in stretches.iter_mut().zip(&mut taken) {
+                let Some(length) = stretch.take(path, room) else { continue };
+                room -= length;
+                pieces.push((path, length as usize));
             }
         }
-        some
+        let (mut parts, mut end) = (Vec::new(), 0);
+        for (at, pieces) in taken {
+            let start = end;
+            for (path, length) in pieces {
+                self.pieces.push_back((path, end..end + length));
+                end += length;
+            }
+            parts.push((at, end - start));
+        }
+        // Of one object they stay in the order in which they were written.
+        self.pieces.make_contiguous().sort_by_key(|(path, _)| *path);
+        parts.retain(|(_, length)| *length > 0);
+        parts
     }
 }
 
@@ -219,6 +276,22 @@ mod tests {
             let mut found = Vec::new();
             while sorted.read(path as u32, &mut found).await.unwrap() {}
             assert!(found == *expected, "object {path}: {} bytes of {}", found.len(), expected.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_of_empty_records_is_told_from_one_that_has_none() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut spill = Spill::new(&Edge::real(), scratch.path().to_owned());
+        for path in [1, 3, 1] {
+            spill.pushed(path);
+        }
+        spill.flush().await.unwrap();
+        spill.pushed(4);
+        let (mut sorted, mut out) = (spill.sorted(), Vec::new());
+        for (path, has_some) in [(0, false), (1, true), (2, false), (3, true), (4, true)] {
+            assert_eq!(sorted.read(path, &mut out).await.unwrap(), has_some, "object {path}");
+            assert!(!sorted.read(path, &mut out).await.unwrap() && out.is_empty(), "object {path}");
         }
     }
 
