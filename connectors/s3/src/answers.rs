@@ -15,6 +15,11 @@ pub(crate) fn is_unknown(cause: &StoreError) -> bool {
         || says(cause, &["status code: 501", "<Code>NotImplemented</Code>"])
 }
 
+/// Whether an object is in an archive (Glacier), from which it has to be restored before it can be read.
+pub(crate) fn is_archived(cause: &StoreError) -> bool {
+    says(cause, &["InvalidObjectState"])
+}
+
 /// Whether an upload is gone.
 pub(crate) fn is_gone(cause: &StoreError) -> bool {
     match says(cause, &["NoSuchBucket"]) || says(cause, WRONG_CREDENTIALS) {
@@ -62,6 +67,9 @@ pub(crate) fn told(cause: &StoreError, bucket: &str, url: &str) -> Error {
     }
     if says(cause, &["NoSuchBucket"]) || matches!(cause, StoreError::NotFound { .. }) {
         return Error::fatal(format!("bucket `{bucket}` of {url} does not exist: create it, or change settings.url"));
+    }
+    if is_archived(cause) {
+        return Error::retry(format!("it is archived: restore it, or leave it out by settings.pattern: {why}"));
     }
     if says(cause, &["AccessControlListNotSupported"]) {
         return Error::fatal(format!("bucket `{bucket}` of {url} takes no ACLs: leave out settings.acl: {why}"));

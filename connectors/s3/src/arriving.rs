@@ -110,10 +110,6 @@ fn failure(cause: StoreError) -> Failure {
     match &cause {
         StoreError::NotFound { .. } if !says(&cause, &["NoSuchBucket"]) => Failure::Lost("is gone".to_owned()),
         StoreError::Precondition { .. } => Failure::Lost(ANEW.to_owned()),
-        // A restore gives it back under the version that was told of here: that is done with.
-        _ if says(&cause, &["InvalidObjectState"]) => {
-            Failure::Lost(format!("is archived: restore it and copy it onto itself, and it is read: {cause}"))
-        }
         _ if says(&cause, &["InvalidRange", "status code: 416"]) => Failure::Lost("is shorter than it was".to_owned()),
         _ if says(&cause, NO_KEYS) => Failure::Lost(format!("can not be asked for: {cause}")),
         _ => Failure::Store(cause),

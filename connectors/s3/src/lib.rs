@@ -88,7 +88,7 @@ pub use role::Role;
 pub use row::RecordColumns;
 pub use schema::{Field, Kind};
 pub use settings::S3Settings;
-pub use source_settings::{Csv, ObjectFormat, ObjectHeader, S3SourceSettings};
+pub use source_settings::{Archived, Csv, ObjectFormat, ObjectHeader, S3SourceSettings};
 pub use store::PartStore;
 
 /// Opens the sink over a store that the caller made, as the simulation does; of the settings' url only bucket and prefix

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::ahead::Ahead;
-use crate::answers::told;
+use crate::answers::{is_archived, told};
 use crate::arriving::Stored;
 use crate::finished::{Finished, Saved};
 use crate::listing::{Listed, Selection};
 use crate::reading::{Failure, Next, Progress, Reading};
-use crate::source_settings::{ObjectHeader, S3SourceSettings, Start};
+use crate::source_settings::{Archived, ObjectHeader, S3SourceSettings, Start};
 use crate::store::PartStore;
 
 /// What a record may cost beyond its value.
@@ -185,7 +185,7 @@ impl ObjectSource {
         let here = self.ahead.take(&object).await;
         let stored = Stored { store: self.store.clone(), object: object.clone(), here };
         let opened = Reading::open(&self.opening.edge, stored, progress, &self.settings, self.longest).await;
-        match opened {
+        match opened.map_err(|failure| self.unless_waited_for(failure, progress)) {
             Ok(reading) => {
                 self.unread.pop();
                 self.begun = None;
@@ -254,21 +254,35 @@ impl ObjectSource {
                 self.is_unsaved = true;
                 Ok(())
             }
-            Gathered::More => match reading.fill().await {
-                Ok(()) => Ok(()),
-                Err(Failure::Store(cause)) => {
-                    let error = told(&cause, &self.bucket, &self.settings.url);
-                    let error = error.context(format_args!("get {}", reading.object.shown()));
-                    self.give_back();
-                    Err(error)
+            Gathered::More => {
+                let Err(failure) = reading.fill().await else { return Ok(()) };
+                let (object, progress) = (reading.object.clone(), reading.progress);
+                match self.unless_waited_for(failure, progress) {
+                    Failure::Store(cause) => {
+                        self.give_back();
+                        Err(self.told(&cause, &format!("get {}", object.shown())))
+                    }
+                    Failure::Lost(reason) => {
+                        self.flush()?;
+                        self.reading = None;
+                        self.finished.insert(object.place.clone());
+                        self.lost(&object, &reason)
+                    }
                 }
-                Err(Failure::Lost(reason)) => {
-                    self.flush()?;
-                    let Some(reading) = self.reading.take() else { return Ok(()) };
-                    self.finished.insert(reading.object.place.clone());
-                    self.lost(&reading.object, &reason)
-                }
-            },
+            }
+        }
+    }
+
+    /// What is archived is lost, unless the settings say to wait: a restore gives it back under the version that was told of
+    /// here, and that is done with.
+    fn unless_waited_for(&self, failure: Failure, progress: Progress) -> Failure {
+        match failure {
+            Failure::Store(cause) if is_archived(&cause) && self.settings.archived == Archived::DeadLetter => {
+                let unit = self.settings.format.unit();
+                let why = "is archived: restore it and copy it onto itself, and it is read";
+                Failure::Lost(format!("{why}: {cause}: it was read up to {unit} {progress}"))
+            }
+            failure => failure,
         }
     }
 

@@ -75,6 +75,11 @@ pub struct S3SourceSettings {
     /// How many bytes of the objects that come next are fetched while one is read, 16 objects at most; 0: none. Default: 16 MiB.
     #[serde(default = "read_ahead")]
     pub read_ahead: ByteSize,
+    /// What becomes of an object that is in an archive, such as Glacier: `dead-letter` tells of it and goes on, and it is read
+    /// once it was restored and copied onto itself; `wait` reads nothing else before it is restored, and tells of it meanwhile.
+    /// Default: dead-letter.
+    #[serde(default)]
+    pub archived: Archived,
     /// Headers that each record gets: `bucket`, `key`, `etag`. Default: none.
     #[serde(default)]
     pub headers: Vec<ObjectHeader>,
@@ -129,6 +134,17 @@ impl ObjectFormat {
             _ => "byte",
         }
     }
+}
+
+/// What becomes of an object that is in an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Archived {
+    /// It is a dead letter.
+    #[default]
+    DeadLetter,
+    /// The source waits for it.
+    Wait,
 }
 
 /// How CSV is written.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests are the outside")]
 
+mod faulty;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -9,17 +11,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aqueduct_api::conformance::source::{self, SourceWorld};
-use aqueduct_api::{ByteSize, DeadLetter, Edge, Position, Result, Source, SourceOpening, Stream};
+use aqueduct_api::{ByteSize, DeadLetter, Edge, Incoming, Position, Result, Source, SourceOpening, Stream};
 use aqueduct_s3::{S3SourceSettings, open_source_over};
 use async_trait::async_trait;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use serde_json::{Value, json};
 
+use faulty::{Fault, FaultyStore};
+
 /// A bucket in memory.
 struct World {
-    store: Arc<InMemory>,
+    store: Arc<FaultyStore>,
     settings: Value,
     batch: ByteSize,
     count: AtomicUsize,
@@ -29,7 +32,7 @@ impl World {
     fn new(settings: Value) -> World {
         let mut all = json!({"url": "s3://bucket/in", "poll": "100ms"});
         all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        World { store: Arc::new(InMemory::new()), settings: all, batch: ByteSize::mib(1), count: AtomicUsize::new(0) }
+        World { store: Arc::default(), settings: all, batch: ByteSize::mib(1), count: AtomicUsize::new(0) }
     }
 
     async fn object(&self, key: &str, bytes: impl Into<Vec<u8>>) {
@@ -106,21 +109,24 @@ impl Taken {
         for _ in 0..most {
             let Ok(read) = tokio::time::timeout(Duration::from_millis(400), source.read()).await else { return true };
             let Some(incoming) = read.unwrap() else { return false };
-            let position = incoming.position.unwrap();
-            self.positions.insert(incoming.stream.id.clone(), (incoming.stream, position));
-            self.letters.extend(incoming.dead_letter);
-            if incoming.records.is_empty() {
-                continue;
-            }
-            for record in incoming.records.finish().records().unwrap().iter() {
-                let record = record.unwrap();
-                let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-                let headers =
-                    record.headers.iter().map(|(name, value)| (name.to_owned(), text(value).unwrap_or_default()));
-                self.records.push((text(record.key), text(record.value), headers.collect()));
-            }
+            self.add(incoming);
         }
         true
+    }
+
+    fn add(&mut self, incoming: Incoming) {
+        let position = incoming.position.unwrap();
+        self.positions.insert(incoming.stream.id.clone(), (incoming.stream, position));
+        self.letters.extend(incoming.dead_letter);
+        if incoming.records.is_empty() {
+            return;
+        }
+        for record in incoming.records.finish().records().unwrap().iter() {
+            let record = record.unwrap();
+            let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            let headers = record.headers.iter().map(|(name, value)| (name.to_owned(), text(value).unwrap_or_default()));
+            self.records.push((text(record.key), text(record.value), headers.collect()));
+        }
     }
 
     fn saved(&self) -> Vec<(Arc<Stream>, Position)> {
@@ -277,6 +283,38 @@ async fn damage_is_told_and_the_next_object_is_read() {
     let taken = all_of(&world).await;
     assert_eq!(taken.values().last(), Some(&"after"));
     assert!(taken.letters[0].reason.contains("object in/a is damaged"), "{:?}", taken.letters);
+}
+
+#[tokio::test]
+async fn an_object_in_an_archive_is_told_or_waited_for() {
+    const SAID: &str = "status code: 403 Forbidden: <Code>InvalidObjectState</Code>";
+    for (archived, read) in [("dead-letter", &["1", "3"][..]), ("wait", &["1", "2", "3"])] {
+        let world = World::new(json!({"archived": archived, "read-ahead": 0, "once": true}));
+        for (key, line) in [("in/a", "1"), ("in/b", "2"), ("in/c", "3")] {
+            world.object(key, line).await;
+        }
+        world.store.plan("get", 1, Fault::Says(SAID));
+        let (mut taken, mut told) = (Taken::default(), Vec::new());
+        let mut source = world.source(Vec::new()).unwrap();
+        loop {
+            match source.read().await {
+                Ok(None) => break,
+                Ok(Some(incoming)) => taken.add(incoming),
+                // The daemon may end while it waits.
+                Err(error) => {
+                    assert!(error.is_retry());
+                    told.push(error.to_string());
+                    source = world.source(taken.saved()).unwrap();
+                }
+            }
+        }
+        assert_eq!(taken.values(), read);
+        let reasons = taken.letters.iter().map(|letter| letter.reason.as_str());
+        let all: Vec<&str> = told.iter().map(String::as_str).chain(reasons).collect();
+        let [said] = all[..] else { panic!("{all:?}") };
+        assert!(said.contains("in/b") && said.contains("is archived: restore it"), "{said}");
+        assert_eq!(told.len(), usize::from(archived == "wait"));
+    }
 }
 
 #[tokio::test]

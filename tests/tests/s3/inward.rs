@@ -121,6 +121,24 @@ async fn objects_are_fetched_while_an_earlier_one_is_awaited_as_far_as_there_is_
 }
 
 #[tokio::test]
+async fn an_object_in_an_archive_is_told_or_waited_for() {
+    let bucket = services::s3().await.bucket("archived").await;
+    for number in 0..3 {
+        bucket.put(&format!("in/{number}"), format!("{number}\n").as_bytes()).await;
+    }
+    for (archived, times, read) in [("dead-letter", 100, &["0", "2"][..]), ("wait", 4, &["0", "1", "2"])] {
+        let network = Network::before(&bucket.s3.endpoint).await;
+        network.harm("GET", "/in/1", Fault::Answer(403, "InvalidObjectState"), times);
+        let mut source = source(&behind(&bucket, &network), json!({ "archived": archived })).await;
+        let (records, letters) = all_of(&mut *source).await;
+        let lines: Vec<_> = records.into_iter().map(|(_, value)| value).collect();
+        assert_eq!(lines, read);
+        assert_eq!(letters.len(), 3 - read.len(), "{letters:?}");
+        assert!(letters.iter().all(|letter| letter.reason.contains("object in/1 is archived: restore it")));
+    }
+}
+
+#[tokio::test]
 async fn keys_that_have_expired_stop_no_source() {
     let bucket = services::s3().await.bucket("expired").await;
     for number in 0..3 {
