@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::call::{Broken, Call, Reply, Wrong};
+use crate::call::{Broken, Call, Caller, Reply, Wrong};
+use crate::security::principal::Principal;
 use crate::security::rights::Operation;
 
 use following::{Following, Named};
@@ -44,6 +45,8 @@ pub(crate) struct Followed {
     growth: Arc<Growth>,
     /// Whether the log tells of growth: not where the first look may be the only one.
     is_watched: bool,
+    /// Who was answered last.
+    answered: Option<Principal>,
 }
 
 /// A partition as it was seen last.
@@ -89,7 +92,7 @@ pub(crate) async fn answer(broker: Arc<Broker>, call: Call) -> Result<Reply, Bro
     let isolation = isolation(request.isolation_level);
     let most = (request.max_bytes.max(0) as usize).min(MOST_BYTES).min(call.caller.fetches_at_once());
     let least = (request.min_bytes.max(0) as usize).min(most);
-    let (kind, followed) = match begin(&broker, request, call.caller.version >= IDS_SINCE) {
+    let (kind, followed) = match begin(&broker, request, &call.caller) {
         Ok(begun) => begun,
         Err(error) => return call.reply(&FetchResponse::default().with_error_code(error.code())),
     };
@@ -111,7 +114,8 @@ pub(crate) fn isolation(level: i8) -> Isolation {
 }
 
 /// What a fetch follows, as its session has it or as it says itself.
-fn begin(broker: &Broker, request: FetchRequest, by_id: bool) -> Result<(Kind, Followed), ResponseError> {
+fn begin(broker: &Broker, request: FetchRequest, caller: &Caller) -> Result<(Kind, Followed), ResponseError> {
+    let by_id = caller.version >= IDS_SINCE;
     let (id, epoch) = (request.session_id, request.session_epoch);
     let mut all = broker.sessions.lock();
     let (kind, mut followed) = match epoch {
@@ -125,6 +129,10 @@ fn begin(broker: &Broker, request: FetchRequest, by_id: bool) -> Result<(Kind, F
     drop(all);
     followed.is_watched |= matches!(kind, Kind::First);
     followed.partitions.update(request.topics, request.forgotten_topics_data, by_id);
+    if followed.answered.as_ref().is_some_and(|before| !before.may_what(&caller.principal)) {
+        // Also of those that have not moved it is told what it may not read any more.
+        followed.partitions.all_moved();
+    }
     Ok((kind, followed))
 }
 
@@ -296,7 +304,8 @@ impl Fetch {
 
     /// Keeps what is followed for the next fetch, and says under which session.
     fn keep(&mut self) -> i32 {
-        let followed = std::mem::take(&mut self.followed);
+        let mut followed = std::mem::take(&mut self.followed);
+        followed.answered = Some(self.call.caller.principal.clone());
         let size = followed.partitions.len();
         let mut all = self.broker.sessions.lock();
         match std::mem::replace(&mut self.kind, Kind::Alone) {

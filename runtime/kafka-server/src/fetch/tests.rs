@@ -66,15 +66,22 @@ impl Client {
 
     /// What a fetch from an offset is answered that waits for so many bytes: an error and bytes of records.
     async fn fetch(&self, from: usize, least: i32) -> Result<(i16, usize), Broken> {
-        let partition = FetchPartition::default().with_fetch_offset(from as i64).with_partition_max_bytes(1 << 20);
-        let topic =
-            FetchTopic::default().with_topic(StrBytes::from_static_str("t").into()).with_partitions(vec![partition]);
-        let request = FetchRequest::default()
-            .with_max_wait_ms(WAIT.as_millis() as i32)
-            .with_min_bytes(least)
-            .with_max_bytes(1 << 20)
-            .with_session_epoch(sessions::LAST)
-            .with_topics(vec![topic]);
+        let response = self.ask(from_there(from).with_min_bytes(least).with_session_epoch(sessions::LAST)).await?;
+        let told = &response.responses[0].partitions[0];
+        Ok((told.error_code, told.records.as_ref().map_or(0, Bytes::len)))
+    }
+
+    /// What a session's next fetch is answered: errors by partition, and when.
+    async fn follow(&self, (session, epoch): (i32, i32)) -> (Vec<i16>, Duration) {
+        let begun = Instant::now();
+        let request = from_there(0).with_topics(Vec::new()).with_session_id(session).with_session_epoch(epoch);
+        let response = self.ask(request.with_min_bytes(1)).await.unwrap();
+        assert_eq!((response.error_code, response.session_id), (0, session));
+        let told = response.responses.iter().flat_map(|topic| &topic.partitions);
+        (told.map(|partition| partition.error_code).collect(), begun.elapsed())
+    }
+
+    async fn ask(&self, request: FetchRequest) -> Result<FetchResponse, Broken> {
         let mut body = BytesMut::new();
         request.encode(&mut body, VERSION).unwrap();
         let (session, principal) = (self.session.clone(), self.session.asks(ApiKey::Fetch)?);
@@ -88,9 +95,38 @@ impl Client {
         };
         let mut frame = Bytes::from(pieces.iter().flat_map(bytes).collect::<Vec<u8>>()).slice(4..);
         ResponseHeader::decode(&mut frame, ApiKey::Fetch.response_header_version(VERSION)).unwrap();
-        let response = FetchResponse::decode(&mut frame, VERSION).unwrap();
-        let told = &response.responses[0].partitions[0];
-        Ok((told.error_code, told.records.as_ref().map_or(0, Bytes::len)))
+        Ok(FetchResponse::decode(&mut frame, VERSION).unwrap())
+    }
+}
+
+/// A fetch from an offset.
+fn from_there(from: usize) -> FetchRequest {
+    let partition = FetchPartition::default().with_fetch_offset(from as i64).with_partition_max_bytes(1 << 20);
+    let topic =
+        FetchTopic::default().with_topic(StrBytes::from_static_str("t").into()).with_partitions(vec![partition]);
+    FetchRequest::default().with_max_wait_ms(WAIT.as_millis() as i32).with_max_bytes(1 << 20).with_topics(vec![topic])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_told_what_it_may_not_read_any_more_though_nothing_moves() {
+    let client = Client::new().await;
+    let first = client.ask(from_there(ALL).with_session_epoch(sessions::FIRST)).await.unwrap();
+    assert!(first.session_id > 0 && first.responses[0].partitions[0].error_code == 0);
+    let refused = Of::Topic.refused().code();
+    let reader = |rights| security(&[("reader", &rights)]);
+    // What holds from now on, and what the next fetch is told.
+    let cases = [
+        ("nothing changed", None, vec![], WAIT),
+        ("it may not read", Some(reader(reads("other"))), vec![refused], Duration::ZERO),
+        ("that is so", None, vec![refused], Duration::ZERO),
+        ("it may again", Some(reader(reads("t"))), vec![0], WAIT),
+        ("others may do less", Some(security(&[("reader", &reads("t")), ("other", &reads("u"))])), vec![], WAIT),
+    ];
+    for (epoch, (what, now, errors, after)) in (1..).zip(cases) {
+        if let Some(now) = now {
+            client.current.change(now);
+        }
+        assert_eq!(client.follow((first.session_id, epoch)).await, (errors, after), "{what}");
     }
 }
 

@@ -49,6 +49,11 @@ impl Principal {
     pub(crate) fn rights(&self) -> &Rights {
         &self.rights
     }
+
+    /// Whether another may do the same.
+    pub(crate) fn may_what(&self, other: &Principal) -> bool {
+        Arc::ptr_eq(&self.rights, &other.rights) || self.rights == other.rights
+    }
 }
 
 /// As Kafka writes it.
