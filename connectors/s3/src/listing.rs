@@ -55,6 +55,8 @@ pub(crate) struct Listing {
     pub(crate) begun: Option<Listed>,
     /// What is still there of that of which a set is kept.
     pub(crate) kept: BTreeSet<(i64, u64)>,
+    /// The time of the newest object: by the store's own clock it was no earlier when the list was made.
+    pub(crate) newest: Option<i64>,
 }
 
 /// Which objects of a bucket are meant.
@@ -129,6 +131,7 @@ impl Selection {
         let (mut listing, mut unread) = (Listing::default(), BinaryHeap::new());
         let seen = |object: ObjectMeta| {
             let place = Place::of(&object);
+            listing.newest = listing.newest.max(Some(place.modified));
             if finished.keeps(&place) {
                 listing.kept.insert((place.modified, place.hash));
             }

@@ -41,6 +41,8 @@ pub(crate) struct ObjectSource {
     /// Whether the last list found more than is remembered.
     is_cut: bool,
     next_list: Instant,
+    /// The time of the newest object of all lists.
+    newest: Option<i64>,
     builder: BatchBuilder,
     /// Whether there is progress that no record tells.
     is_unsaved: bool,
@@ -101,6 +103,7 @@ impl ObjectSource {
             unread: Vec::new(),
             is_cut: false,
             next_list: Instant::now(),
+            newest: None,
             builder: BatchBuilder::new(),
             is_unsaved,
             ready: VecDeque::new(),
@@ -159,6 +162,7 @@ impl ObjectSource {
         let poll = self.settings.poll.duration().unwrap_or_default();
         self.next_list = Instant::now() + poll.max(begun.elapsed() * 10);
         self.is_cut = listing.is_cut;
+        self.newest = self.newest.max(listing.newest);
         self.finished.retain(&listing.kept);
         self.unread = listing.unread;
         match (listing.begun, &self.begun) {
@@ -308,7 +312,8 @@ impl ObjectSource {
         let late = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
         // The one that was being read comes last though it may not be the first in the order.
         let unread = self.unread.iter().rev().take(2).map(|object| object.place.modified).min();
-        let until = self.opening.edge.now().saturating_sub(late);
+        // Not by a clock of ours, nor by what is later than the list: what was not in it may bear a time of up to then.
+        let until = self.newest.unwrap_or(i64::MIN).saturating_sub(late);
         self.finished.raise_floor(unread.unwrap_or(i64::MAX).min(until));
     }
 }

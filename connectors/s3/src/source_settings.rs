@@ -60,7 +60,7 @@ pub struct S3SourceSettings {
     #[serde(default = "poll")]
     pub poll: Span,
     /// For how long after the time that the store gives an object it may still appear, as an upload in parts does, which
-    /// bears the time of its beginning. Default: 1h.
+    /// bears the time of its beginning; by the times of the newest objects there, not by our clock. Default: 1h.
     #[serde(default = "late")]
     pub late: Span,
     /// The longest line or row. A longer one becomes a dead letter with the object's key, its byte range and CRC-32C, or its row.

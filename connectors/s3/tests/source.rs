@@ -286,6 +286,27 @@ async fn damage_is_told_and_the_next_object_is_read() {
 }
 
 #[tokio::test]
+async fn what_appears_late_is_read_however_far_our_clock_is_ahead() {
+    const MINUTE: i64 = 60_000;
+    for ahead in [0, 180 * MINUTE] {
+        let world = World::new(json!({}));
+        let now = Edge::real().now() - ahead;
+        let mut taken = Taken::default();
+        let mut source = world.source(Vec::new()).unwrap();
+        // The second was begun before the first, and is there after that was read; so was the last, too long ago.
+        for (key, minutes) in [("in/a", 5), ("in/b", 10), ("in/c", 64), ("in/d", 66), ("in/e", 0), ("in/f", 61)] {
+            world.store.date(key, now - minutes * MINUTE);
+            world.object(key, key).await;
+            taken.take(&mut *source, usize::MAX).await;
+        }
+        assert_eq!(taken.values(), ["in/a", "in/b", "in/c", "in/e"], "{ahead} ms ahead");
+        // What is kept of that outlives a restart.
+        taken.take(&mut *world.source(taken.saved()).unwrap(), usize::MAX).await;
+        assert_eq!(taken.records.len(), 4);
+    }
+}
+
+#[tokio::test]
 async fn an_object_in_an_archive_is_told_or_waited_for() {
     const SAID: &str = "status code: 403 Forbidden: <Code>InvalidObjectState</Code>";
     for (archived, read) in [("dead-letter", &["1", "3"][..]), ("wait", &["1", "2", "3"])] {

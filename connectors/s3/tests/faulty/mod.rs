@@ -7,7 +7,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -46,11 +48,19 @@ struct State {
     keeps_for_ever: bool,
     operations: Vec<&'static str>,
     late: Vec<(Path, PutPayload, PutOptions)>,
+    /// When objects were made, as lists say it, where that is not the time.
+    dates: BTreeMap<Path, DateTime<Utc>>,
 }
 
 impl FaultyStore {
     pub(crate) fn plan(&self, operation: &'static str, after: usize, fault: Fault) {
         self.state.lock().unwrap().plan = Some((operation, after, fault));
+    }
+
+    /// Lists say that the object was made then, in ms since 1970.
+    pub(crate) fn date(&self, path: &str, millis: i64) {
+        let date = DateTime::from_timestamp_millis(millis).unwrap();
+        self.state.lock().unwrap().dates.insert(Path::from(path), date);
     }
 
     /// Whether the plan was carried out.
@@ -197,7 +207,12 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let state = self.state.clone();
+        let dated = move |object: ObjectMeta| {
+            let date = state.lock().unwrap().dates.get(&object.location).copied();
+            ObjectMeta { last_modified: date.unwrap_or(object.last_modified), ..object }
+        };
+        self.inner.list(prefix).map_ok(dated).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
