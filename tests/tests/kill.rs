@@ -289,6 +289,38 @@ sources:
     }
 }
 
+#[tokio::test]
+async fn a_damaged_file_is_told_of_once_and_the_others_go_on() {
+    let configuration = r#"
+sources:
+  logs:
+    connector: file
+    topic: lines
+    settings: { paths: ["in/*"], poll: 20ms, discover: 50ms, rotate-wait: 100ms }
+"#;
+    let lines = (0..1000).map(|number| lines::line("a.0", number, 20)).collect::<String>();
+    // A member of one block as it is, and behind that one of a kind that there is not.
+    let length = lines.len() as u16;
+    let (header, block) = ([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0], [length.to_le_bytes(), (!length).to_le_bytes()]);
+    let damaged = [&header[..], block.as_flattened(), lines.as_bytes(), &[0xff; 50]].concat();
+    for (point, hits) in [("append.written", 1..=4), ("append.synced", 1..=4), ("deadletter.append", 1..=2)] {
+        for hit in hits {
+            let mut daemon = Daemon::new(PROGRAM, configuration);
+            fs::write(daemon.path("in/a.gz"), &damaged).unwrap();
+            fs::write(daemon.path("in/b.log"), "other\n").unwrap();
+            daemon.ended_at(point, hit).await;
+            daemon.started().await;
+            let told = async |daemon: &Daemon| end(daemon, "lines") >= 1001 && end(daemon, "logs.dead-letters") >= 1;
+            daemon.until("all lines and the damage are told", told).await;
+            assert!(daemon.stop().success());
+            let found = (end(&daemon, "lines"), end(&daemon, "logs.dead-letters"));
+            assert_eq!(found, (1001, 1), "{point}:{hit}");
+            let told = format!("in/a.gz is damaged: corrupt deflate stream: {length} bytes");
+            assert!(daemon.log().contains(&told), "{}", daemon.log());
+        }
+    }
+}
+
 #[test]
 fn every_point_in_the_source_is_tried() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
