@@ -27,8 +27,6 @@ pub(crate) type Saved = Vec<(Arc<Stream>, Progress)>;
 struct Id {
     #[expect(dead_code, reason = "only files have one")]
     inode: u64,
-    /// The first path, in those of earlier versions.
-    path: Option<String>,
 }
 
 /// How files begin that were never read.
@@ -50,9 +48,11 @@ impl Beginning {
         let mut saved = Vec::new();
         let is_started = positions.iter().any(|(stream, _)| stream.id == STARTED);
         for (stream, position) in positions {
-            let Ok(id) = serde_json::from_str::<Id>(&stream.id) else { continue };
+            if serde_json::from_str::<Id>(&stream.id).is_err() {
+                continue;
+            }
             let progress = position.read::<Progress>()?;
-            let key = id.path.unwrap_or_else(|| progress.first_path().to_owned());
+            let key = progress.first_path().to_owned();
             saved.push((Arc::new(Stream { id: stream.id.clone(), key }), progress));
         }
         let (first_start, at_end) = match start {
