@@ -11,6 +11,8 @@ use crate::table::Table;
 const PARTITIONS: usize = 6;
 /// Bytes of records in each take.
 const BYTES: u64 = 1_000_000_000;
+/// Bytes of records that each moves after its start, while Java still compiles.
+const FIRST: u64 = BYTES / 2;
 /// How often each broker is measured, in turn.
 const ROUNDS: usize = 2;
 /// Connections that are open at once, and partitions of one topic.
@@ -74,8 +76,9 @@ fn streams(place: &Path, [rates, waits]: [bool; 2], table: &mut Table) {
     std::thread::sleep(2 * SECOND);
     let idle = brokers.each_ref().map(|broker| broker.memory().0);
     // What Java compiles is compiled by then.
-    for broker in &brokers {
-        take(broker, &TAKES[0], BYTES / 2);
+    let first = brokers.each_ref().map(|broker| take(broker, &TAKES[0], FIRST));
+    if rates {
+        tell("the first 0.5 GB after the start, 1 KiB records", (&TAKES[0], FIRST), &first, table);
     }
     for of in TAKES.iter().filter(|_| rates) {
         let mut sums = [Sum::default(), Sum::default()];
@@ -84,7 +87,7 @@ fn streams(place: &Path, [rates, waits]: [bool; 2], table: &mut Table) {
                 sum.add(&take(broker, of, BYTES));
             }
         }
-        tell(of, &sums, table);
+        tell(of.what, (of, BYTES * ROUNDS as u64), &sums, table);
     }
     if waits {
         wait(&brokers, table);
@@ -123,8 +126,7 @@ fn take(broker: &Broker, of: &Take, bytes: u64) -> Sum {
     }
 }
 
-fn tell(of: &Take, sums: &[Sum; 2], table: &mut Table) {
-    let bytes = BYTES * ROUNDS as u64;
+fn tell(what: &str, (of, bytes): (&Take, u64), sums: &[Sum; 2], table: &mut Table) {
     let rows = [
         ("produce", sums.each_ref().map(|sum| (sum.produced, sum.producing))),
         ("consume", sums.each_ref().map(|sum| (sum.consumed, sum.consuming))),
@@ -134,7 +136,7 @@ fn tell(of: &Take, sums: &[Sum; 2], table: &mut Table) {
             let megabytes = bytes as f64 / seconds / 1e6;
             (megabytes, format!("{megabytes:.0} MB/s, {:.2} M records/s", megabytes / of.size as f64))
         });
-        let what = format!("Kafka clients {verb} {}", of.what);
+        let what = format!("Kafka clients {verb} {what}");
         table.row(&what, ours.1, format!("Apache Kafka: {}", theirs.1), Some(ours.0 / theirs.0), targets[0]);
         let [ours, theirs] = sums.map(|(_, cpu)| Cost { elapsed: SECOND, cpu }.cpu_per_gb(bytes));
         table.row(

@@ -57,17 +57,19 @@ const KINDS: [Kind; 2] = [
     },
 ];
 
+/// What goes into an object, or into many, as in `configs/files-to-s3.yaml`.
+const CHUNK: &str = "128 MiB";
+
 /// What is delivered.
 struct Take {
     what: &'static str,
     partitions: i32,
     path: &'static str,
-    chunk: &'static str,
 }
 
 const TAKES: [Take; 2] = [
-    Take { what: "one path", partitions: 1, path: "{topic}", chunk: "64 MiB" },
-    Take { what: "6 partitions × 1,000 paths", partitions: 6, path: "p={field:path}", chunk: "128 MiB" },
+    Take { what: "one path", partitions: 1, path: "{topic}" },
+    Take { what: "6 partitions × 1,000 paths", partitions: 6, path: "p={field:path}" },
 ];
 
 /// All measurements of S3.
@@ -93,10 +95,10 @@ fn deliver(place: &Path, kind: &Kind, take: &Take, count: u64, (floor, bytes): (
     let configuration = place.join(format!("{}.yaml", kind.name));
     let text = format!(
         "log: {{ path: ./data, limit: 99% }}\nlisten: {{ http: 127.0.0.1:{PORT} }}\nsinks:\n  {}:\n    connector: s3\n    \
-         topics: [lines]\n    chunk: {{ bytes: {}, age: 1s }}\n    settings: {{ url: \"s3://{BUCKET}/out\", endpoint: \"{}\", \
+         topics: [lines]\n    chunk: {{ bytes: {CHUNK}, age: 1s }}\n    settings: {{ url: \"s3://{BUCKET}/out\", endpoint: \"{}\", \
          allow-http: true, region: us-east-1, access-key-id: {KEY}, secret-access-key: {SECRET}, path: \"{}\", format: \
          json-lines, compression: zstd, compression-level: 1 }}\n",
-        kind.name, take.chunk, server.endpoint, take.path
+        kind.name, server.endpoint, take.path
     );
     std::fs::write(&configuration, text).expect("a new file");
     let start = Instant::now();
