@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aqueduct_api::buffers::Buffers;
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -19,6 +19,22 @@ const BUFFER: usize = (1 << 20) + (64 << 10);
 /// How many are kept while nobody needs them: more than a producer has in flight.
 const BUFFERS: usize = 8;
 
+/// How many bytes of a large frame are worth waking up for, at most. A mebibyte comes in a dozen pieces, and to wake up for each
+/// cost a fifth of what producing costs.
+const STRETCH: usize = 1 << 20;
+
+/// What frames come from.
+pub(crate) trait Incoming: AsyncRead + Unpin {
+    /// Says that whoever waits for bytes needs not be woken for fewer. To be called with no more than surely comes.
+    fn wake_at(&self, bytes: usize);
+}
+
+impl<R: Incoming> Incoming for BufReader<R> {
+    fn wake_at(&self, bytes: usize) {
+        self.get_ref().wake_at(bytes);
+    }
+}
+
 /// What a connection may ask for.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -30,12 +46,15 @@ pub(crate) struct Limits {
     pub(crate) rest: Duration,
 }
 
-/// What all frames in flight may take. Bytes are given as they come: who sends nothing holds next to nothing.
+/// What all frames in flight may take. Bytes are given as they come: who sends nothing holds next to nothing, or no more than
+/// half of it all.
 #[derive(Clone)]
 pub(crate) struct Room {
     all: Arc<Semaphore>,
     /// What large frames may take of it, beyond what any frame may: the rest is for the others, whatever they do.
     large: Arc<Semaphore>,
+    /// How much all are.
+    most: usize,
     /// Memory of frames that are answered.
     buffers: Buffers,
 }
@@ -60,13 +79,17 @@ impl Room {
     pub(crate) fn new(bytes: usize, longest: usize) -> Self {
         let large = (bytes / 4 * 3).max(longest);
         let all = bytes.max(large + longest / 4).min(u32::MAX as usize);
-        let (all, large) = (Arc::new(Semaphore::new(all)), Arc::new(Semaphore::new(large.min(all))));
-        Room { all, large, buffers: Buffers::new(BUFFER, BUFFERS) }
+        let (most, all, large) = (all, Arc::new(Semaphore::new(all)), Arc::new(Semaphore::new(large.min(all))));
+        Room { all, large, most, buffers: Buffers::new(BUFFER, BUFFERS) }
     }
 
-    /// Room for the first bytes of a frame. Who waits for them holds nothing.
-    async fn begin(&self, bytes: usize) -> Result<Taken, Broken> {
-        Ok(Taken { all: acquire(&self.all, bytes).await?, large: acquire(&self.large, 0).await? })
+    /// Room for the first bytes of a frame, and how many those are: all where a buffer is kept for it and half of all room is
+    /// free. Who waits for them holds nothing.
+    async fn begin(&self, length: usize) -> Result<(usize, Taken), Broken> {
+        let is_ample = length <= BUFFER && self.all.available_permits() > self.most / 2;
+        let given = if is_ample { length } else { length.min(FIRST) };
+        let large = acquire(&self.large, given.max(LARGE) - LARGE).await?;
+        Ok((given, Taken { all: acquire(&self.all, given).await?, large }))
     }
 
     /// Room for more of it.
@@ -103,24 +126,28 @@ pub(crate) struct Frame {
 }
 
 /// The next frame; `None` where the client has closed between two.
-pub(crate) async fn read<R: AsyncRead + Unpin>(
-    reader: &mut R,
-    limits: &Limits,
-    room: &Room,
-) -> Result<Option<Frame>, Broken> {
+pub(crate) async fn read<R: Incoming>(reader: &mut R, limits: &Limits, room: &Room) -> Result<Option<Frame>, Broken> {
     let Some(length) = length(reader, limits).await? else { return Ok(None) };
-    let mut given = length.min(FIRST);
-    let mut taken = room.begin(given).await?;
+    let (mut given, mut taken) = room.begin(length).await?;
     // Whoever waits for room has not been slow.
     let mut due = Instant::now() + limits.rest + Duration::from_secs(length as u64 / SLOWEST);
     let mut buffer = room.buffers.take(length, given);
     loop {
         let some = async {
-            let mut some = (&mut *reader).take((given - buffer.bytes.len()) as u64);
+            let mut low = 1;
             while buffer.bytes.len() < given {
-                if some.read_buf(&mut buffer.bytes).await? == 0 {
+                let missing = given - buffer.bytes.len();
+                let next = if length > FIRST { missing.min(STRETCH) } else { 1 };
+                if next != low {
+                    low = next;
+                    reader.wake_at(low);
+                }
+                if (&mut *reader).take(missing as u64).read_buf(&mut buffer.bytes).await? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
+            }
+            if low > 1 {
+                reader.wake_at(1);
             }
             Ok(())
         };
@@ -138,7 +165,7 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(
 }
 
 /// The next frame's length.
-async fn length<R: AsyncRead + Unpin>(reader: &mut R, limits: &Limits) -> Result<Option<usize>, Broken> {
+async fn length<R: Incoming>(reader: &mut R, limits: &Limits) -> Result<Option<usize>, Broken> {
     let mut length = [0; 4];
     let first = timeout(limits.idle, reader.read(&mut length[..1])).await;
     match first.map_err(|_| Broken("nothing was said for too long".to_owned()))? {

@@ -239,11 +239,17 @@ fn whatever_a_byte_is_turned_into_is_refused_or_decoded() {
 }
 
 mod frames {
-    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream};
+    use tokio::net::TcpStream;
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::frame::{self, Limits, Room};
+    use crate::frame::{self, Incoming, Limits, Room};
+    use crate::security::stream::Stream;
+
+    impl Incoming for DuplexStream {
+        fn wake_at(&self, _: usize) {}
+    }
 
     const LIMITS: Limits = Limits { frame: 1000, idle: Duration::from_secs(600), rest: Duration::from_secs(10) };
 
@@ -311,6 +317,47 @@ mod frames {
             drop(client);
             assert!(reading.await.unwrap().is_err());
             assert_eq!(room.free(), all);
+        }
+    }
+
+    /// Two frames that come through a socket, in pieces.
+    async fn through_a_socket(lengths: [usize; 2], piece: usize) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = Stream::Plain(listener.accept().await.unwrap().0);
+        let mut reader = BufReader::with_capacity(4096, server.split().0);
+        let limits = Limits { frame: 8 << 20, idle: Duration::from_secs(10), ..LIMITS };
+        let room = Room::new(12 << 20, 8 << 20);
+        for (fill, length) in (1..).zip(lengths) {
+            let sending = async {
+                // It is waited for by then.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let frame = [&(length as u32).to_be_bytes()[..], &vec![fill; length]].concat();
+                for piece in frame.chunks(piece) {
+                    client.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (frame, ()) = tokio::join!(frame::read(&mut reader, &limits, &room), sending);
+            let frame = frame.unwrap().unwrap();
+            assert!(
+                frame.bytes.len() == length && frame.bytes.iter().all(|byte| *byte == fill),
+                "{lengths:?}, {piece}"
+            );
+        }
+        // A client that goes in the middle of a frame is not waited for.
+        client.write_all(&(2_u32 << 20).to_be_bytes()).await.unwrap();
+        client.write_all(&vec![7; piece]).await.unwrap();
+        drop(client);
+        let broken = frame::read(&mut reader, &limits, &room).await.map(|_| ()).unwrap_err();
+        assert!(broken.0.starts_with("it broke off"), "{}", broken.0);
+    }
+
+    #[tokio::test]
+    async fn frames_are_whole_however_they_come_through_a_socket() {
+        for piece in [1 << 10, 5000, 64 << 10, 1 << 20] {
+            through_a_socket([3 << 20, 100], piece).await;
+            through_a_socket([70 << 10, 1 << 20], piece).await;
         }
     }
 

@@ -4,10 +4,21 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetUsize;
+use nix::{libc, setsockopt_impl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::server::TlsStream;
+
+use crate::frame::Incoming;
+
+/// How many bytes must be there before who waits for them is woken (`SO_RCVLOWAT`).
+#[derive(Clone, Copy)]
+struct ReceiveLowWater;
+
+setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, SetUsize);
 
 /// A client's connection.
 pub(crate) enum Stream {
@@ -54,6 +65,17 @@ impl AsyncRead for Reader {
         match self.get_mut() {
             Reader::Plain(reader) => Pin::new(reader).poll_read(context, buffer),
             Reader::Tls(reader) => Pin::new(reader).poll_read(context, buffer),
+        }
+    }
+}
+
+impl Incoming for Reader {
+    fn wake_at(&self, bytes: usize) {
+        // How much plaintext is behind the next ciphertext nobody knows.
+        let Reader::Plain(reader) = self else { return };
+        let stream: &TcpStream = reader.as_ref();
+        if let Err(cause) = setsockopt(stream, ReceiveLowWater, &bytes) {
+            tracing::debug!(%cause, "a socket's low water mark stays as it is");
         }
     }
 }
