@@ -131,6 +131,7 @@ impl<'a> Cutter<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::ops::Range;
 
     use aqueduct_api::conformance::sink::{Multiplied, Script};
@@ -271,6 +272,25 @@ mod tests {
             ("t-0-105-106-T", 1),
         ];
         assert_eq!(keys, expected.map(|(key, count)| (key.to_owned(), count)));
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_anew_has_keys_of_its_own_the_same_ones_whenever_it_comes() {
+        let plan = plan(json!({"format": "lines", "request-records": 2}));
+        let mut keys = BTreeSet::new();
+        for (given_up, run, behind) in [(0, 0, ""), (1, 0, "-cut1"), (2, 0, "-cut2"), (2, 1, "-run1-cut2")] {
+            for redelivered in [false, true] {
+                let chunk = Chunk { given_up, run, redelivered, ..chunk(&["a", "b", "c"]) };
+                let (mut cutter, mut found) = (Cutter::new(&plan, &chunk), Vec::new());
+                while let Some(request) = cutter.next().await.unwrap() {
+                    found.push(frame::key(&chunk, &request));
+                }
+                let id = chunk.topic_id;
+                assert_eq!(found, [format!("t-0-100-102-{id}{behind}"), format!("t-0-102-103-{id}{behind}")]);
+                keys.extend(found.iter().map(|key| frame::uuid(key)));
+            }
+        }
+        assert_eq!(keys.len(), 8);
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use crate::sink::request::Request;
 use crate::sink::settings::{Compression, Format};
 
 /// What a server knows a request by when it comes again: topic, partition, first offset, the offset after the last, and
-/// which topic of that name it is; or which dead letter is replayed. The key under which a record was refused is not used
+/// which topic of that name it is; or which dead letter is replayed. Behind that, how often the sink was rewound and chunks
+/// were given up. The key under which a record was refused is not used
 /// again when it is replayed: servers that remember keys remember refusals.
 pub(crate) fn key(chunk: &Chunk, request: &Request) -> String {
     let (range, of) = (request.range(), &chunk.partition);
@@ -25,6 +26,10 @@ pub(crate) fn key(chunk: &Chunk, request: &Request) -> String {
     }
     if chunk.run != 0 {
         key.push_str(&format!("-run{}", chunk.run));
+    }
+    // What the chunk that was given up sent may have been of other settings, also between the same offsets.
+    if chunk.given_up != 0 {
+        key.push_str(&format!("-cut{}", chunk.given_up));
     }
     key
 }

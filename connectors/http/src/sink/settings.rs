@@ -21,6 +21,8 @@ use crate::sink::write::HttpSink;
 /// under them, has every record once, as long as it finds the same requests too large or not to its liking. A dead letter
 /// that is replayed goes alone, under a key of its own (`letter-`, the id of the dead letters' topic, its offset there),
 /// since servers may remember that they refused the first one; `url`, `headers` and `body` are filled in as then.
+/// After `aqueduct sinks rewind` keys end in `-runN`, and where a chunk was given up (`aqueduct sinks unpin`) those of what
+/// is cut anew end in `-cutN`: a server takes that as new, beside what the chunk that was given up had sent.
 ///
 /// | answer | what happens |
 /// |---|---|
