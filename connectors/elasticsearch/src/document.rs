@@ -132,6 +132,8 @@ impl Shape {
         self.id_of(subject, &mut id)?;
         let mut hasher = DefaultHasher::new();
         (&index, &id).hash(&mut hasher);
+        // What is there of it may be of other settings: the sink was rewound, or a chunk was given up and cut anew.
+        let is_again = chunk.run > 0 || chunk.given_up > 0;
         let version = match (kind, self.operation) {
             (Kind::Index | Kind::Delete, Operation::Index | Operation::Create) => {
                 version(chunk, Place::of(&chunk.partition, record).offset)?
@@ -147,12 +149,12 @@ impl Shape {
             id: id_mark(&id),
             version,
             kind,
-            // A newer record than one that was set aside may be there by now.
-            repeated: chunk.redelivered || chunk.run > 0 || Replayed::of(record.headers).is_some(),
+            // A newer record than one that was set aside may be there by now, or of a chunk that was given up.
+            repeated: chunk.redelivered || is_again || Replayed::of(record.headers).is_some(),
             name: (kind == Kind::Create).then(|| Box::new((index.clone(), id.clone()))),
         };
         // Equal versions are taken where a record comes again on purpose, or a later one of the same offset replaces it.
-        let equal = chunk.run > 0 || ordinal > 0;
+        let equal = is_again || ordinal > 0;
         self.write_line(&action, (&index, &id), equal, subject, body)?;
         if let Some(value) = record.value {
             write_document(value, kind, body)?;

@@ -48,7 +48,12 @@ use crate::wire::{Http, Wire};
 ///       password: "${env:SEARCH_PASSWORD}"
 /// ```
 ///
-/// After `aqueduct sinks rewind` documents of the same id are replaced, but not by older ones.
+/// After `aqueduct sinks rewind`, and where a chunk was given up (`aqueduct sinks unpin`), documents of the same index and id
+/// are replaced by what is made of their records now, but not by older ones. Others stay: also those of records that are
+/// rejected or left out now, or go to another index or id. With `operation: create`, and so in data streams, nothing is
+/// replaced: a document that is there stays as it is and counts as written, whatever the settings are now. With
+/// `operation: upsert` fields that are not made any more stay. Where a chunk is given up a second time, a request of the time
+/// between that is still on its way can arrive last and bring its documents back.
 ///
 /// What becomes of a document that was not taken:
 ///
@@ -57,7 +62,7 @@ use crate::wire::{Http, Wire};
 /// | 429, `es_rejected_execution_exception`, `circuit_breaking_exception` | sent again, alone; half as many requests run at once |
 /// | `cluster_block_exception`, `index_create_block_exception` (a read-only index, a disk above its flood stage) | sent again |
 /// | 5xx, `unavailable_shards_exception`, a shard limit that is reached, no answer, half an answer, one that makes no sense | sent again |
-/// | `version_conflict_engine_exception` on re-delivery, or of the very same version | nothing: it is there |
+/// | `version_conflict_engine_exception` on re-delivery, after a rewind or an unpin, or of the very same version | nothing: it is there |
 /// | `version_conflict_engine_exception` on first delivery | dead letter: there is a newer one that this sink did not write |
 /// | `mapper_parsing_exception`, `document_parsing_exception`, `strict_dynamic_mapping_exception`, `illegal_argument_exception` and every other 4xx | dead letter, with the reason |
 /// | 413, or Elasticsearch's 400 to a whole request | its halves are sent; a document alone: dead letter |
