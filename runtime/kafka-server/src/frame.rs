@@ -46,8 +46,8 @@ pub(crate) struct Limits {
     pub(crate) rest: Duration,
 }
 
-/// What all frames in flight may take. Bytes are given as they come: who sends nothing holds next to nothing, or no more than
-/// half of it all.
+/// What all frames in flight may take. Bytes are given as they come, but for frames of usual length while there is plenty: all
+/// who announce one and send nothing hold no more than half.
 #[derive(Clone)]
 pub(crate) struct Room {
     all: Arc<Semaphore>,
@@ -86,10 +86,15 @@ impl Room {
     /// Room for the first bytes of a frame, and how many those are: all where a buffer is kept for it and half of all room is
     /// free. Who waits for them holds nothing.
     async fn begin(&self, length: usize) -> Result<(usize, Taken), Broken> {
-        let is_ample = length <= BUFFER && self.all.available_permits() > self.most / 2;
-        let given = if is_ample { length } else { length.min(FIRST) };
-        let large = acquire(&self.large, given.max(LARGE) - LARGE).await?;
-        Ok((given, Taken { all: acquire(&self.all, given).await?, large }))
+        if length <= BUFFER
+            && self.all.available_permits() > self.most / 2
+            && let Some(large) = try_acquire(&self.large, length.max(LARGE) - LARGE)
+            && let Some(all) = try_acquire(&self.all, length)
+        {
+            return Ok((length, Taken { all, large }));
+        }
+        let given = length.min(FIRST);
+        Ok((given, Taken { all: acquire(&self.all, given).await?, large: acquire(&self.large, 0).await? }))
     }
 
     /// Room for more of it.
@@ -115,6 +120,10 @@ impl Room {
 async fn acquire(room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Broken> {
     let permits = u32::try_from(bytes).map_err(|_| Broken("a frame too long".to_owned()))?;
     room.clone().acquire_many_owned(permits).await.map_err(|_| Broken("the end".to_owned()))
+}
+
+fn try_acquire(room: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    room.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
 }
 
 /// A frame that has come, and its share of what all frames in flight may take.

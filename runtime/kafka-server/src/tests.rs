@@ -362,6 +362,20 @@ mod frames {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn frames_that_are_announced_and_do_not_come_hold_no_more_than_half() {
+        let room = Room::new(12 << 20, 8 << 20);
+        let all = room.free();
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            clients.push(begun(&room, 1 << 20, 0).await);
+        }
+        let whole = (all - all / 2).div_ceil(1 << 20);
+        assert_eq!(all - room.free(), (whole << 20) + (40 - whole) * (64 << 10));
+        let (_client, other) = begun(&room, 1 << 20, 1 << 20).await;
+        assert_eq!(other.await.unwrap(), Ok(1 << 20), "who sends has room");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn large_frames_that_come_slowly_leave_room_for_others() {
         let room = Room::new(12 << 20, 8 << 20);
         let (_first, one) = begun(&room, 8 << 20, (4 << 20) + 1).await;
