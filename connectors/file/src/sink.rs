@@ -65,6 +65,7 @@ impl FileSink {
             topic: chunk.partition.topic.to_string(),
             partition: chunk.partition.partition,
             run: chunk.run,
+            given_up: chunk.given_up,
         };
         let done = writing.done(&lane, chunk.topic_id);
         let mut collected = Collected {

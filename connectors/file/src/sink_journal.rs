@@ -36,6 +36,13 @@ pub(crate) struct Lane {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) run: u32,
+    /// How often chunks were given up before: what those wrote, maybe under other settings, does not count for later ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) given_up: u32,
+}
+
+fn is_zero(times: &u32) -> bool {
+    *times == 0
 }
 
 /// A file before a chunk changed it.

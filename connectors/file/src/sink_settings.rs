@@ -38,7 +38,9 @@ pub struct FileSinkSettings {
     /// The journal outlives the sink: it says, for each sink by name, topic and partition, up to which offset all is
     /// written. So a sink that is removed from the configuration and made anew under its name writes nothing again,
     /// whatever has become of the files; `aqueduct sinks rewind` does so on purpose, and a sink of another name writes all
-    /// of the topic behind what is there. Where `.aqueduct` itself is removed, the chunk that was last under way may be
+    /// of the topic behind what is there. Where a chunk was given up (`aqueduct sinks unpin`), what of it was under way is cut
+    /// off, in the folder of the settings of now; what was written whole but not committed yet stays, and what is cut anew
+    /// is written behind it, once, as the settings and transforms of now have it. Where `.aqueduct` itself is removed, the chunk that was last under way may be
     /// written twice.
     #[schemars(extend("x-shaping" = true))]
     pub path: String,

@@ -1,12 +1,13 @@
 //! What is in which file: names, rolls, compression, and what is not written to.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use aqueduct_api::conformance::sink::{Script, deliver};
-use aqueduct_api::{Error, SinkSettings as _};
+use aqueduct_api::{Chunk, Error, SinkSettings as _};
 use aqueduct_record::BatchBuilder;
 use serde_json::{Value, json};
 
@@ -141,6 +142,32 @@ async fn a_sink_that_is_made_anew_writes_nothing_again() {
     rewound.run = 1;
     deliver(&*world.sink().await, &mut [rewound]).await;
     assert_eq!(texts(&world), pairs(&[("x.log", "a\nb\nc\na\nb\n")]));
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_it_was_given_up_is_cut_and_what_was_done_is_not_missed_in_what_is_cut_anew() {
+    let mut seen = BTreeSet::new();
+    for end in 1..60 {
+        let (old, disk) = in_memory(json!({"path": "x.log", "format": "json-lines"}));
+        let new = World::on(json!({"path": "x.log"}), Path::new("/out"), disk.clone());
+        let anew = |start, keys: &[&str], given_up| Chunk { given_up, ..records(start, keys).chunk() };
+        deliver(&*old.sink().await, &mut [anew(0, &["1"], 0)]).await;
+        disk.end_after(end);
+        let written = old.sink().await.write(&mut [anew(1, &["2", "x", "4"], 0)]).await;
+        disk.restart(true, end);
+        for _ in 0..2 {
+            deliver(&*new.sink().await, &mut [anew(1, &["2", "x"], 1)]).await;
+            // Each comes again, and the last begins where no chunk that was given up reached to.
+            deliver(&*new.sink().await, &mut [anew(3, &["4", "5"], 1)]).await;
+            deliver(&*new.sink().await, &mut [anew(5, &["6"], 0)]).await;
+        }
+        let text = new.texts().remove("x.log").unwrap();
+        let is_done = text.starts_with("1\n2\n4\n");
+        assert!(is_done || written.is_err(), "{end}: {text:?}");
+        assert_eq!(text, if is_done { "1\n2\n4\n2\nx\n4\n5\n6\n" } else { "1\n2\nx\n4\n5\n6\n" }, "{end}");
+        seen.insert(is_done);
+    }
+    assert_eq!(seen.len(), 2);
 }
 
 #[tokio::test]
