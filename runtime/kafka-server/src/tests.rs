@@ -4,8 +4,6 @@ mod frames;
 mod names;
 mod rights;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Request};

@@ -1,5 +1,7 @@
 //! Frames as they come from a socket.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
