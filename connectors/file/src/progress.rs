@@ -12,7 +12,7 @@ use crate::content::{Content, is_gzip};
 /// How many bytes at the head of a file are remembered.
 const HEAD: u64 = 1024;
 
-/// How many bytes of a path are remembered.
+/// How much of a path is remembered, in bytes of JSON.
 const LONGEST_PATH: usize = 1000;
 
 /// How many bytes before the offset are remembered.
@@ -175,13 +175,31 @@ impl Progress {
     }
 }
 
-/// A path in a form of which two fit into a position.
+/// A path in a form of which two fit into a position, which is JSON.
 pub(crate) fn shortened(path: &Path) -> String {
     let text = path.to_string_lossy();
-    let longer = text.len().saturating_sub(LONGEST_PATH);
-    match (longer..).find(|at| text.is_char_boundary(*at)) {
-        Some(from) if longer > 0 => format!("…{}", &text[from..]),
-        _ => text.into_owned(),
+    if text.len() <= LONGEST_PATH / LONGEST_ESCAPE {
+        return text.into_owned();
+    }
+    let mut room = LONGEST_PATH;
+    let fits = |character: char| {
+        let left = room.checked_sub(length_in_json(character));
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let end = text.trim_end_matches(fits).len();
+    if end == 0 { text.into_owned() } else { format!("…{}", &text[end..]) }
+}
+
+/// The most bytes that a byte of a path becomes in JSON.
+const LONGEST_ESCAPE: usize = 6;
+
+/// How many bytes a character becomes in JSON, at most.
+fn length_in_json(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        _ if character < ' ' => LONGEST_ESCAPE,
+        _ => character.len_utf8(),
     }
 }
 
@@ -228,12 +246,17 @@ mod tests {
     }
 
     #[test]
-    fn long_paths_fit_into_a_position_twice() {
-        let long = |end: &str| PathBuf::from(format!("/{}/{end}", "日本".repeat(600)));
-        let moved = Progress::beginning(&long("a"), u64::MAX, u64::MAX).moved(&long("a.1"), u64::MAX, u64::MAX);
-        assert!(moved.first_path().starts_with("…日本") || moved.first_path().starts_with("…本"));
-        assert!(moved.first_path().ends_with("/a") && moved.path.ends_with("/a.1"));
-        aqueduct_api::Position::of(&Progress { since: i64::MAX, whole: u64::MAX, ..moved }).unwrap();
+    fn long_paths_fit_into_a_position_twice_whatever_they_are_made_of() {
+        for part in ["日本", "\u{1}", "\"", "\\", "a", "\u{7f}"] {
+            let long = |end: &str| PathBuf::from(format!("/{}/{end}", part.repeat(2000 / part.len())));
+            let moved = Progress::beginning(&long("a"), u64::MAX, u64::MAX).moved(&long("a.1"), u64::MAX, u64::MAX);
+            assert!(moved.first_path().starts_with('…') && moved.path.starts_with('…'), "{part:?}");
+            assert!(moved.first_path().ends_with("/a") && moved.path.ends_with("/a.1"), "{part:?}");
+            assert!(serde_json::to_string(&moved.path).unwrap().len() > LONGEST_PATH - 10, "{part:?}: no more is cut");
+            let (since, whole) = (i64::MAX, u64::MAX);
+            let position = aqueduct_api::Position::of(&Progress { since, whole, damaged: Some(u64::MAX), ..moved });
+            assert!(position.is_ok(), "{part:?}: {position:?}");
+        }
     }
 
     #[test]
