@@ -32,6 +32,7 @@ mod finished;
 mod firehose;
 mod folder;
 mod format;
+mod gather;
 mod infer;
 mod inflate;
 mod instant;
