@@ -45,6 +45,8 @@ pub(crate) struct ObjectSource {
     /// Whether there is progress that no record tells.
     is_unsaved: bool,
     ready: VecDeque<Incoming>,
+    /// What went wrong behind all that is ready.
+    failure: Option<Error>,
 }
 
 /// The position of the stream.
@@ -105,6 +107,7 @@ impl ObjectSource {
             builder: BatchBuilder::new(),
             is_unsaved,
             ready: VecDeque::new(),
+            failure: None,
             opening,
         })
     }
@@ -305,6 +308,19 @@ impl ObjectSource {
         Ok(true)
     }
 
+    /// Does what comes next. Answers whether the source may have more.
+    async fn step(&mut self) -> Result<bool> {
+        if self.reading.is_some() {
+            self.read_on().await?;
+        } else if !self.unread.is_empty() {
+            self.next_object().await?;
+        } else {
+            self.flush()?;
+            return Ok(!self.ready.is_empty() || self.look().await? || self.is_cut);
+        }
+        Ok(true)
+    }
+
     fn raise_floor(&mut self) {
         let late = self.settings.late.duration().unwrap_or_default();
         let late = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
@@ -323,14 +339,16 @@ impl Source for ObjectSource {
             if let Some(incoming) = self.ready.pop_front() {
                 return Ok(Some(incoming));
             }
-            if self.reading.is_some() {
-                self.read_on().await?;
-            } else if !self.unread.is_empty() {
-                self.next_object().await?;
-            } else {
-                self.flush()?;
-                if self.ready.is_empty() && !self.look().await? && !self.is_cut {
-                    return Ok(None);
+            if let Some(error) = self.failure.take() {
+                return Err(error);
+            }
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                // It may last, as an archived object does: what was read before it does not wait for it.
+                Err(error) => {
+                    self.failure = Some(error);
+                    self.flush()?;
                 }
             }
         }

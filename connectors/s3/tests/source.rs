@@ -339,6 +339,26 @@ async fn an_object_in_an_archive_is_told_or_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_read_before_an_archived_object_does_not_wait_for_it() {
+    const SAID: &str = "status code: 403 Forbidden: <Code>InvalidObjectState</Code>";
+    let world = World::new(json!({"archived": "wait", "read-ahead": 0}));
+    world.object("in/a", "1").await;
+    world.object("in/b", "2").await;
+    world.store.plan("get", 1, Fault::Says(SAID));
+    let (mut taken, mut source) = (Taken::default(), world.source(Vec::new()).unwrap());
+    let error = loop {
+        match source.read().await {
+            Ok(incoming) => taken.add(incoming.unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_retry() && error.to_string().contains("in/b"), "{error}");
+    assert_eq!(taken.values(), ["1"], "before in/b was restored");
+    taken.take(&mut *source, usize::MAX).await;
+    assert_eq!(taken.values(), ["1", "2"]);
+}
+
+#[tokio::test]
 async fn a_source_that_reads_once_ends_and_later_reads_what_is_new() {
     let world = World::new(json!({"once": true}));
     world.object("in/a", "1").await;
