@@ -74,6 +74,13 @@ impl Finished {
         Finished { floor, frontier: None, between: BTreeSet::new(), sketch: Sketch::new(), saved: None }
     }
 
+    /// Begins behind all that is there: `there` is that of the time `late` up to the `last` of it.
+    pub(crate) fn begin_behind(&mut self, last: Place, there: BTreeSet<(i64, u64)>, late: i64) {
+        self.floor = last.modified.saturating_sub(late);
+        there.iter().for_each(|(_, hash)| self.sketch.insert(*hash));
+        (self.between, self.frontier) = (there, Some(last));
+    }
+
     /// Goes on from what was saved; `Err` when that makes no sense.
     pub(crate) fn restore(saved: Saved) -> Result<Finished, String> {
         let sketch = saved.between.as_deref().map(|text| Sketch::from_text(text).ok_or("between is no sketch"));

@@ -121,6 +121,26 @@ impl Selection {
         Ok(between)
     }
 
+    /// Finds the last object of all in the order, and what is there of the time `late` up to it.
+    pub(crate) async fn latest(
+        &self,
+        store: &dyn ObjectStore,
+        late: i64,
+    ) -> object_store::Result<Option<(Place, BTreeSet<(i64, u64)>)>> {
+        let (mut last, mut there) = (None::<Place>, BTreeSet::new());
+        let seen = |object: ObjectMeta| {
+            let place = Place::of(&object);
+            there.insert((place.modified, place.hash));
+            let newest = last.as_ref().map_or(place.modified, |last| last.modified.max(place.modified));
+            last = last.take().max(Some(place));
+            while there.first().is_some_and(|(modified, _)| *modified < newest.saturating_sub(late)) {
+                there.pop_first();
+            }
+        };
+        self.each(store, seen).await?;
+        Ok(last.map(|last| (last, there)))
+    }
+
     /// Finds what has not been read; of the object that was being read by its hash.
     pub(crate) async fn unread(
         &self,

@@ -30,6 +30,8 @@ pub(crate) struct ObjectSource {
     stream: Arc<Stream>,
     longest: usize,
     finished: Finished,
+    /// Whether it is to be found out where the end is, to begin there.
+    is_at_end: bool,
     /// The object that was being read when the position was saved, until it is found.
     begun: Option<Begun>,
     reading: Option<Reading>,
@@ -77,17 +79,13 @@ impl ObjectSource {
         let id = serde_json::json!({"bucket": bucket, "prefix": prefix}).to_string();
         let saved = opening.positions.iter().find(|(stream, _)| stream.id == id);
         let saved = saved.map(|(_, position)| position.read::<State>()).transpose()?;
-        let is_unsaved = saved.is_none();
+        let first = settings.first().map_err(Error::fatal)?;
+        let is_at_end = saved.is_none() && first == Start::End;
+        // Before that is known there is no position.
+        let is_unsaved = saved.is_none() && !is_at_end;
         let (finished, begun) = match saved {
             Some(saved) => (Finished::restore(saved.finished).map_err(Error::fatal)?, saved.begun),
-            None => {
-                let floor = match settings.first().map_err(Error::fatal)? {
-                    Start::Beginning => i64::MIN,
-                    Start::End => opening.edge.now(),
-                    Start::Time(time) => time,
-                };
-                (Finished::nothing(floor), None)
-            }
+            None => (Finished::nothing(if let Start::Time(time) = first { time } else { i64::MIN }), None),
         };
         Ok(ObjectSource {
             selection: settings.selection().map_err(Error::fatal)?,
@@ -98,6 +96,7 @@ impl ObjectSource {
             ahead: Ahead::new(settings.read_ahead.0),
             settings,
             finished,
+            is_at_end,
             begun,
             reading: None,
             unread: Vec::new(),
@@ -145,6 +144,14 @@ impl ObjectSource {
     /// Finds out what is to be read; answers whether there is something.
     async fn list(&mut self) -> Result<bool> {
         let begun = Instant::now();
+        if self.is_at_end {
+            let latest = self.selection.latest(&*self.store, self.late()).await;
+            if let Some((last, there)) = latest.map_err(|cause| self.told(&cause, "list objects"))? {
+                self.finished.begin_behind(last, there, self.late());
+            }
+            (self.is_at_end, self.is_unsaved) = (false, true);
+            self.flush()?;
+        }
         if self.finished.is_unsure() {
             let between = self.selection.between(&*self.store, &self.finished).await;
             let between = between.map_err(|cause| self.told(&cause, "list objects"))?;
@@ -321,13 +328,17 @@ impl ObjectSource {
         Ok(true)
     }
 
-    fn raise_floor(&mut self) {
+    /// The setting `late`, in ms.
+    fn late(&self) -> i64 {
         let late = self.settings.late.duration().unwrap_or_default();
-        let late = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
+        i64::try_from(late.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn raise_floor(&mut self) {
         // The one that was being read comes last though it may not be the first in the order.
         let unread = self.unread.iter().rev().take(2).map(|object| object.place.modified).min();
         // Not by a clock of ours, nor by what is later than the list: what was not in it may bear a time of up to then.
-        let until = self.newest.unwrap_or(i64::MIN).saturating_sub(late);
+        let until = self.newest.unwrap_or(i64::MIN).saturating_sub(self.late());
         self.finished.raise_floor(unread.unwrap_or(i64::MAX).min(until));
     }
 }

@@ -48,7 +48,7 @@ pub struct S3SourceSettings {
     /// `{timestamp: _time, key: _key, headers: _headers}`. Default: all are.
     #[serde(default)]
     pub columns: TakenColumns,
-    /// Where to begin when the source starts for the very first time: `beginning`, `end` (objects from now on), or a
+    /// Where to begin when the source starts for the very first time: `beginning`, `end` (objects that are not there yet), or a
     /// time such as `2026-11-20T08:00:00Z` (objects from then on). Default: beginning.
     #[serde(default = "beginning")]
     pub start: String,

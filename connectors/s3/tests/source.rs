@@ -359,6 +359,42 @@ async fn what_was_read_before_an_archived_object_does_not_wait_for_it() {
 }
 
 #[tokio::test]
+async fn the_end_is_where_the_store_says_whatever_our_clock_does() {
+    const MINUTE: i64 = 60_000;
+    for ahead in [5, 0, -5] {
+        let world = World::new(json!({"start": "end"}));
+        let now = Edge::real().now() - ahead * MINUTE;
+        world.store.date("in/a", now);
+        world.object("in/a", "old").await;
+        // What comes before the first position is saved is there when the source starts again.
+        drop(world.source(Vec::new()).unwrap());
+        world.store.date("in/b", now + 10);
+        world.object("in/b", "old").await;
+        let mut taken = Taken::default();
+        taken.take(&mut *world.source(Vec::new()).unwrap(), 1).await;
+        // Of the very time of the last one, or begun before it, but not there at the start.
+        for (key, time) in [("in/c", now + 10), ("in/d", now - MINUTE), ("in/e", now + 2 * MINUTE)] {
+            world.store.date(key, time);
+            world.object(key, key).await;
+        }
+        taken.take(&mut *world.source(taken.saved()).unwrap(), usize::MAX).await;
+        assert_eq!(taken.values(), ["in/d", "in/c", "in/e"], "{ahead} minutes ahead");
+    }
+}
+
+#[tokio::test]
+async fn of_a_bucket_that_was_empty_at_the_start_all_is_read_however_old() {
+    let world = World::new(json!({"start": "end"}));
+    let mut taken = Taken::default();
+    taken.take(&mut *world.source(Vec::new()).unwrap(), 1).await;
+    assert_eq!(taken.saved().len(), 1, "where it starts is said before anything is there");
+    world.store.date("in/a", 1);
+    world.object("in/a", "1").await;
+    taken.take(&mut *world.source(taken.saved()).unwrap(), usize::MAX).await;
+    assert_eq!(taken.values(), ["1"]);
+}
+
+#[tokio::test]
 async fn a_source_that_reads_once_ends_and_later_reads_what_is_new() {
     let world = World::new(json!({"once": true}));
     world.object("in/a", "1").await;
