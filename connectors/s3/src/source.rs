@@ -43,6 +43,8 @@ pub(crate) struct ObjectSource {
     next_list: Instant,
     /// The time of the newest object of all lists.
     newest: Option<i64>,
+    /// The same of those before the last one: what appeared while that was made may be in no list yet.
+    newest_before: Option<i64>,
     builder: BatchBuilder,
     /// Whether there is progress that no record tells.
     is_unsaved: bool,
@@ -103,6 +105,7 @@ impl ObjectSource {
             is_cut: false,
             next_list: Instant::now(),
             newest: None,
+            newest_before: None,
             builder: BatchBuilder::new(),
             is_unsaved,
             ready: VecDeque::new(),
@@ -170,6 +173,7 @@ impl ObjectSource {
         let poll = self.settings.poll.duration().unwrap_or_default();
         self.next_list = Instant::now() + poll.max(begun.elapsed() * 10);
         self.is_cut = listing.is_cut;
+        self.newest_before = self.newest;
         self.newest = self.newest.max(listing.newest);
         self.finished.retain(&listing.kept);
         self.unread = listing.unread;
@@ -337,8 +341,8 @@ impl ObjectSource {
     fn raise_floor(&mut self) {
         // The one that was being read comes last though it may not be the first in the order.
         let unread = self.unread.iter().rev().take(2).map(|object| object.place.modified).min();
-        // Not by a clock of ours, nor by what is later than the list: what was not in it may bear a time of up to then.
-        let until = self.newest.unwrap_or(i64::MIN).saturating_sub(self.late());
+        // Not by a clock of ours, nor by what is later than when the list began: what was not in it may bear a time from then on.
+        let until = self.newest_before.unwrap_or(i64::MIN).saturating_sub(self.late());
         self.finished.raise_floor(unread.unwrap_or(i64::MAX).min(until));
     }
 }

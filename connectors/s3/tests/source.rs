@@ -294,15 +294,16 @@ async fn what_appears_late_is_read_however_far_our_clock_is_ahead() {
         let mut taken = Taken::default();
         let mut source = world.source(Vec::new()).unwrap();
         // The second was begun before the first, and is there after that was read; so was the last, too long ago.
-        for (key, minutes) in [("in/a", 5), ("in/b", 10), ("in/c", 64), ("in/d", 66), ("in/e", 0), ("in/f", 61)] {
+        let objects = [("in/a", 5), ("in/b", 10), ("in/c", 64), ("in/d", 66), ("in/e", 0), ("in/f", 0), ("in/g", 61)];
+        for (key, minutes) in objects {
             world.store.date(key, now - minutes * MINUTE);
             world.object(key, key).await;
             taken.take(&mut *source, usize::MAX).await;
         }
-        assert_eq!(taken.values(), ["in/a", "in/b", "in/c", "in/e"], "{ahead} ms ahead");
+        assert_eq!(taken.values(), ["in/a", "in/b", "in/c", "in/e", "in/f"], "{ahead} ms ahead");
         // What is kept of that outlives a restart.
         taken.take(&mut *world.source(taken.saved()).unwrap(), usize::MAX).await;
-        assert_eq!(taken.records.len(), 4);
+        assert_eq!(taken.records.len(), 5);
     }
 }
 
@@ -392,6 +393,25 @@ async fn of_a_bucket_that_was_empty_at_the_start_all_is_read_however_old() {
     world.object("in/a", "1").await;
     taken.take(&mut *world.source(taken.saved()).unwrap(), usize::MAX).await;
     assert_eq!(taken.values(), ["1"]);
+}
+
+#[tokio::test]
+async fn what_appears_behind_a_list_that_takes_long_is_read() {
+    const MINUTE: i64 = 60_000;
+    let world = World::new(json!({"late": "1h"}));
+    let now = Edge::real().now();
+    let (mut taken, mut source) = (Taken::default(), world.source(Vec::new()).unwrap());
+    // The second was put when the second list was past its key, two hours before that came to the third.
+    for (key, minutes) in [("in/m", 180), ("in/a", 120), ("in/z", 0)] {
+        world.store.date(key, now - minutes * MINUTE);
+    }
+    world.object("in/m", "in/m").await;
+    taken.take(&mut *source, usize::MAX).await;
+    world.store.miss("in/a");
+    world.object("in/a", "in/a").await;
+    world.object("in/z", "in/z").await;
+    taken.take(&mut *source, usize::MAX).await;
+    assert_eq!(taken.values(), ["in/m", "in/z", "in/a"]);
 }
 
 #[tokio::test]

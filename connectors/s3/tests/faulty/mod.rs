@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -50,6 +51,8 @@ struct State {
     late: Vec<(Path, PutPayload, PutOptions)>,
     /// When objects were made, as lists say it, where that is not the time.
     dates: BTreeMap<Path, DateTime<Utc>>,
+    /// What the next list misses.
+    missed: BTreeSet<Path>,
 }
 
 impl FaultyStore {
@@ -61,6 +64,11 @@ impl FaultyStore {
     pub(crate) fn date(&self, path: &str, millis: i64) {
         let date = DateTime::from_timestamp_millis(millis).unwrap();
         self.state.lock().unwrap().dates.insert(Path::from(path), date);
+    }
+
+    /// The next list passes the object over, as if it had appeared once that list was past its key.
+    pub(crate) fn miss(&self, path: &str) {
+        self.state.lock().unwrap().missed.insert(Path::from(path));
     }
 
     /// Whether the plan was carried out.
@@ -212,7 +220,9 @@ impl ObjectStore for FaultyStore {
             let date = state.lock().unwrap().dates.get(&object.location).copied();
             ObjectMeta { last_modified: date.unwrap_or(object.last_modified), ..object }
         };
-        self.inner.list(prefix).map_ok(dated).boxed()
+        let missed = std::mem::take(&mut self.state.lock().unwrap().missed);
+        let listed = self.inner.list(prefix).try_filter(move |object| ready(!missed.contains(&object.location)));
+        listed.map_ok(dated).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
