@@ -23,6 +23,8 @@ pub(crate) struct Inflated {
     decoder: Option<MultiGzDecoder<InOrder>>,
     /// The stored length at which nothing more could be inflated.
     ended: Option<u64>,
+    /// When the file had been written to last, as inflating began.
+    modified: i64,
     /// Why it ended where no member ends.
     damage: Option<Damage>,
     kept: Vec<u8>,
@@ -46,6 +48,8 @@ struct InOrder {
     buffer: Vec<u8>,
     /// From where on each byte is handed out alone.
     slow_from: u64,
+    /// Where it is taken to end.
+    to: u64,
 }
 
 /// What stays of the inflated bytes before an offset that was asked for: enough to check a position.
@@ -53,6 +57,9 @@ const BEHIND: u64 = 2048;
 
 /// How far a decoder may read ahead of what it hands out, in compressed bytes, and more.
 const AROUND: u64 = 64 << 10;
+
+/// How much may be inflated behind what was handed out, and more.
+const LOST: u64 = 256 << 10;
 
 impl Content {
     /// Opens a file.
@@ -155,8 +162,11 @@ pub(crate) fn is_gzip(path: &Path) -> bool {
 impl Inflated {
     fn read(&mut self, file: &Arc<dyn File>, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
         let end = offset + length as u64;
-        if offset < self.from || self.decoder.is_none() && self.ended != Some(file.metadata()?.length) {
-            *self = Inflated { decoder: Some(InOrder::inflated(file, u64::MAX)), ..Inflated::default() };
+        let now = if self.decoder.is_none() || offset < self.from { Some(file.metadata()?) } else { None };
+        let changed = |now: Metadata| (self.ended, self.modified) != (Some(now.length), now.modified);
+        if let Some(now) = now.filter(|now| offset < self.from || changed(*now)) {
+            let decoder = Some(InOrder::inflated(file, u64::MAX, u64::MAX));
+            *self = Inflated { decoder, modified: now.modified, ..Inflated::default() };
         }
         let mut block = Vec::new();
         while self.from + (self.kept.len() as u64) < end {
@@ -194,10 +204,11 @@ impl Inflated {
     /// Keeps what comes before the damage, which is not far before `read` in the file: of a stretch that can not be inflated
     /// whole, a decoder hands out nothing, so it is given one byte after the other.
     fn salvage(&mut self, file: &Arc<dyn File>, read: u64, offset: u64) -> io::Result<()> {
-        let mut decoder = InOrder::inflated(file, read.saturating_sub(AROUND));
+        // What is damaged lies before `read`. Where the file was written to meanwhile, much more might be inflated now.
+        let mut decoder = InOrder::inflated(file, read.saturating_sub(AROUND), read);
         let good = self.from + self.kept.len() as u64;
         io::copy(&mut Read::take(&mut decoder, good), &mut io::sink())?;
-        let mut block = vec![0; 64 << 10];
+        let (mut decoder, mut block) = (decoder.take(LOST), vec![0; 64 << 10]);
         while let Ok(count @ 1..) = decoder.read(&mut block) {
             self.keep(&block[..count], offset);
         }
@@ -215,8 +226,8 @@ impl Inflated {
 }
 
 impl InOrder {
-    fn inflated(file: &Arc<dyn File>, slow_from: u64) -> MultiGzDecoder<InOrder> {
-        MultiGzDecoder::new(InOrder { file: file.clone(), at: 0, buffer: Vec::new(), slow_from })
+    fn inflated(file: &Arc<dyn File>, slow_from: u64, to: u64) -> MultiGzDecoder<InOrder> {
+        MultiGzDecoder::new(InOrder { file: file.clone(), at: 0, buffer: Vec::new(), slow_from, to })
     }
 }
 
@@ -224,7 +235,8 @@ impl Read for InOrder {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.buffer.clear();
         let before = usize::try_from(self.slow_from.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let count = self.file.read_at(&mut self.buffer, into.len().min(before.max(1)), self.at)?;
+        let left = usize::try_from(self.to.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let count = self.file.read_at(&mut self.buffer, into.len().min(before.max(1)).min(left), self.at)?;
         into[..count].copy_from_slice(&self.buffer);
         self.at += count as u64;
         Ok(count)

@@ -38,7 +38,7 @@ pub(crate) struct Tail {
     pub(crate) doubtful: bool,
     /// Whether it could not be read: it is tried again after the next walk.
     pub(crate) failed: bool,
-    /// When its length or its place last changed.
+    /// When its length, its place, or what a compressed one holds last changed.
     pub(crate) changed: Instant,
     /// Whether it was read whole after it was rotated away.
     pub(crate) finished: bool,
@@ -100,7 +100,8 @@ impl Tail {
             self.doubtful |= self.progress.offset > 0;
             (self.exhausted, self.skip, self.progress.whole) = (None, None, 0);
         }
-        if length != self.length {
+        // A compressed one may be filled in place, at the length that it shall have.
+        if length != self.length || (self.compressed && modified != self.modified) {
             self.changed = now;
         }
         (self.length, self.modified) = (length, modified);
