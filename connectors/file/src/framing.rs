@@ -155,8 +155,9 @@ impl Framer {
             if data.len() > self.max_record {
                 return self.skip(look);
             }
-            if let Some(damage) = look.content.damage().filter(|_| at_end) {
-                return Ok(damaged(look, damage, data));
+            if at_end && !look.content.is_whole() {
+                let value = (!data.is_empty()).then(|| Bytes::copy_from_slice(data));
+                return Ok(damaged(look, look.progress.offset + data.len() as u64, value));
             }
             if at_end {
                 return Ok(Taken::Nothing(None, !data.is_empty()));
@@ -205,6 +206,9 @@ impl Framer {
             if read == 0 && shrank(skip.scanned)? {
                 return Ok(Taken::Replaced);
             }
+            if end.is_none() && !look.content.is_whole() {
+                return Ok(damaged(look, start + skip.scanned, None));
+            }
             if end.is_none() && !look.flush_line {
                 return Ok(Taken::Nothing(Some(skip), true));
             }
@@ -235,13 +239,12 @@ impl Framer {
     }
 }
 
-/// What becomes of a compressed file that can not be inflated further, behind `rest`, which no line ends in. That is told once;
-/// where the file is mended or written on, reading goes on.
-fn damaged(look: &Look, damage: Damage, rest: &[u8]) -> Taken {
-    let at = look.progress.offset + rest.len() as u64;
-    let (counts, waits, why) = match damage {
-        Damage::Wrong(why) => (look.flush_line && look.flush_group, true, why),
-        Damage::Cut => (look.flush_cut == Some(true), look.flush_cut.is_some(), "it ends in the middle".to_owned()),
+/// What becomes of a compressed file that can not be inflated further than to `at`, where `value` is what comes before that
+/// behind the last whole line. That is told once; where the file is mended or written on, reading goes on.
+fn damaged(look: &Look, at: u64, value: Option<Bytes>) -> Taken {
+    let (counts, waits, why) = match look.content.damage() {
+        Some(Damage::Wrong(why)) => (look.flush_line && look.flush_group, true, why),
+        _ => (look.flush_cut == Some(true), look.flush_cut.is_some(), "it ends in the middle".to_owned()),
     };
     if look.progress.damaged == Some(at) {
         return Taken::Nothing(None, false);
@@ -251,7 +254,7 @@ fn damaged(look: &Look, damage: Damage, rest: &[u8]) -> Taken {
     }
     let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
     let letter = DeadLetter {
-        value: (!rest.is_empty()).then(|| Bytes::copy_from_slice(rest)),
+        value,
         headers: vec![
             ("path".to_owned(), Bytes::copy_from_slice(look.path.as_os_str().as_encoded_bytes())),
             header("inode", look.progress.inode.to_string()),

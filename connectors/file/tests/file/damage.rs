@@ -197,3 +197,34 @@ async fn a_file_that_ends_in_the_middle_is_waited_for() {
         assert_eq!(world.lines(), lines());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_filled_in_place_is_not_told_as_damaged_while_it_is_written_to() {
+    let mut world = World::new(json!({"paths": ["/l/*"]}));
+    world.largest = 4 << 20;
+    let members: Vec<_> = lines().chunks(LINES / 10).map(|part| gzip((part.join("\n") + "\n").as_bytes())).collect();
+    for tenth in 1..=10 {
+        let mut filled = members[..tenth].concat();
+        filled.resize(members.concat().len(), 0);
+        world.disk.write("/l/a.gz", filled);
+        while world.step(Duration::from_secs(2)).await {}
+        assert_eq!(world.dead.len(), 0, "{tenth}");
+    }
+    world.settle().await;
+    assert_eq!((world.lines(), world.dead.len()), (lines(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_too_long_waits_for_its_rest_in_a_file_that_ends_in_the_middle() {
+    let mut world = World::new(json!({"paths": ["/l/*"], "max-record": "1 KiB", "unfinished-after": "1h"}));
+    world.largest = 4 << 20;
+    let compressed = gzip(&[lines().concat().as_bytes(), b"\nshort\n"].concat());
+    let (first, rest) = compressed.split_at(compressed.len() / 2);
+    world.disk.append("/l/a.gz", first);
+    world.settle().await;
+    assert_eq!((world.records.len(), world.dead.len()), (0, 0));
+    world.disk.append("/l/a.gz", rest);
+    world.settle().await;
+    assert_eq!((world.lines(), world.dead.len()), (vec!["short".to_owned()], 1));
+    assert!(world.dead[0].reason.contains("is longer than max-record"), "{}", world.dead[0].reason);
+}
