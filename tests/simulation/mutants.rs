@@ -88,6 +88,7 @@ fn an_object_of_a_chunk_that_was_given_up_over_a_later_one_is_noticed() {
 
 #[test]
 fn an_object_that_is_kept_though_its_chunk_was_given_up_is_noticed() {
+    is_noticed(Mutant::GivenUpKept);
     for (earlier, later) in [(40, 60), (60, 40)] {
         let writes = [(earlier, 0), (later, 1), (later, 1)];
         assert_eq!(lines_after(&writes, None), later as usize);

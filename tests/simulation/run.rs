@@ -20,7 +20,7 @@ use crate::dice::{Dice, SimChance};
 use crate::disk::{DiskFaults, SimDisk};
 use crate::life::{Life, Time, Trace};
 use crate::observer::{Memory, Observer};
-use crate::oracle::{DIRECT, LINES, NO_FILE, Oracle, Produced, SOURCE};
+use crate::oracle::{DIRECT, GivenUp, LINES, NO_FILE, Oracle, Produced, SOURCE};
 use crate::pipeline::{self, DATA, OBJECTS};
 use crate::scenario::{End, LifeShape, Place, Scenario, SinkShape};
 use crate::store::{Bucket, StoreFaults};
@@ -104,6 +104,7 @@ struct Run {
     world: World,
     memory: Arc<Mutex<Memory>>,
     produced: Arc<Mutex<Produced>>,
+    given_up: Vec<GivenUp>,
     partitions: i32,
     sinks: Vec<SinkShape>,
     dice: Dice,
@@ -144,6 +145,7 @@ impl Run {
             dice: Dice::new(seed, "actions"),
             memory: Arc::default(),
             produced: Arc::default(),
+            given_up: Vec::new(),
             lives: 0,
             time,
             trace,
@@ -309,7 +311,7 @@ impl Run {
     }
 
     fn oracle<'a>(&'a self, memory: &'a Memory, produced: &'a Produced) -> Oracle<'a> {
-        Oracle { world: &self.world, memory, produced, trace: &self.trace }
+        Oracle { world: &self.world, memory, produced, given_up: &self.given_up, trace: &self.trace }
     }
 
     /// Everything is at rest: is every record accounted for?
@@ -342,8 +344,9 @@ impl Run {
             Place::Folder => {
                 let folder = Path::new(OBJECTS).join(&sink.name);
                 let mut files = self.disk.files(&folder);
-                // Which topic each name stands for is kept beside the objects.
-                files.retain(|(path, _)| !path.starts_with(folder.join(".aqueduct/topics")));
+                // Which topic each name stands for, and how often chunks were given up, is kept beside the objects.
+                let notes = [folder.join(".aqueduct/topics"), folder.join(".aqueduct/given-up")];
+                files.retain(|(path, _)| !notes.iter().any(|notes| path.starts_with(notes)));
                 files.into_iter().map(|(path, bytes)| (path.display().to_string(), bytes.into())).collect()
             }
         }

@@ -114,6 +114,7 @@ pub(crate) struct Actions {
     pub(crate) silence: u64,
     pub(crate) jump: u64,
     pub(crate) refuse: u64,
+    pub(crate) unpin: u64,
 }
 
 /// What can be done.
@@ -134,6 +135,7 @@ pub(crate) enum Action {
     Silence,
     Jump,
     Refuse,
+    Unpin,
 }
 
 impl Actions {
@@ -153,6 +155,7 @@ impl Actions {
         silence: 1,
         jump: 1,
         refuse: 1,
+        unpin: 1,
     };
 
     /// One of them.
@@ -173,6 +176,7 @@ impl Actions {
             (self.silence, Action::Silence),
             (self.jump, Action::Jump),
             (self.refuse, Action::Refuse),
+            (self.unpin, Action::Unpin),
         ];
         let mut roll = dice.below(weights.iter().map(|(weight, _)| weight).sum());
         for (weight, action) in weights {
@@ -257,6 +261,7 @@ impl Scenario {
                 self.sinks.iter_mut().for_each(|sink| sink.place = Place::Store);
                 self.each_life(|life, _| {
                     life.actions.reload = 20;
+                    life.actions.unpin = 20;
                     life.store.late = 60;
                     life.store.unanswered = 60;
                 });

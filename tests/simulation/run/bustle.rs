@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Alive, PATIENCE, Run, Spell};
 use crate::disk::DiskFaults;
-use crate::oracle::{LINES, SOURCE};
+use crate::oracle::{DIRECT, LINES, SOURCE};
 use crate::pipeline;
 use crate::scenario::{Action, End, LifeShape};
 use crate::store::StoreFaults;
@@ -88,12 +88,37 @@ impl Run {
                 self.bucket.set_faults(StoreFaults { refused: 1000, ..alive.shape.store });
                 self.spell(alive, Spell::Refusal);
             }
+            Action::Unpin => {
+                let name = self.sinks[sink].name.clone();
+                let before = self.given_up.len();
+                if self.may_be_given_up(alive, &name).await.is_ok() {
+                    let done = alive.engine.unpin(&name).await;
+                    self.told(format!("unpin {name}"), done);
+                    for (_, (topic, partition), offsets) in &mut self.given_up[before..] {
+                        if let Ok(bounds) = alive.log.bounds(&TopicPartition::new(&**topic, *partition)).await {
+                            offsets.end = bounds.end;
+                        }
+                    }
+                }
+            }
             Action::Jump => {
                 let hours = self.dice.between(0, 4) as i64 - 2;
                 self.event(format!("the clock jumps by {hours} hours"));
                 self.time.jump(hours * 3_600_000);
             }
         }
+    }
+
+    /// Notes what a sink may have pinned, or may pin before it rests: from where it stands on.
+    async fn may_be_given_up(&mut self, alive: &Alive, sink: &str) -> Result<(), aqueduct_api::Error> {
+        let committed = aqueduct_api::Groups::committed(&alive.log, &format!("connect-{sink}")).await?;
+        for (topic, partitions) in [(LINES, self.partitions), (DIRECT, 2)] {
+            for number in 0..partitions {
+                let start = committed.get(&TopicPartition::new(topic, number)).map_or(0, |committed| committed.offset);
+                self.given_up.push((sink.to_owned(), (topic.to_owned(), number), start..i64::MAX));
+            }
+        }
+        Ok(())
     }
 
     async fn reload(&mut self, alive: &Alive) {
