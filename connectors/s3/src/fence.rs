@@ -1,9 +1,10 @@
 //! What keeps the owner of a chunk that was given up from replacing the files of the one that was cut anew: its last step may
 //! still run on a thread that nobody can stop, though in no process but this one.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use aqueduct_api::disk::Open;
 use aqueduct_api::{Disk, Error, Result};
@@ -15,12 +16,19 @@ use crate::template::escape;
 
 /// Held alone while a fence is raised, and with others while a file is renamed into place: who found the fence lower has
 /// renamed before it is higher.
-static RAISING: RwLock<()> = RwLock::new(());
+type Raising = RwLock<()>;
+
+/// Those that are in use, by the folder of a sink's fences: all owners of a sink share one, and a disk that hangs holds up no
+/// sink on another.
+static RAISING: Mutex<BTreeMap<PathBuf, Weak<Raising>>> = Mutex::new(BTreeMap::new());
 
 /// The fences of a sink: a file for each partition of which chunks were given up. Chunks that begin before `end` write
 /// nothing more if they were cut before the last of `given_up` were given up.
 #[derive(Clone, Debug)]
-pub(crate) struct Fences(PathBuf);
+pub(crate) struct Fences {
+    folder: PathBuf,
+    raising: Arc<Raising>,
+}
 
 /// What the file of a partition says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +40,11 @@ struct Fence {
 impl Fences {
     /// Those in a folder.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Fences(folder)
+        let mut all = RAISING.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, raising| raising.strong_count() > 0);
+        let raising = all.get(&folder).and_then(Weak::upgrade).unwrap_or_default();
+        all.insert(folder.clone(), Arc::downgrade(&raising));
+        Fences { folder, raising }
     }
 
     /// Raises the fence for an object of a chunk that was cut anew; `write` makes a file whole or not at all.
@@ -46,9 +58,9 @@ impl Fences {
         if object.given_up == 0 || self.read(disk, object)? == Some(fence) {
             return Ok(());
         }
-        let _alone = RAISING.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.raising.write().unwrap_or_else(PoisonError::into_inner);
         self.check(disk, object)?;
-        disk.create_folder(&self.0).map_err(|cause| told(cause, "make folder", &self.0))?;
+        disk.create_folder(&self.folder).map_err(|cause| told(cause, "make folder", &self.folder))?;
         write(&self.path(object), &format!("{} {} {}\n", object.topic_id, fence.given_up, fence.end))
     }
 
@@ -56,8 +68,8 @@ impl Fences {
     ///
     /// # Errors
     /// `Fatal` when its chunk was given up.
-    pub(crate) fn pass(&self, disk: &dyn Disk, object: &Object) -> Result<RwLockReadGuard<'static, ()>> {
-        let guard = RAISING.read().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn pass(&self, disk: &dyn Disk, object: &Object) -> Result<RwLockReadGuard<'_, ()>> {
+        let guard = self.raising.read().unwrap_or_else(PoisonError::into_inner);
         self.check(disk, object).map(|()| guard)
     }
 
@@ -77,7 +89,7 @@ impl Fences {
         if object.run > 0 {
             name += &format!("+run={}", object.run);
         }
-        self.0.join(name)
+        self.folder.join(name)
     }
 
     /// The fence of an object's partition; none where it is of another topic of the name.
@@ -100,5 +112,20 @@ impl Fences {
             }
             _ => Err(Error::fatal(format!("{} was not written by us: move it away", path.display()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_of_a_sink_share_a_lock_and_other_sinks_do_not() {
+        let [one, again, other] = ["/a/x", "/a/x", "/b/x"].map(|folder| Fences::new(folder.into()));
+        let held = one.raising.write().unwrap();
+        assert!(again.raising.try_read().is_err());
+        assert!(other.raising.try_read().is_ok());
+        drop(held);
+        assert!(again.raising.try_read().is_ok());
     }
 }

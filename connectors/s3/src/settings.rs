@@ -30,7 +30,8 @@ use crate::tabular;
 /// Each chunk of a partition becomes one object, or one for each path that its records name. Exactly once: an object is
 /// named by topic, partition and offsets, carries its topic's id, becomes visible whole, and is never written over: but where
 /// a chunk was given up (`aqueduct sinks unpin`), the objects of what is cut anew take the place of those of the same name,
-/// whatever settings and transforms are now. After `aqueduct sinks rewind` names begin with `run=N/`.
+/// whatever settings and transforms are now. On a store that ignores `If-None-Match`, a request of a killed process that
+/// arrives late can still be the last. After `aqueduct sinks rewind` names begin with `run=N/`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct S3Settings {
