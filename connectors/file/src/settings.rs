@@ -37,8 +37,9 @@ pub struct FileSettings {
     /// Headers that each record gets: `path`, `inode`, `offset` (of the record's first byte). Default: none.
     #[serde(default)]
     pub headers: Vec<HeaderName>,
-    /// Whether files whose name ends in `.gz` are inflated: `auto` or `never`. A damaged one is read up to the damage; the rest
-    /// of it is one dead letter with its path and the offset. Default: auto.
+    /// Whether files whose name ends in `.gz` are inflated: `auto` or `never`. A damaged one is read as far as it inflates;
+    /// the rest of it is one dead letter with its path and the offset. Lines before that offset may be damaged too: what a bit
+    /// that flipped inflates to, only a checksum behind it can tell. Default: auto.
     #[serde(default)]
     pub compressed: Compressed,
     /// How often files that grew lately are looked at. Default: 250ms.
