@@ -129,7 +129,7 @@ fn begin(broker: &Broker, request: FetchRequest, caller: &Caller) -> Result<(Kin
     drop(all);
     followed.is_watched |= matches!(kind, Kind::First);
     followed.partitions.update(request.topics, request.forgotten_topics_data, by_id);
-    if followed.answered.as_ref().is_some_and(|before| !before.may_what(&caller.principal)) {
+    if followed.answered.as_ref().is_some_and(|before| !before.has_rights_of(&caller.principal)) {
         // Also of those that have not moved it is told what it may not read any more.
         followed.partitions.all_moved();
     }

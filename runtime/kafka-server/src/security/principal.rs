@@ -50,8 +50,8 @@ impl Principal {
         &self.rights
     }
 
-    /// Whether another may do the same.
-    pub(crate) fn may_what(&self, other: &Principal) -> bool {
+    /// Whether it may do what another may.
+    pub(crate) fn has_rights_of(&self, other: &Principal) -> bool {
         Arc::ptr_eq(&self.rights, &other.rights) || self.rights == other.rights
     }
 }

@@ -6,7 +6,6 @@ use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::*;
 use crate::frame::{self, Incoming, Limits, Room};
 use crate::security::stream::Stream;
 
