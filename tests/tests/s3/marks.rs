@@ -1,5 +1,6 @@
 //! What objects have beside their bytes: tags, storage class, ACL, encryption; and whose keys write them.
 
+use aqueduct_api::Sink;
 use aqueduct_api::conformance::sink::{self, Script};
 use aqueduct_record::BatchBuilder;
 use aqueduct_tests::network::{Fault, Network};
@@ -7,6 +8,15 @@ use aqueduct_tests::services;
 use serde_json::json;
 
 use crate::world::{World, all_of, both, large, large_of, source};
+
+/// Delivers so many large records of a topic as one object: its key. The object is there as it should be.
+async fn delivered(world: &World, sink: &dyn Sink, topic: &str, count: i64) -> String {
+    let (script, text) = large_of(topic, count);
+    sink::deliver(sink, &mut [script.chunk()]).await;
+    let (key, _) = world.bucket.list().await.into_iter().find(|(key, _)| key.contains(topic)).unwrap();
+    assert!(world.bucket.read(&key).await == text.as_bytes(), "{key}");
+    key
+}
 
 #[tokio::test]
 async fn objects_have_the_tags_and_the_storage_class_of_the_settings() {
@@ -63,10 +73,7 @@ async fn an_acl_is_asked_for_with_what_makes_an_object_and_with_nothing_else() {
         let sink = world.sink().await.unwrap();
         // Put whole, and in parts.
         for (topic, count) in [("whole", 1), ("parts", 12)] {
-            let (script, text) = large_of(topic, count);
-            sink::deliver(&*sink, &mut [script.chunk()]).await;
-            let (key, _) = world.bucket.list().await.into_iter().find(|(key, _)| key.contains(topic)).unwrap();
-            assert!(world.bucket.read(&key).await == text.as_bytes(), "{name}: {key}");
+            delivered(&world, &*sink, topic, count).await;
         }
         let (mut whole, mut begun) = (0, 0);
         for head in network.heads() {
@@ -172,10 +179,7 @@ async fn a_checksum_goes_with_all_bytes_that_are_written() {
             let world = World::new(&s3, json!({"endpoint": network.endpoint, "checksum": checksum})).await;
             let sink = world.sink().await.unwrap();
             for (topic, count) in [("whole", 1), ("parts", 12)] {
-                let (script, text) = large_of(topic, count);
-                sink::deliver(&*sink, &mut [script.chunk()]).await;
-                let (key, _) = world.bucket.list().await.into_iter().find(|(key, _)| key.contains(topic)).unwrap();
-                assert!(world.bucket.read(&key).await == text.as_bytes(), "{name}: {key}");
+                let key = delivered(&world, &*sink, topic, count).await;
                 let asked = (&[("x-amz-checksum-mode", "ENABLED")][..], Vec::new());
                 let got = world.bucket.request_with(reqwest::Method::GET, &key, &[], asked).await;
                 assert!(got.headers().contains_key(header.trim_end_matches(": ")), "{name} {key}: {got:?}");
